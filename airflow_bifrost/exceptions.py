@@ -5,14 +5,15 @@
     AirflowException
     └── BifrostError
         ├── BifrostConfigurationError   the connection cannot work; nothing was sent
-        ├── BifrostUnavailable          no answer, or a 5xx: says nothing about the batch
-        ├── BifrostRateLimited          429; ``retry_after`` in seconds, or None
-        ├── BifrostBudgetExceeded       402: the virtual key's budget is used up
-        ├── BifrostAuthError            401, 403
-        ├── BatchNotFound               404
-        ├── BifrostRequestError         another 4xx, or what the gateway will never accept
-        ├── BifrostProtocolError        an answer that is not what the API promises
-        └── BatchFailed                 terminal, and its outcome is not accepted (never retried)
+        ├── BifrostGatewayError         the gateway answered with an error, or did not answer
+        │   ├── BifrostUnavailable      no answer, or a 5xx: says nothing about the batch
+        │   ├── BifrostRateLimited      429
+        │   ├── BifrostBudgetExceeded   402: the budget of the virtual key is used up
+        │   ├── BifrostAuthError        401, 403
+        │   ├── BatchNotFound           404
+        │   ├── BifrostRequestError     another 4xx, or what the gateway will never accept
+        │   └── BifrostProtocolError    an answer that is not what the API promises
+        └── BatchFailed                 terminal, and its outcome is not accepted; never retried
 
 No message holds a token or a result body.
 """
@@ -35,11 +36,16 @@ class BifrostConfigurationError(BifrostError):
 class BifrostGatewayError(BifrostError):
     """The gateway answered with an error, or did not answer.
 
-    :param message: what happened, without any secret.
+    :param message: what happened, to which batch on which connection, what it means for the money, and what to do.
     :param status_code: HTTP status of the answer; None if there was none.
-    :param error_type: the gateway's word for the error (top-level ``type``, else ``error.type``), e.g. ``provider_blocked``.
-    :param error_code: ``error.code`` of the body, e.g. ``unsupported_operation``.
+    :param error_type: the gateway's word for the error: its top-level ``type``, else ``error.type``; e.g. ``provider_blocked``.
+    :param error_code: ``error.code`` of the answer, e.g. ``unsupported_operation``.
+    :param retry_after: seconds that the answer asks to wait, capped; None if it does not say.
+    :param may_pass: whether the fault can pass by itself even where no call has ever worked. A wait bears such a
+        fault until its deadline. None: as is usual for the class.
     """
+
+    may_pass: bool = False
 
     def __init__(
         self,
@@ -48,8 +54,60 @@ class BifrostGatewayError(BifrostError):
         status_code: int | None = None,
         error_type: str | None = None,
         error_code: str | None = None,
+        retry_after: float | None = None,
+        may_pass: bool | None = None,
     ) -> None:
         super().__init__(message)
-        self.status_code = status_code
+        self.status_code = status_code  # type: ignore[assignment]  # Airflow types it by its own 500
         self.error_type = error_type
         self.error_code = error_code
+        self.retry_after = retry_after
+        if may_pass is not None:
+            self.may_pass = may_pass
+
+
+class BifrostUnavailable(BifrostGatewayError):
+    """No answer (network, timeout) or a 5xx. It says nothing about the batch."""
+
+    may_pass = True
+
+
+class BifrostRateLimited(BifrostGatewayError):
+    """429 from the upstream or from the gateway's own limits; ``retry_after`` in seconds, or None."""
+
+    may_pass = True
+
+
+class BifrostBudgetExceeded(BifrostGatewayError):
+    """402: the budget of the virtual key, or of its provider, is used up. Batches that run already are not affected."""
+
+    may_pass = True
+
+
+class BifrostAuthError(BifrostGatewayError):
+    """401 or 403: the token is missing, unknown, inactive or not allowed to use the upstream."""
+
+
+class BatchNotFound(BifrostGatewayError):
+    """404. With several keys behind the gateway it is no proof that the batch does not exist."""
+
+
+class BifrostRequestError(BifrostGatewayError):
+    """Another 4xx, or what the gateway will never accept, whatever its status code (an unknown upstream is a 500)."""
+
+
+class BifrostProtocolError(BifrostGatewayError):
+    """An answer that is not what the API promises: a web page, no JSON, no id. ``may_pass`` tells an upstream's slip,
+    which the gateway handed on, from an address that is no gateway at all."""
+
+
+class BatchFailed(BifrostError, AirflowFailException):
+    """The batch is terminal and its outcome is not accepted. Airflow does not retry it: a terminal batch never changes.
+
+    :param message: names each batch with its outcome and the upstream's own errors.
+    :param summaries: the batch summaries (see :class:`airflow_bifrost.gateway.summary.BatchSummary`) of the batches that failed.
+    """
+
+    def __init__(self, message: str, *, summaries: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message)
+        self.summaries = summaries or []

@@ -1,0 +1,430 @@
+"""Two clients of the gateway, sync and async: thin I/O shells over requests, responses and retry.
+
+httpx is the transport seam: tests and other transports go in as ``transport``. Redirects are never followed, and the token goes
+to the connection's origin only, because every URL is built from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import IO, Any, Self, TypeVar
+
+import httpx
+
+from airflow_bifrost import __version__
+from airflow_bifrost.exceptions import BifrostGatewayError
+from airflow_bifrost.gateway import requests, responses
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page
+from airflow_bifrost.gateway.requests import GatewayRequest
+from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.retry import RetryPolicy
+
+R = TypeVar("R")
+Parser = Callable[[RawResponse, Asked], R]
+
+SMALL_ANSWER = 8 * 2**20  # bytes; any answer but files and results
+RESULTS_ANSWER = 512 * 2**20  # bytes; the native results route has no pages
+KEEPALIVE_EXPIRY = 120.0  # seconds; above the usual poll interval, or every poll would make a new connection
+CHUNK = 2**18  # bytes
+
+
+def _batch(response: RawResponse, asked: Asked) -> Batch:
+    return responses.parse(Batch, response, asked)
+
+
+def _batches(response: RawResponse, asked: Asked) -> Page[Batch]:
+    return responses.parse_page(Batch, response, asked)
+
+
+def _file(response: RawResponse, asked: Asked) -> File:
+    return responses.parse(File, response, asked)
+
+
+def _files(response: RawResponse, asked: Asked) -> Page[File]:
+    return responses.parse_page(File, response, asked)
+
+
+def _deleted(response: RawResponse, asked: Asked) -> DeletedFile:
+    return responses.parse(DeletedFile, response, asked)
+
+
+def _results(response: RawResponse, asked: Asked) -> BatchResults:
+    return responses.parse(BatchResults, response, asked)
+
+
+def _health(response: RawResponse, asked: Asked) -> Health:
+    return responses.parse(Health, response, asked)
+
+
+class _Client:
+    """What both clients share: everything but the ``await``."""
+
+    def __init__(self, config: GatewayConfig, *, retry: RetryPolicy = RetryPolicy()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        self.retry = retry
+        self._root = httpx.URL(config.root)
+
+    def _options(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "verify": config.tls(),
+            "follow_redirects": False,
+            "timeout": httpx.Timeout(config.timeout, connect=config.connect_timeout),
+            "limits": httpx.Limits(
+                max_connections=config.max_connections,
+                max_keepalive_connections=config.max_connections,
+                keepalive_expiry=KEEPALIVE_EXPIRY,
+            ),
+            "headers": {"accept": "application/json", "user-agent": f"airflow-provider-bifrost/{__version__}"},
+        }
+
+    def _arguments(self, request: GatewayRequest, file: IO[bytes] | None, filename: str | None) -> dict[str, Any]:
+        headers = dict(request.headers)
+        if request.authenticated and self.config.token:
+            headers["authorization"] = f"Bearer {self.config.token}"
+        target = self._root.path.rstrip("/") + request.target(self.config.path_prefix)
+        arguments: dict[str, Any] = {
+            "method": request.method,
+            "url": self._root.copy_with(raw_path=target.encode("ascii")),
+            "headers": headers,
+            "json": request.json,
+        }
+        if file is not None:
+            arguments |= {
+                "data": request.form,
+                "files": {"file": (filename or "batch.jsonl", file, "application/jsonl")},
+            }
+        return arguments
+
+    def _asked(self, request: GatewayRequest) -> Asked:
+        return Asked(request, self.config.name, time.time())
+
+    def _retry_delay(
+        self, request: GatewayRequest, error: BifrostGatewayError, attempt: int, began: float
+    ) -> float | None:
+        if not request.repeatable:
+            return None
+        return self.retry.delay(attempt, error, elapsed=time.monotonic() - began, random=random.random)
+
+    def _provider(self, provider: str | None) -> str:
+        return self.config.upstream(provider)
+
+
+def _head(response: httpx.Response, body: bytes) -> RawResponse:
+    return RawResponse(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def _network_error(error: httpx.HTTPError, asked: Asked) -> BifrostGatewayError:
+    """A fault below HTTP. A name that does not exist and a certificate that does not fit are wrong until they have worked once."""
+    cause: BaseException | None = error
+    may_pass = not isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects)
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            may_pass = False
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
+            may_pass = False
+        cause = cause.__cause__ or cause.__context__
+    text = str(error)
+    return responses.unavailable(
+        f"{type(error).__name__}: {text}" if text else type(error).__name__, asked, may_pass=may_pass
+    )
+
+
+class GatewayClient(_Client):
+    """The API, sync. One connection pool; use it as a context manager, or call :meth:`close`.
+
+    Every call raises :class:`~airflow_bifrost.exceptions.BifrostGatewayError` or one of its kinds, and ``ValueError`` for
+    arguments that are never sent. ``provider`` is the upstream; None is the connection's.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(config, retry=retry)
+        self._sleep = sleep
+        self._http = httpx.Client(transport=transport, **self._options())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def get_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        return self._call(requests.get_batch(batch_id, self._provider(provider)), _batch)
+
+    def list_page(
+        self, *, provider: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> Page[Batch]:
+        return self._call(requests.list_batches(self._provider(provider), limit=limit, after=after), _batches)
+
+    def list_batches(self, *, provider: str | None = None, page_size: int = 100) -> Iterator[Batch]:
+        return _entries(lambda after: self.list_page(provider=provider, limit=page_size, after=after))
+
+    def create_batch(self, *, provider: str | None = None, **arguments: Any) -> Batch:
+        """See :func:`airflow_bifrost.gateway.requests.create_batch` for the arguments. Never repeated."""
+        return self._call(requests.create_batch(self._provider(provider), **arguments), _batch)
+
+    def cancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        return self._call(requests.cancel_batch(batch_id, self._provider(provider)), _batch)
+
+    def batch_results(self, batch_id: str, *, provider: str | None = None) -> BatchResults:
+        return self._call(requests.batch_results(batch_id, self._provider(provider)), _results, RESULTS_ANSWER)
+
+    def upload_file(
+        self, file: IO[bytes], *, filename: str | None = None, provider: str | None = None, **arguments: Any
+    ) -> File:
+        """Upload from an open file, streamed. See :func:`airflow_bifrost.gateway.requests.upload_file`. Never repeated."""
+        request = requests.upload_file(self._provider(provider), **arguments)
+        return self._call(request, _file, file=file, filename=filename)
+
+    def list_files_page(
+        self, *, provider: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> Page[File]:
+        return self._call(requests.list_files(self._provider(provider), limit=limit, after=after), _files)
+
+    def list_files(self, *, provider: str | None = None, page_size: int = 100) -> Iterator[File]:
+        return _entries(lambda after: self.list_files_page(provider=provider, limit=page_size, after=after))
+
+    def get_file(self, file_id: str, *, provider: str | None = None) -> File:
+        return self._call(requests.get_file(file_id, self._provider(provider)), _file)
+
+    def delete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
+        return self._call(requests.delete_file(file_id, self._provider(provider)), _deleted)
+
+    def health(self) -> Health:
+        return self._call(requests.health(), _health)
+
+    @contextmanager
+    def file_content(self, file_id: str, *, provider: str | None = None) -> Iterator[Iterator[bytes]]:
+        """The file's bytes, in chunks. The gateway answers only when it has the whole file from the upstream."""
+        request = requests.file_content(file_id, self._provider(provider))
+        asked = self._asked(request)
+        with self._stream(request) as response:
+            head = _head(response, b"" if response.status_code == 200 else self._read(response, asked, SMALL_ANSWER))
+            responses.check_status(head, asked)
+
+            def chunks() -> Iterator[bytes]:
+                try:
+                    yield from response.iter_bytes(CHUNK)
+                except httpx.HTTPError as error:
+                    raise _network_error(error, asked) from error
+
+            yield chunks()
+
+    def _call(
+        self,
+        request: GatewayRequest,
+        parser: Parser[R],
+        cap: int = SMALL_ANSWER,
+        *,
+        file: IO[bytes] | None = None,
+        filename: str | None = None,
+    ) -> R:
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            asked = self._asked(request)
+            try:
+                with self._stream(request, file, filename) as response:
+                    return parser(_head(response, self._read(response, asked, cap)), asked)
+            except BifrostGatewayError as error:
+                delay = self._retry_delay(request, error, attempt, began)
+                if delay is None:
+                    raise
+            self._sleep(delay)
+
+    @contextmanager
+    def _stream(
+        self, request: GatewayRequest, file: IO[bytes] | None = None, filename: str | None = None
+    ) -> Iterator[httpx.Response]:
+        asked = self._asked(request)
+        try:
+            with self._http.stream(**self._arguments(request, file, filename)) as response:
+                yield response
+        except httpx.HTTPError as error:
+            raise _network_error(error, asked) from error
+
+    def _read(self, response: httpx.Response, asked: Asked, cap: int) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_bytes(CHUNK):
+            body += chunk
+            if len(body) > cap:
+                raise responses.too_large(cap, asked)
+        return bytes(body)
+
+
+class AsyncGatewayClient(_Client):
+    """The API, async: the same calls as :class:`GatewayClient`, awaited."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(config, retry=retry)
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(transport=transport, **self._options())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def get_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        return await self._call(requests.get_batch(batch_id, self._provider(provider)), _batch)
+
+    async def list_page(
+        self, *, provider: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> Page[Batch]:
+        return await self._call(requests.list_batches(self._provider(provider), limit=limit, after=after), _batches)
+
+    def list_batches(self, *, provider: str | None = None, page_size: int = 100) -> AsyncIterator[Batch]:
+        return _aentries(lambda after: self.list_page(provider=provider, limit=page_size, after=after))
+
+    async def create_batch(self, *, provider: str | None = None, **arguments: Any) -> Batch:
+        return await self._call(requests.create_batch(self._provider(provider), **arguments), _batch)
+
+    async def cancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        return await self._call(requests.cancel_batch(batch_id, self._provider(provider)), _batch)
+
+    async def batch_results(self, batch_id: str, *, provider: str | None = None) -> BatchResults:
+        return await self._call(requests.batch_results(batch_id, self._provider(provider)), _results, RESULTS_ANSWER)
+
+    async def upload_file(
+        self, file: IO[bytes], *, filename: str | None = None, provider: str | None = None, **arguments: Any
+    ) -> File:
+        request = requests.upload_file(self._provider(provider), **arguments)
+        return await self._call(request, _file, file=file, filename=filename)
+
+    async def list_files_page(
+        self, *, provider: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> Page[File]:
+        return await self._call(requests.list_files(self._provider(provider), limit=limit, after=after), _files)
+
+    def list_files(self, *, provider: str | None = None, page_size: int = 100) -> AsyncIterator[File]:
+        return _aentries(lambda after: self.list_files_page(provider=provider, limit=page_size, after=after))
+
+    async def get_file(self, file_id: str, *, provider: str | None = None) -> File:
+        return await self._call(requests.get_file(file_id, self._provider(provider)), _file)
+
+    async def delete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
+        return await self._call(requests.delete_file(file_id, self._provider(provider)), _deleted)
+
+    async def health(self) -> Health:
+        return await self._call(requests.health(), _health)
+
+    @asynccontextmanager
+    async def file_content(self, file_id: str, *, provider: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See :meth:`GatewayClient.file_content`."""
+        request = requests.file_content(file_id, self._provider(provider))
+        asked = self._asked(request)
+        async with self._stream(request) as response:
+            body = b"" if response.status_code == 200 else await self._read(response, asked, SMALL_ANSWER)
+            responses.check_status(_head(response, body), asked)
+
+            async def chunks() -> AsyncIterator[bytes]:
+                try:
+                    async for chunk in response.aiter_bytes(CHUNK):
+                        yield chunk
+                except httpx.HTTPError as error:
+                    raise _network_error(error, asked) from error
+
+            yield chunks()
+
+    async def _call(
+        self,
+        request: GatewayRequest,
+        parser: Parser[R],
+        cap: int = SMALL_ANSWER,
+        *,
+        file: IO[bytes] | None = None,
+        filename: str | None = None,
+    ) -> R:
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            asked = self._asked(request)
+            try:
+                async with self._stream(request, file, filename) as response:
+                    return parser(_head(response, await self._read(response, asked, cap)), asked)
+            except BifrostGatewayError as error:
+                delay = self._retry_delay(request, error, attempt, began)
+                if delay is None:
+                    raise
+            await self._sleep(delay)
+
+    @asynccontextmanager
+    async def _stream(
+        self, request: GatewayRequest, file: IO[bytes] | None = None, filename: str | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        asked = self._asked(request)
+        try:
+            async with self._http.stream(**self._arguments(request, file, filename)) as response:
+                yield response
+        except httpx.HTTPError as error:
+            raise _network_error(error, asked) from error
+
+    async def _read(self, response: httpx.Response, asked: Asked, cap: int) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes(CHUNK):
+            body += chunk
+            if len(body) > cap:
+                raise responses.too_large(cap, asked)
+        return bytes(body)
+
+
+class _Cursor:
+    """Where a listing stands. It ends when a cursor or a page repeats: three upstreams return page 1 for ever."""
+
+    def __init__(self) -> None:
+        self.after: str | None = None
+        self.done = False
+        self._cursors: set[str] = set()
+        self._ids: set[str] = set()
+
+    def take(self, page: Page[Any]) -> list[Any]:
+        """The page's entries that were not seen before."""
+        fresh = [item for item in page.data if item.id not in self._ids]
+        self._ids.update(item.id for item in fresh)
+        cursor = page.next_cursor
+        self.done = not page.has_more or not cursor or cursor in self._cursors or not fresh
+        if cursor:
+            self._cursors.add(cursor)
+            self.after = cursor
+        return fresh
+
+
+def _entries(fetch: Callable[[str | None], Page[Any]]) -> Iterator[Any]:
+    cursor = _Cursor()
+    while not cursor.done:
+        yield from cursor.take(fetch(cursor.after))
+
+
+async def _aentries(fetch: Callable[[str | None], Awaitable[Page[Any]]]) -> AsyncIterator[Any]:
+    cursor = _Cursor()
+    while not cursor.done:
+        for item in cursor.take(await fetch(cursor.after)):
+            yield item

@@ -1,0 +1,90 @@
+"""What a client must know of a gateway: where it is, who we are, how patient to be."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+DEFAULT_PROVIDER = "openai"  # the gateway's own default
+DEFAULT_PATH_PREFIX = "/openai"
+DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for an upstream, by key
+DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
+DEFAULT_MAX_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Where a gateway is and how to speak to it. Validated on construction; the token never shows in its repr.
+
+    :param base_url: ``http(s)://host[:port][/path]``, without query and without user.
+    :param token: sent as ``Authorization: Bearer``; None for an open gateway.
+    :param provider: upstream used where a call names none.
+    :param path_prefix: where the OpenAI-compatible routes are, below ``base_url``.
+    :param timeout: seconds that one request may take to be answered.
+    :param connect_timeout: seconds to connect.
+    :param verify: True, False, or the path of a CA bundle.
+    :param max_connections: size of the client's connection pool.
+    :param name: how messages call this gateway: the Airflow connection's id.
+    :raises ValueError: names the field that is wrong.
+    """
+
+    base_url: str
+    token: str | None = field(default=None, repr=False)
+    provider: str = DEFAULT_PROVIDER
+    path_prefix: str = DEFAULT_PATH_PREFIX
+    timeout: float = DEFAULT_TIMEOUT
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
+    verify: bool | str = True
+    max_connections: int = DEFAULT_MAX_CONNECTIONS
+    name: str = "bifrost"
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https"):
+            raise ValueError(f"schema: {parts.scheme or 'none'!r} is not http or https")
+        if not parts.hostname:
+            raise ValueError("host: there is none in the gateway's URL")
+        if parts.username or parts.password or "@" in parts.netloc:
+            raise ValueError("host: the URL must not hold a user or password; put the token into the password field")
+        if parts.query or parts.fragment:
+            raise ValueError("host: the URL must not have a query or fragment")
+        try:
+            parts.port  # noqa: B018 - reading it is the check
+        except ValueError:
+            raise ValueError("port: it is not a number from 0 to 65535") from None
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.path_prefix):
+            raise ValueError("path_prefix: it must look like '/openai', without a slash at its end")
+        for name in ("timeout", "connect_timeout"):
+            if not 0 < getattr(self, name) < 86_400:
+                raise ValueError(f"{name}: it must be a number of seconds above 0 and below 86400")
+        if not 1 <= self.max_connections <= 10_000:
+            raise ValueError("max_connections: it must be a whole number from 1 to 10000")
+        if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
+            raise ValueError(
+                "password: the token has characters that no HTTP header can carry (white space, or not ASCII)"
+            )
+
+    @property
+    def root(self) -> str:
+        """The base URL without a slash at its end."""
+        return self.base_url.rstrip("/")
+
+    def upstream(self, provider: str | None) -> str:
+        """The upstream's name as the gateway wants it: lower case, never empty."""
+        return (provider or "").strip().lower() or self.provider
+
+    def tls(self) -> ssl.SSLContext | bool:
+        """What httpx takes as ``verify``.
+
+        :raises ValueError: the CA bundle cannot be read.
+        """
+        if isinstance(self.verify, bool):
+            return self.verify
+        try:
+            return ssl.create_default_context(cafile=self.verify)
+        except OSError as error:
+            raise ValueError(
+                f"verify: {self.verify!r} is no CA bundle that can be read ({error.strerror or error})"
+            ) from None

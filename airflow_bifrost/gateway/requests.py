@@ -1,0 +1,222 @@
+"""What to send for each call of the API. Pure: builds requests, sends nothing.
+
+Where ``provider`` goes differs by call, and the gateway ignores it in any other place: the query for what reads, the JSON body
+for a create, a form field for an upload.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+MAX_ID_LENGTH = 1024
+
+# Upstreams that pick a model themselves, silently, or refuse, unless the create names one. For the others a model would only let
+# the gateway's governance rewrite it to that of another upstream.
+NEED_MODEL = frozenset({"gemini", "bedrock", "vertex"})
+
+# The gateway passes `x-bf-eh-<name>` on to the upstream as `<name>`; a plain Idempotency-Key it drops.
+IDEMPOTENCY_HEADER = "x-bf-eh-idempotency-key"
+
+_RUNS_ON = "The batch is not touched by this: if it was submitted, it runs on and is billed as usual."
+_NOTHING_BILLED = "Nothing is billed for this."
+_MAYBE_CREATED = "Unless the gateway refused it, a batch may exist and be billed: look for it before submitting again."
+_MAYBE_RUNNING = "The batch may still be running, and be billed."
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRequest:
+    """One request, not yet bound to a gateway.
+
+    :param doing: what it does, for messages: ``retrieving batch 'b1' of 'openai'``.
+    :param fate: what its failure means for the money, for messages.
+    :param path: below the gateway's root, exactly as it goes over the wire.
+    :param prefixed: whether ``path`` is below the connection's ``path_prefix``.
+    :param repeatable: whether it may be sent again after a fault.
+    :param authenticated: whether the token goes along.
+    """
+
+    doing: str
+    fate: str
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    json: Mapping[str, Any] | None = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+    prefixed: bool = True
+    repeatable: bool = True
+    authenticated: bool = True
+
+    def target(self, path_prefix: str) -> str:
+        """Path and query below the gateway's root."""
+        path = f"{path_prefix}{self.path}" if self.prefixed else self.path
+        return f"{path}?{urlencode(self.query)}" if self.query else path
+
+
+def checked_id(value: str, what: str = "batch_id") -> str:
+    """``value`` if it is an id that reaches the gateway as one path segment.
+
+    The gateway decodes the segment, and some upstreams' paths are built from it again: a slash or ``..`` would ask the upstream
+    for something else with the gateway's own key, and ``%ff`` ends the gateway's process.
+
+    :raises ValueError: says what is wrong with it.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be a string, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{what} is empty; did the task that makes it push one?")
+    if len(value) > MAX_ID_LENGTH:
+        raise ValueError(f"{what} has {len(value)} characters; at most {MAX_ID_LENGTH} are an id")
+    if wrong := re.search(r"[^\x21-\x7e]|[/\\?#%]|\.\.|^\.$", value):
+        hint = ""
+        if value.startswith("arn:"):
+            hint = "; for Bedrock use the id that the gateway returned (base64 of the ARN)"
+        elif value.startswith("s3://"):
+            hint = "; an s3:// address is no file id: read it from S3"
+        raise ValueError(f"{what} {value[:80]!r} has {wrong.group()!r}, which no id on the gateway may have{hint}")
+    return value
+
+
+def get_batch(batch_id: str, provider: str) -> GatewayRequest:
+    checked_id(batch_id)
+    return GatewayRequest(
+        f"retrieving batch {batch_id!r} of {provider!r}",
+        _RUNS_ON,
+        "GET",
+        f"/v1/batches/{batch_id}",
+        (("provider", provider),),
+    )
+
+
+def list_batches(provider: str, *, limit: int | None = None, after: str | None = None) -> GatewayRequest:
+    return GatewayRequest(
+        f"listing batches of {provider!r}", _RUNS_ON, "GET", "/v1/batches", _page_query(provider, limit, after)
+    )
+
+
+def create_batch(
+    provider: str,
+    *,
+    idempotency_key: str,
+    input_file_id: str | None = None,
+    requests: Sequence[Mapping[str, Any]] | None = None,
+    endpoint: str | None = None,
+    completion_window: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    model: str | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+) -> GatewayRequest:
+    """:raises ValueError: what the gateway would refuse, or silently read otherwise, is refused before it costs anything."""
+    if (input_file_id is None) == (requests is None):
+        raise ValueError("give either input_file_id or requests: of both, the gateway would silently drop the requests")
+    if requests is not None and not requests:
+        raise ValueError("requests is empty: there is nothing to submit")
+    if provider in NEED_MODEL and not model:
+        raise ValueError(f"{provider} needs a model: without one the upstream refuses, or silently takes a default")
+    for key, value in (metadata or {}).items():
+        if not isinstance(value, str):
+            raise ValueError(
+                f"metadata[{key!r}] must be a string, not {type(value).__name__}: the gateway takes no other"
+            )
+    body: dict[str, Any] = {
+        "input_file_id": input_file_id,
+        "requests": list(requests) if requests is not None else None,
+        "endpoint": endpoint,
+        "completion_window": completion_window,
+        "metadata": dict(metadata) if metadata else None,
+        "model": model if provider in NEED_MODEL else None,
+        **(extra_body or {}),
+        "provider": provider,
+    }
+    return GatewayRequest(
+        f"creating a batch of {provider!r}",
+        _MAYBE_CREATED,
+        "POST",
+        "/v1/batches",
+        headers=((IDEMPOTENCY_HEADER, idempotency_key),),
+        json={key: value for key, value in body.items() if value is not None},
+        repeatable=False,
+    )
+
+
+def cancel_batch(batch_id: str, provider: str) -> GatewayRequest:
+    checked_id(batch_id)
+    return GatewayRequest(
+        f"cancelling batch {batch_id!r} of {provider!r}",
+        _MAYBE_RUNNING,
+        "POST",
+        f"/v1/batches/{batch_id}/cancel",
+        (("provider", provider),),
+    )
+
+
+def batch_results(batch_id: str, provider: str) -> GatewayRequest:
+    """The native route: the OpenAI-compatible routes have no results."""
+    checked_id(batch_id)
+    return GatewayRequest(
+        f"reading the results of batch {batch_id!r} of {provider!r}",
+        _RUNS_ON,
+        "GET",
+        f"/v1/batches/{batch_id}/results",
+        (("provider", provider),),
+        prefixed=False,
+    )
+
+
+def upload_file(
+    provider: str, *, purpose: str, idempotency_key: str, extra_form: Mapping[str, str] | None = None
+) -> GatewayRequest:
+    """The file itself is added by the client, which streams it."""
+    return GatewayRequest(
+        f"uploading a file to {provider!r}",
+        _NOTHING_BILLED,
+        "POST",
+        "/v1/files",
+        headers=((IDEMPOTENCY_HEADER, idempotency_key),),
+        form={**(extra_form or {}), "purpose": purpose, "provider": provider},
+        repeatable=False,
+    )
+
+
+def list_files(provider: str, *, limit: int | None = None, after: str | None = None) -> GatewayRequest:
+    return GatewayRequest(
+        f"listing files of {provider!r}", _NOTHING_BILLED, "GET", "/v1/files", _page_query(provider, limit, after)
+    )
+
+
+def get_file(file_id: str, provider: str) -> GatewayRequest:
+    return _file(file_id, provider, "retrieving", "GET")
+
+
+def delete_file(file_id: str, provider: str) -> GatewayRequest:
+    return _file(file_id, provider, "deleting", "DELETE")
+
+
+def file_content(file_id: str, provider: str) -> GatewayRequest:
+    return _file(file_id, provider, "downloading", "GET", "/content")
+
+
+def health() -> GatewayRequest:
+    return GatewayRequest(
+        "asking for the gateway's health", _NOTHING_BILLED, "GET", "/health", prefixed=False, authenticated=False
+    )
+
+
+def _file(file_id: str, provider: str, doing: str, method: str, tail: str = "") -> GatewayRequest:
+    checked_id(file_id, "file_id")
+    return GatewayRequest(
+        f"{doing} file {file_id!r} of {provider!r}",
+        _NOTHING_BILLED,
+        method,
+        f"/v1/files/{file_id}{tail}",
+        (("provider", provider),),
+    )
+
+
+def _page_query(provider: str, limit: int | None, after: str | None) -> tuple[tuple[str, str], ...]:
+    pairs = {"provider": provider, "limit": limit, "after": after}
+    return tuple((name, str(value)) for name, value in pairs.items() if value is not None)
