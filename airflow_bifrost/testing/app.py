@@ -1,0 +1,239 @@
+"""The ASGI application: routing on the raw path, faults, errors, and answers as the gateway writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from airflow_bifrost.testing import calls, control, routes
+from airflow_bifrost.testing.calls import Call
+from airflow_bifrost.testing.errors import GatewayError, for_status
+from airflow_bifrost.testing.faults import Fault, FaultPlan
+from airflow_bifrost.testing.gateway import Gateway, check_provider, plain_name, upstream
+from airflow_bifrost.testing.governance import Governance
+from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
+from airflow_bifrost.testing.store import File
+
+VERSION = "v1.4.19"
+
+_CHUNK = 1 << 18  # bytes of a download that are read at once
+_WEB_PAGE = "<!doctype html><html><head><title>Bifrost</title></head><body><div id='root'></div></body></html>"
+_GARBAGE = b"\x00\x01\x02 this is not JSON"
+_CORS = {
+    "access-control-allow-methods": "GET, POST, PUT, DELETE, PATCH, OPTIONS, HEAD",
+    "access-control-allow-headers": "Content-Type, Authorization, X-Requested-With, X-Stainless-Timeout, X-Api-Key",
+    "access-control-max-age": "86400",
+}
+
+
+class Dropped(Exception):
+    """The connection is to be closed without an answer."""
+
+
+class App:
+    """Answers HTTP.
+
+    :param max_body_bytes: larger requests are refused, as the gateway's ``max_request_body_size_mb`` does.
+    """
+
+    def __init__(
+        self, gateway: Gateway, governance: Governance, faults: FaultPlan, recorder: Recorder, max_body_bytes: int
+    ) -> None:
+        self.gateway = gateway
+        self.governance = governance
+        self.faults = faults
+        self.recorder = recorder
+        self.max_body_bytes = max_body_bytes
+        self.stopping = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            response = await self._answer(scope, receive)
+        except Dropped:
+            scope["state"]["transport"].abort()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        path, method = raw_path(scope), scope["method"]
+        if path.startswith("/_local/"):
+            return await control.answer(Request(scope, receive), path, self.gateway, self.faults, self.recorder)
+        request = Request(scope, self._recorded(scope, receive, path))
+        if int(request.headers.get("content-length", 0)) > self.max_body_bytes:
+            return Response("Error when parsing request", 400, {"connection": "close"}, "text/plain")
+        route = routes.match(method, path)
+        call = None if route is None else await calls.read(request, route)
+        fault = self.faults.take(method, path, call.provider if call else None)
+        if fault is None:
+            return await self._real(method, path, request, call)
+        return await self._faulty(fault, method, path, request, call)
+
+    def _recorded(self, scope: Scope, receive: Receive, path: str) -> Receive:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        record = RecordedRequest(
+            scope["method"], path, scope["query_string"].decode("latin-1"), headers, b"", time.time()
+        )
+        self.recorder.add(record)
+
+        async def recording() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                record.add_body(message.get("body", b""))
+            return message
+
+        return recording
+
+    async def _faulty(self, fault: Fault, method: str, path: str, request: Request, call: Call | None) -> Response:
+        real = None
+        if fault.applied or not fault.replaces_answer:
+            real = await self._real(method, path, request, call)
+        else:
+            async for _ in request.stream():  # an upstream that fails has mostly read the request
+                pass
+        await self._wait(fault.delay)
+        if fault.drop:
+            raise Dropped
+        if real is not None and not fault.replaces_answer:
+            return real
+        headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+        content: Any = fault.body
+        if fault.garbage:
+            content = _GARBAGE
+        elif content is None and fault.status not in (None, 204):
+            error = for_status(fault.status or 500)
+            content = (error if call is None else error.about(call.provider, call.route.request_type)).body()
+        if not isinstance(content, str | bytes | None):
+            content = json.dumps(content)
+        return Response(content, fault.status or 200, headers, fault.content_type)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait, but no longer than the server runs."""
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self.stopping.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def _real(self, method: str, path: str, request: Request, call: Call | None) -> Response:
+        if call is None:
+            return _no_route(method, path, request)
+        if _ends_the_gateway(path):
+            raise Dropped
+        try:
+            return await self._carry_out(call)
+        except GatewayError as error:
+            native = call.route.native
+            return _json(error.body(), error.status_code(native=native))
+
+    async def _carry_out(self, call: Call) -> Response:
+        request_type = call.route.request_type
+        if request_type == "health":
+            return _json({"components": {"db_pings": "ok"}, "status": "ok"})
+        if request_type == "version":
+            return _json(VERSION)
+        if call.refusal is not None:
+            raise call.refusal
+        if request_type == "batch_create":
+            self.gateway.check_input(call.body)
+        check_provider(call.provider, request_type)
+        try:
+            self.governance.check(call.headers, call.provider)
+            upstream(call.provider, request_type)
+            if request_type == "file_content":
+                return self._download(await asyncio.to_thread(self.gateway.content, call.provider, call.route.segment))
+            body = await self._body(call)
+        except GatewayError as error:
+            raise error.about(call.provider, request_type) from error
+        about = {"request_type": request_type, "provider": call.provider, "latency": 0, "chunk_index": 0}
+        unreadable = body.pop("parse_errors", None)
+        return _json({**body, "extra_fields": about if unreadable is None else {**about, "parse_errors": unreadable}})
+
+    async def _body(self, call: Call) -> dict[str, Any]:
+        gateway, provider, route = self.gateway, call.provider, call.route
+        native, segment = route.native, route.segment
+        if route.request_type == "batch_retrieve":
+            return gateway.retrieve(provider, segment, native=native)
+        if route.request_type == "batch_list":
+            return gateway.list_batches(provider, call.query, native=native)
+        if route.request_type == "batch_cancel":
+            return gateway.cancel(provider, segment, native=native)
+        return await asyncio.to_thread(self._slow(call))
+
+    def _slow(self, call: Call) -> Callable[[], dict[str, Any]]:
+        """The calls that read or write whole files."""
+        gateway, provider, route = self.gateway, call.provider, call.route
+        native, segment = route.native, route.segment
+        if route.request_type == "batch_create":
+            key = call.headers.get("x-bf-eh-idempotency-key")
+            return lambda: gateway.create(provider, call.body, native=native, idempotency_key=key)
+        if route.request_type == "batch_results":
+            return lambda: gateway.native_results(provider, segment)
+        if route.request_type == "file_list":
+            return lambda: gateway.list_files(provider, call.query, native=native)
+        if route.request_type == "file_retrieve":
+            return lambda: gateway.retrieve_file(provider, segment, native=native)
+        if route.request_type == "file_delete":
+            return lambda: gateway.delete_file(provider, segment, native=native)
+        upload = call.upload
+        assert upload is not None
+        return lambda: gateway.upload(provider, call.form, plain_name(upload.filename), upload.file, native=native)
+
+    def _download(self, file: File) -> Response:
+        assert file.blob is not None
+        headers = {"content-length": str(file.bytes)}
+        return StreamingResponse(self._chunks(file.blob), 200, headers, "application/octet-stream")
+
+    def _chunks(self, blob: str) -> Iterator[bytes]:
+        with self.gateway.store.open_blob(blob) as content:
+            while chunk := content.read(_CHUNK):
+                yield chunk
+
+
+def raw_path(scope: Scope) -> str:
+    """The target up to the query as it came, without the origin of an absolute one and without a fragment."""
+    target: str = scope["raw_path"].decode("latin-1").partition("#")[0]
+    for scheme in ("http://", "https://"):
+        if target.startswith(scheme):
+            return "/" + target.removeprefix(scheme).partition("/")[2]
+    return target
+
+
+def _ends_the_gateway(path: str) -> bool:
+    """Bytes in a path that are no UTF-8 end the gateway's process; here they cost the connection only."""
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _no_route(method: str, path: str, request: Request) -> Response:
+    if method == "OPTIONS":
+        origin = request.headers.get("origin", "")
+        return Response(None, 200, {**_CORS, "access-control-allow-origin": origin, "vary": "Origin"})
+    bare = routes.redirect(method, path)
+    if bare is not None:
+        query = request.scope["query_string"].decode("latin-1")
+        location = f"http://{request.headers.get('host', '')}{bare}{'?' + query if query else ''}"
+        return Response(None, 301 if method == "GET" else 308, {"location": location})
+    if method == "GET":
+        return Response(_WEB_PAGE, 200, {"cache-control": "no-cache"}, "text/html")
+    return Response("Method Not Allowed", 405, {"allow": "GET, OPTIONS"}, "text/plain")
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Response(content, status, media_type="application/json")

@@ -1,0 +1,116 @@
+"""Reads a request into a call: its provider from where that route takes it, and its arguments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from airflow_bifrost.testing.errors import GatewayError, bad_request, invalid_json, unparsable_upload
+from airflow_bifrost.testing.routes import Route
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of the gateway's API."""
+
+    route: Route
+    headers: dict[str, str]
+    query: dict[str, str]
+    provider: str = ""
+    body: dict[str, Any] = field(default_factory=dict)
+    form: dict[str, str] = field(default_factory=dict)
+    upload: UploadFile | None = None
+    refusal: GatewayError | None = None  # what is wrong with the request itself
+
+
+async def read(request: Request, route: Route) -> Call:
+    """Read a request. What is wrong with it is kept in ``refusal``, since a fault may come before it."""
+    query = dict(parse_qsl(request.scope["query_string"].decode("latin-1")))
+    call = Call(route, dict(request.headers), query)
+    named = ""
+    try:
+        if route.request_type == "batch_create":
+            call.body = await _json(request)
+            named = _created_for(call)
+        elif route.request_type == "batch_cancel":
+            named = str((await _json(request)).get("provider") or "") if not route.native else ""
+        elif route.request_type == "file_upload":
+            await _read_upload(request, call)
+            named = call.form.get("provider", "") if not route.native else call.headers.get("x-model-provider", "")
+    except GatewayError as error:
+        call.refusal = error
+    call.provider = _provider(call, named)
+    return call
+
+
+def _provider(call: Call, named: str) -> str:
+    route = call.route
+    if route.native and route.request_type == "file_list":
+        provider = call.query.get("x-model-provider") or call.headers.get("x-model-provider", "")
+        if not provider:
+            call.refusal = bad_request("x-model-provider query parameter or x-model-provider header is required")
+        return provider
+    in_query = route.request_type not in ("batch_create", "file_upload") or (
+        route.native and route.request_type == "file_upload"
+    )
+    provider = named or (call.query.get("provider", "") if in_query else "")
+    if provider or (route.native and route.request_type == "batch_create"):
+        return provider
+    if route.native:
+        call.refusal = call.refusal or bad_request("provider query parameter is required")
+        return ""
+    return "azure" if "AzureOpenAI" in call.headers.get("user-agent", "") else "openai"
+
+
+def _created_for(call: Call) -> str:
+    body = call.body
+    if call.route.native:
+        provider, _, model = str(body.get("model") or "").partition("/")
+        if not model:
+            raise bad_request("model should be in provider/model format or provider must be specified")
+        body["model"] = model
+        return provider
+    return str(body.get("provider") or "")
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    if not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        position = getattr(error, "pos", 0)
+        raise invalid_json(f'"Syntax error at index {position}: {error}"') from error
+    if not isinstance(body, dict):
+        raise invalid_json("Mismatch type object with value array")
+    metadata = body.get("metadata") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise invalid_json("Mismatch type string with value number")
+    return body
+
+
+async def _read_upload(request: Request, call: Call) -> None:
+    kind = request.headers.get("content-type", "")
+    if not kind.startswith("multipart/form-data") or "boundary=" not in kind:
+        raise unparsable_upload("request Content-Type has bad boundary or is not multipart/form-data")
+    try:
+        form = await request.form()
+    except MultiPartException as error:
+        raise unparsable_upload(error.message) from error
+    call.form = {name: value for name, value in form.items() if isinstance(value, str)}
+    file = form.get("file")
+    call.upload = file if isinstance(file, UploadFile) else None
+    if not call.form.get("purpose"):
+        raise unparsable_upload("purpose field is required")
+    if call.upload is None:
+        raise unparsable_upload("file field is required")
+    if not call.upload.size:
+        provider = call.form.get("provider", "openai")
+        raise GatewayError("file content is required for file upload request").about(provider, "file_upload")

@@ -1,0 +1,76 @@
+"""The control surface over HTTP, for processes that have no ``LocalGateway`` at hand. Documented in the package."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from airflow_bifrost.testing.faults import Fault, FaultPlan
+from airflow_bifrost.testing.gateway import Gateway
+from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
+
+
+async def answer(request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder) -> Response:
+    """Carry out a control call; what is wrong with it is a 400 that says so."""
+    try:
+        return await _answer(request, path.removeprefix("/_local"), gateway, faults, recorder)
+    except (ValueError, TypeError, LookupError) as error:
+        return JSONResponse({"error": str(error)}, 400)
+
+
+async def _answer(request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder) -> Response:
+    call = f"{request.method} {path}"
+    if call == "POST /faults":
+        faults.add(Fault(**await _object(request)))
+        return Response(status_code=204)
+    if call == "GET /faults":
+        return JSONResponse([dataclasses.asdict(fault) for fault in faults.pending()])
+    if call == "DELETE /faults":
+        faults.clear()
+        return Response(status_code=204)
+    if call == "POST /batches":
+        fields = await _object(request)
+        return JSONResponse({"id": await asyncio.to_thread(add_batch, gateway, **fields)})
+    if call == "GET /batches":
+        return JSONResponse(await asyncio.to_thread(gateway.describe))
+    if request.method == "PATCH" and path.startswith("/batches/"):
+        await asyncio.to_thread(gateway.set_batch, path.removeprefix("/batches/"), **await _object(request))
+        return Response(status_code=204)
+    if call == "GET /requests":
+        return JSONResponse([_shown(record) for record in recorder.all()])
+    if call == "DELETE /requests":
+        recorder.clear()
+        return Response(status_code=204)
+    return JSONResponse({"error": f"no such control call: {call}"}, 404)
+
+
+def add_batch(
+    gateway: Gateway,
+    upstream: str = "openai",
+    status: str | None = None,
+    batch_id: str | None = None,
+    rows: int | list[dict[str, Any]] = 1,
+    counts: dict[str, int] | None = None,
+    **fields: Any,
+) -> str:
+    """Put a batch into the state; see ``LocalGateway.add_batch``."""
+    if counts is not None:
+        fields["request_counts"] = counts
+    return gateway.put_batch(upstream, rows=rows, status=status, batch_id=batch_id, **fields)
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    value = json.loads(await request.body())
+    if not isinstance(value, dict):
+        msg = "the body must be a JSON object"
+        raise TypeError(msg)
+    return value
+
+
+def _shown(record: RecordedRequest) -> dict[str, Any]:
+    return {**dataclasses.asdict(record), "body": record.body.decode(errors="replace")}

@@ -1,0 +1,124 @@
+"""The gateway's error bodies: what stands in them, and the status that each route family gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+
+@dataclass
+class GatewayError(Exception):
+    """An answer of the gateway that is an error.
+
+    Without an own ``status`` it is 500 on the openai routes; on the native ones it is 400, except where the gateway
+    blames itself (``is_bifrost_error``), which is 500 everywhere.
+    """
+
+    message: str
+    status: int | None = None
+    kind: str | None = None  # the top-level "type": governance's word
+    detail: dict[str, Any] = field(default_factory=dict)  # further members of "error": type, code, param, error
+    is_bifrost_error: bool = False
+    raw: Any = None  # what the upstream said, quoted as extra_fields.raw_response
+    context: dict[str, Any] = field(default_factory=dict)  # extra_fields: provider, model_requested, request_type
+
+    def about(self, provider: str, request_type: str) -> Self:
+        """The same error, naming the call that it answers."""
+        return replace(self, context={"provider": provider, "request_type": request_type})
+
+    def status_code(self, *, native: bool) -> int:
+        """HTTP status on the native or the openai routes."""
+        if self.status is not None:
+            return self.status
+        return 400 if native and not self.is_bifrost_error else 500
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body; members that do not apply are absent, never null."""
+        body: dict[str, Any] = {} if self.kind is None else {"type": self.kind}
+        body["is_bifrost_error"] = self.is_bifrost_error
+        if self.status is not None:
+            body["status_code"] = self.status
+        body["error"] = {**self.detail, "message": self.message}
+        body["extra_fields"] = self.context if self.raw is None else {**self.context, "raw_response": self.raw}
+        return body
+
+
+def twice(message: str, **detail: Any) -> GatewayError:
+    """An error of the gateway's core, which gives its text both as message and as cause."""
+    return GatewayError(message, detail={"error": message, **detail})
+
+
+def unknown_provider() -> GatewayError:
+    """The provider is unknown, mis-spelt or not configured."""
+    return twice("failed to get config for provider: not found")
+
+
+def unsupported(provider: str, request_type: str) -> GatewayError:
+    """The provider has no such call."""
+    return GatewayError(
+        f"{request_type} is not supported by {provider} provider", detail={"code": "unsupported_operation"}
+    )
+
+
+def no_batch_key(provider: str, request_type: str) -> GatewayError:
+    """The provider is configured, but none of its keys may be used for batches."""
+    if request_type in ("batch_create", "file_upload"):
+        return twice(
+            f"no config found for batch APIs. Please enable 'Use for Batch APIs' on at least one key for provider: {provider}"
+        )
+    return twice(f"no batch-enabled keys found for provider: {provider} and model: ")
+
+
+def refused(message: str) -> GatewayError:
+    """The gateway's own refusal of an argument, before anything is sent to the upstream."""
+    return GatewayError(message, is_bifrost_error=True)
+
+
+def bad_request(message: str) -> GatewayError:
+    """The native routes' refusal of an incomplete request."""
+    return GatewayError(message, status=400)
+
+
+def invalid_json(cause: str) -> GatewayError:
+    """A request body that does not parse, or has a member of the wrong type."""
+    return GatewayError("Invalid JSON", detail={"error": cause})
+
+
+def unparsable_upload(cause: str) -> GatewayError:
+    """An upload that is no complete multipart form."""
+    return GatewayError("failed to parse request", detail={"error": cause})
+
+
+_HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr><center>cloudflare</center></body></html>"
+
+_BY_STATUS: dict[int, GatewayError] = {
+    400: GatewayError("Invalid batch id", detail={"type": "invalid_request_error"}),
+    401: GatewayError(
+        "virtual key is required. Provide a virtual key via the x-bf-vk header.", kind="virtual_key_required"
+    ),
+    402: GatewayError("Budget exceeded: VK budget exceeded: 5.0000 >= 1.0000 dollars", kind="budget_exceeded"),
+    403: GatewayError("Virtual key is inactive", kind="virtual_key_blocked"),
+    404: GatewayError("No batch found.", detail={"type": "invalid_request_error"}),
+    409: GatewayError("Conflict", detail={"type": "invalid_request_error"}),
+    429: GatewayError("Rate limit reached for requests", detail={"type": "requests", "code": "rate_limit_exceeded"}),
+    500: GatewayError(
+        "The server had an error while processing your request. Sorry about that!", detail={"type": "server_error"}
+    ),
+    502: GatewayError("HTML response received from provider", detail={"error": _HTML.format("502 Bad Gateway")}),
+    503: GatewayError(
+        "HTML response received from provider", detail={"error": _HTML.format("503 Service Temporarily Unavailable")}
+    ),
+    504: GatewayError(
+        "request timed out (default is 30 seconds). You can increase it by setting the "
+        "default_request_timeout_in_seconds in the network_config or in UI - Providers > Provider Name > Network Config.",
+        detail={"error": "timeout", "type": "request_timed_out"},
+        is_bifrost_error=True,
+    ),
+    529: GatewayError("Overloaded", detail={"type": "overloaded_error"}),
+}
+
+
+def for_status(status: int) -> GatewayError:
+    """What the gateway typically answers with this status."""
+    template = _BY_STATUS.get(status, GatewayError(f"provider API error (status {status})"))
+    return replace(template, status=status)

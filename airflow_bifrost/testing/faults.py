@@ -1,0 +1,100 @@
+"""Faults on request: what goes wrong, for which calls, how often."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong with the calls that it matches.
+
+    :param status: answer with this HTTP status.
+    :param body: what to answer (text, bytes or JSON); None: the gateway's own error body for ``status``.
+    :param content_type: of the answer.
+    :param retry_after: value of a Retry-After header; the gateway sends none, a proxy in front of it may.
+    :param delay: seconds before the answer. Alone, the call takes effect at once and only its answer is late.
+    :param drop: close the connection without an answer.
+    :param garbage: answer with bytes that are not JSON, whatever the content type says.
+    :param times: for how many matching calls; None: until cleared.
+    :param rate: probability for each matching call.
+    :param method: match this method only.
+    :param path_contains: match raw paths with this text in them only.
+    :param provider: match calls for this upstream only.
+    :param applied: the call takes effect first (a batch is created), and only its answer is lost.
+    """
+
+    status: int | None = None
+    body: Any = None
+    content_type: str = "application/json"
+    retry_after: str | float | None = None
+    delay: float = 0.0
+    drop: bool = False
+    garbage: bool = False
+    times: int | None = 1
+    rate: float = 1.0
+    method: str | None = None
+    path_contains: str | None = None
+    provider: str | None = None
+    applied: bool = False
+
+    def __post_init__(self) -> None:
+        if self.status is None and not (self.delay or self.drop or self.garbage):
+            msg = "a fault needs one of status, delay, drop, garbage"
+            raise ValueError(msg)
+        if not 0.0 <= self.rate <= 1.0:
+            msg = f"rate is a probability, not {self.rate}"
+            raise ValueError(msg)
+
+    @property
+    def replaces_answer(self) -> bool:
+        """Whether the caller gets something else than the real answer."""
+        return self.drop or self.garbage or self.status is not None
+
+    def matches(self, method: str, path: str, provider: str | None) -> bool:
+        """Whether a call is one that this fault is meant for."""
+        return (
+            (self.method is None or self.method.upper() == method)
+            and (self.path_contains is None or self.path_contains in path)
+            and (self.provider is None or self.provider == provider)
+        )
+
+
+class FaultPlan:
+    """The faults that are due, in the order they were asked for; for each call the first match wins."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - a reproducible rate, no secret
+        self._lock = threading.Lock()
+        self._due: list[tuple[Fault, int | None]] = []
+
+    def add(self, fault: Fault) -> None:
+        """Queue a fault."""
+        with self._lock:
+            self._due.append((fault, fault.times))
+
+    def clear(self) -> None:
+        """Forget every fault."""
+        with self._lock:
+            self._due.clear()
+
+    def pending(self) -> list[Fault]:
+        """The faults that are still due."""
+        with self._lock:
+            return [fault for fault, _ in self._due]
+
+    def take(self, method: str, path: str, provider: str | None) -> Fault | None:
+        """The fault for this call, counted as used; None if nothing goes wrong."""
+        with self._lock:
+            for index, (fault, left) in enumerate(self._due):
+                if not fault.matches(method, path, provider) or self._random.random() >= fault.rate:
+                    continue
+                if left is not None and left <= 1:
+                    del self._due[index]
+                elif left is not None:
+                    self._due[index] = (fault, left - 1)
+                return fault
+        return None

@@ -1,0 +1,287 @@
+"""Serves the local gateway: in a thread of this process, or in the foreground for ``python -m``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from airflow_bifrost.testing import control
+from airflow_bifrost.testing.app import App
+from airflow_bifrost.testing.faults import Fault, FaultPlan
+from airflow_bifrost.testing.gateway import Gateway
+from airflow_bifrost.testing.governance import Governance, VirtualKey
+from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
+from airflow_bifrost.testing.store import Store
+from airflow_bifrost.testing.upstreams import UPSTREAMS
+
+_PATIENCE = 0.5  # seconds that a stop waits for answers under way
+_HEADERS = [
+    ("Server", "fasthttp"),
+    ("X-Frame-Options", "DENY"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "strict-origin-when-cross-origin"),
+    ("Content-Security-Policy", "frame-ancestors 'none'"),
+    ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
+]
+
+
+class _ShowsTransport:
+    """Puts the connection's transport into the request's scope, so that a fault can close it."""
+
+    app_state: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)  # type: ignore[misc]
+
+
+_Protocol: type[asyncio.Protocol] = type("_Protocol", (_ShowsTransport, AutoHTTPProtocol), {})
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says when it has started and lets delayed answers go when it stops."""
+
+    def __init__(self, app: App, *, verbose: bool, on_start: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None if not verbose else uvicorn.config.LOGGING_CONFIG,
+                log_level="info" if verbose else "error",
+                access_log=verbose,
+                server_header=False,
+                headers=_HEADERS,
+                timeout_keep_alive=75,
+            )
+        )
+        self._app = app
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: delayed answers are given at once, and no answer is waited for longer than half a second."""
+        self._app.stopping.set()
+        asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
+        await super().shutdown(sockets)
+
+    def _give_up(self) -> None:
+        self.force_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio turns Nagle's algorithm off only where it is: 40 ms for each answer.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    listening.listen(2048)
+    return listening
+
+
+class LocalGateway:
+    """A local Bifrost gateway in a thread, as a context manager.
+
+    :param batch_seconds: seconds from a batch's creation to its end; 0 ends it at once.
+    :param state: path of the SQLite file that keeps everything; None: a temporary one, removed on stop.
+    :param host: address to bind; loopback unless told otherwise.
+    :param port: port to bind; 0 takes a free one.
+    :param virtual_keys: the virtual keys that exist; None: any token beginning with ``sk-bf-`` is one.
+    :param enforce_auth: whether a call without a virtual key is refused.
+    :param max_body_mb: larger requests are refused, with the gateway's own default.
+    """
+
+    def __init__(
+        self,
+        batch_seconds: float = 2.0,
+        state: str | Path | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        virtual_keys: Iterable[str | VirtualKey] | None = None,
+        enforce_auth: bool = False,
+        max_body_mb: int = 100,
+    ) -> None:
+        self.batch_seconds = batch_seconds
+        self._state = state
+        self._host = host
+        self._port = port
+        self._max_body_bytes = max_body_mb << 20
+        self._governance = Governance(virtual_keys, enforced=enforce_auth)
+        self._faults = FaultPlan()
+        self._recorder = Recorder()
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._gateway: Gateway | None = None
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start serving; returns when connections are accepted."""
+        started = threading.Event()
+        server, listening = self._build(verbose=False, on_start=started.set)
+        thread = threading.Thread(target=server.run, args=([listening],), name="bifrost-local-gateway", daemon=True)
+        thread.start()
+        while not started.wait(0.05):
+            if not thread.is_alive():
+                msg = "the local gateway could not be started"
+                raise RuntimeError(msg)
+        self._server, self._thread = server, thread
+        return self
+
+    def run(self, on_start: Callable[[str], None], *, verbose: bool = False) -> None:
+        """Serve in the foreground until SIGTERM or SIGINT.
+
+        :param on_start: called with the URL when connections are accepted.
+        """
+        server, listening = self._build(verbose=verbose, on_start=lambda: on_start(self.url))
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run([listening])
+        self._close()
+
+    def stop(self) -> None:
+        """Stop serving, within a second. A temporary state is removed."""
+        self._halt()
+        self._close()
+
+    def restart(self, down_seconds: float = 0) -> None:
+        """Stop, stay away for so many seconds, and start again on the same port and state."""
+        self._halt()
+        time.sleep(down_seconds)
+        self.start()
+
+    def _build(self, *, verbose: bool, on_start: Callable[[], None]) -> tuple[Server, socket.socket]:
+        listening = listen(self._host, self._port)
+        self._port = listening.getsockname()[1]
+        if self._gateway is not None:
+            self._gateway.store.close()
+        self._gateway = Gateway(Store(self._state_path()), self.batch_seconds)
+        app = App(self._gateway, self._governance, self._faults, self._recorder, self._max_body_bytes)
+        return Server(app, verbose=verbose, on_start=on_start), listening
+
+    def _state_path(self) -> Path:
+        if self._state is not None:
+            return Path(self._state)
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="bifrost-local-")
+        return Path(self._temporary.name) / "state.sqlite"
+
+    def _halt(self) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+            self._server = self._thread = None
+
+    def _close(self) -> None:
+        if self._gateway is not None:
+            self._gateway.store.close()
+            self._gateway = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    @property
+    def _running(self) -> Gateway:
+        if self._gateway is None:
+            msg = "the local gateway is not running"
+            raise RuntimeError(msg)
+        return self._gateway
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """What was asked, oldest first; control calls are not in it."""
+        return self._recorder.all()
+
+    @property
+    def batches(self) -> list[dict[str, Any]]:
+        """Every batch, oldest first: its wire fields, ``provider``, ``rows`` and ``idempotency_key``."""
+        return self._running.describe()
+
+    def clear_requests(self) -> None:
+        """Forget what was asked."""
+        self._recorder.clear()
+
+    def connection_json(self, token: str | None = None, **extra: Any) -> str:
+        """The JSON form of an Airflow connection to this gateway, for an ``AIRFLOW_CONN_...`` variable."""
+        connection: dict[str, Any] = {"conn_type": "bifrost", "host": self._host, "schema": "http", "port": self._port}
+        if token is not None:
+            connection["password"] = token
+        if extra:
+            connection["extra"] = extra
+        return json.dumps(connection)
+
+    def add_batch(
+        self,
+        upstream: str = "openai",
+        status: str | None = None,
+        batch_id: str | None = None,
+        rows: int | list[dict[str, Any]] = 1,
+        counts: dict[str, int] | None = None,
+        **fields: Any,
+    ) -> str:
+        """Put a batch straight into the state.
+
+        :param upstream: whose batch it is.
+        :param status: a status of the upstream or of the wire, in which it stays; None: it runs on the clock.
+        :param batch_id: its id; None: a new one in the upstream's form.
+        :param rows: request lines, or how many rows to echo.
+        :param counts: ``request_counts`` to show, whatever the rows say.
+        :param fields: other wire fields to show. Gemini also takes ``dest=False``: native results are then the
+            gateway's one invented row.
+        :return: the id as the openai routes give it.
+        """
+        return control.add_batch(self._running, upstream, status, batch_id, rows, counts, **fields)
+
+    def set_batch(self, batch_id: str, **fields: Any) -> None:
+        """Override wire fields of a batch; None takes a field away. A status holds it there, status None lets it run."""
+        self._running.set_batch(batch_id, **fields)
+
+    def add_file(
+        self, content: bytes, *, upstream: str = "openai", file_id: str | None = None, filename: str = "in.jsonl"
+    ) -> str:
+        """Put a file straight into the state; returns its id as the openai routes give it."""
+        model = UPSTREAMS[upstream]
+        file = self._running.add_file(model, [content], filename=filename, file_id=file_id)
+        return model.public_file_id(file.id, native=False)
+
+    def inject(self, fault: Fault) -> None:
+        """Let something go wrong."""
+        self._faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._faults.clear()

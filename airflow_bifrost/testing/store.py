@@ -1,0 +1,322 @@
+"""Everything that must survive: files, batches and their clock, in one SQLite file with the contents of files beside it.
+
+Nothing about a batch's progress is written: it follows from when the batch was created. So a killed server goes on
+where the clock stands.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from airflow_bifrost.testing.clock import Batch
+from airflow_bifrost.testing.model import Fate, Row, Verdict, digest, verdict
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    seq INTEGER PRIMARY KEY, provider TEXT NOT NULL, id TEXT NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL,
+    bytes INTEGER NOT NULL, created_at REAL NOT NULL, blob TEXT, batch INTEGER, kind TEXT, UNIQUE (provider, id));
+CREATE TABLE IF NOT EXISTS batches (
+    seq INTEGER PRIMARY KEY, provider TEXT NOT NULL, id TEXT NOT NULL, created_at REAL NOT NULL, seconds REAL NOT NULL,
+    rows INTEGER NOT NULL, input_file INTEGER, input_file_id TEXT, endpoint TEXT NOT NULL,
+    completion_window TEXT NOT NULL, model TEXT, metadata TEXT NOT NULL, options TEXT NOT NULL, errors TEXT NOT NULL,
+    expiring INTEGER NOT NULL, odd_rows INTEGER NOT NULL, cancel_at REAL, held TEXT, held_at REAL,
+    overrides TEXT NOT NULL, idempotency_key TEXT, UNIQUE (provider, id));
+CREATE INDEX IF NOT EXISTS batches_in_order ON batches (provider, seq);
+CREATE INDEX IF NOT EXISTS files_in_order ON files (provider, seq);
+CREATE INDEX IF NOT EXISTS files_of_batch ON files (batch, kind);
+CREATE TABLE IF NOT EXISTS odd_rows (
+    batch INTEGER NOT NULL, row INTEGER NOT NULL, fate TEXT NOT NULL, code INTEGER NOT NULL,
+    PRIMARY KEY (batch, row)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen_prompts (digest TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+_JSON_COLUMNS = ("metadata", "options", "errors", "overrides")
+_BATCH_COLUMNS = tuple(field.name for field in fields(Batch))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A stored file, or (``kind`` output, error or manifest) one that a batch yields and that is written when first read."""
+
+    seq: int
+    provider: str
+    id: str  # the upstream's own id
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    blob: str | None
+    batch: int | None
+    kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What reading an input once has told."""
+
+    rows: int
+    odd: list[tuple[int, Verdict]]
+    errors: list[dict[str, Any]]
+
+
+class Store:
+    """The state of a gateway. Safe to use from several threads.
+
+    :param path: the SQLite file; contents of files go into the folder ``<path>.files``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._blobs = path.with_name(path.name + ".files")
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Let go of the SQLite file."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _all(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    # files
+
+    def write_blob(self, chunks: Iterable[bytes]) -> tuple[str, int]:
+        """Store bytes under a new name; returns the name and the number of bytes."""
+        name = secrets.token_hex(12)
+        with (self._blobs / name).open("wb") as target:
+            target.writelines(chunks)
+            return name, target.tell()
+
+    def open_blob(self, name: str) -> BinaryIO:
+        """The stored bytes."""
+        return (self._blobs / name).open("rb")
+
+    def add_file(
+        self, provider: str, file_id: str, filename: str, purpose: str, created_at: float, blob: str, size: int
+    ) -> File:
+        """Keep an uploaded file; one with the same id is replaced, as an object in S3 is."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM files WHERE provider = ? AND id = ?", (provider, file_id))
+            db.execute(
+                "INSERT INTO files (provider, id, filename, purpose, bytes, created_at, blob) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (provider, file_id, filename, purpose, size, created_at, blob),
+            )
+        return self._required_file(provider, file_id)
+
+    def add_yield(self, batch: Batch, kind: str, file_id: str, filename: str) -> None:
+        """Announce a file that a batch will yield."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO files (provider, id, filename, purpose, bytes, created_at, batch, kind) VALUES (?, ?, ?, 'batch_output', 0, ?, ?, ?)",
+                (batch.provider, file_id, filename, batch.created_at + batch.seconds, batch.seq, kind),
+            )
+
+    def fill_yield(self, file: File, blob: str, size: int) -> File:
+        """Keep the content of a file that a batch has yielded."""
+        with self._transaction() as db:
+            db.execute("UPDATE files SET blob = ?, bytes = ? WHERE seq = ?", (blob, size, file.seq))
+        return self._required_file(file.provider, file.id)
+
+    def file(self, provider: str, file_id: str) -> File | None:
+        """A file by its upstream's id."""
+        found = self._all("SELECT * FROM files WHERE provider = ? AND id = ?", provider, file_id)
+        return File(**dict(found[0])) if found else None
+
+    def _required_file(self, provider: str, file_id: str) -> File:
+        file = self.file(provider, file_id)
+        if file is None:
+            raise LookupError(file_id)
+        return file
+
+    def file_by_seq(self, seq: int) -> File | None:
+        """A file by its place in the state."""
+        found = self._all("SELECT * FROM files WHERE seq = ?", seq)
+        return File(**dict(found[0])) if found else None
+
+    def yields(self, batch: Batch) -> dict[str, File]:
+        """The files that a batch yields, by kind."""
+        found = self._all("SELECT * FROM files WHERE batch = ?", batch.seq)
+        return {row["kind"]: File(**dict(row)) for row in found}
+
+    def files(self, provider: str, before: int | None, limit: int) -> list[File]:
+        """Up to ``limit`` files, newest first, older than the file with seq ``before``."""
+        found = self._all(
+            "SELECT * FROM files WHERE provider = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            provider,
+            before or 1 << 62,
+            limit,
+        )
+        return [File(**dict(row)) for row in found]
+
+    def delete_file(self, file: File) -> None:
+        """Forget a file."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM files WHERE seq = ?", (file.seq,))
+        if file.blob is not None:
+            (self._blobs / file.blob).unlink(missing_ok=True)
+
+    # batches
+
+    def add_batch(self, scan: Scan, **columns: Any) -> Batch:
+        """Keep a new batch; ValueError if there is one with this id."""
+        failing = {Fate.FLAKY: Fate.FAIL}
+        columns |= {
+            "rows": scan.rows,
+            "errors": scan.errors,
+            "odd_rows": len(scan.odd),
+            "expiring": any(v.fate is Fate.EXPIRE for _, v in scan.odd),
+        }
+        values = {name: json.dumps(value) if name in _JSON_COLUMNS else value for name, value in columns.items()}
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        try:
+            with self._transaction() as db:
+                seq = db.execute(f"INSERT INTO batches ({names}) VALUES ({marks})", tuple(values.values())).lastrowid
+                db.executemany(
+                    "INSERT INTO odd_rows VALUES (?, ?, ?, ?)",
+                    ((seq, row, failing.get(v.fate, v.fate), v.code) for row, v in scan.odd),
+                )
+        except sqlite3.IntegrityError as taken:
+            msg = f"there is a batch {columns['id']} already"
+            raise ValueError(msg) from taken
+        return _batch(self._all("SELECT * FROM batches WHERE seq = ?", seq)[0])
+
+    def batch(self, provider: str, batch_id: str) -> Batch | None:
+        """A batch by its upstream's id."""
+        found = self._all("SELECT * FROM batches WHERE provider = ? AND id = ?", provider, batch_id)
+        return _batch(found[0]) if found else None
+
+    def batch_by_seq(self, seq: int) -> Batch:
+        """A batch by its place in the state."""
+        return _batch(self._all("SELECT * FROM batches WHERE seq = ?", seq)[0])
+
+    def batches(self, provider: str, before: int | None, limit: int) -> list[Batch]:
+        """Up to ``limit`` batches, newest first, older than the batch with seq ``before``."""
+        found = self._all(
+            "SELECT * FROM batches WHERE provider = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            provider,
+            before or 1 << 62,
+            limit,
+        )
+        return [_batch(row) for row in found]
+
+    def all_batches(self) -> list[Batch]:
+        """Every batch, in the order of creation."""
+        return [_batch(row) for row in self._all("SELECT * FROM batches ORDER BY seq")]
+
+    def update_batch(self, batch: Batch, **columns: Any) -> None:
+        """Change columns of a batch, and forget what it had yielded."""
+        values = {name: json.dumps(value) if name in _JSON_COLUMNS else value for name, value in columns.items()}
+        sets = ", ".join(f"{name} = ?" for name in values)
+        with self._transaction() as db:
+            db.execute(f"UPDATE batches SET {sets} WHERE seq = ?", (*values.values(), batch.seq))
+            db.execute("UPDATE files SET blob = NULL, bytes = 0 WHERE batch = ?", (batch.seq,))
+
+    def odd_rows(self, batch: Batch) -> dict[int, Verdict]:
+        """The rows of a batch that do not simply succeed."""
+        if not batch.odd_rows:
+            return {}
+        found = self._all("SELECT row, fate, code FROM odd_rows WHERE batch = ?", batch.seq)
+        return {row["row"]: Verdict(Fate(row["fate"]), row["code"]) for row in found}
+
+    def tally(self, batch: Batch, finished: int) -> Counter[Fate]:
+        """How many of the first ``finished`` rows of a batch have which fate."""
+        tally: Counter[Fate] = Counter()
+        if batch.odd_rows:
+            query = "SELECT fate, COUNT(*) AS n FROM odd_rows WHERE batch = ? AND row < ? GROUP BY fate"
+            tally.update({Fate(row["fate"]): row["n"] for row in self._all(query, batch.seq, finished)})
+        tally[Fate.OK] = finished - tally.total()
+        return tally
+
+    # inputs
+
+    def lines(self, file: File) -> Iterator[bytes]:
+        """The lines of a stored file that are not empty."""
+        if file.blob is None:
+            return
+        with self.open_blob(file.blob) as content:
+            yield from (line for line in content if line.strip())
+
+    def scan(self, file: File, *, validated: bool) -> Scan:
+        """Read an input once: how many rows, and which of them do not simply succeed.
+
+        :param validated: whether the upstream refuses the whole batch for a bad line, as OpenAI does.
+        """
+        odd: list[tuple[int, Verdict]] = []
+        errors: list[dict[str, Any]] = []
+        seen: set[str] = set()
+        rows = 0
+        for rows, line in enumerate(self.lines(file), start=1):
+            row = _read(line)
+            if row is None:
+                errors.append(
+                    {"code": "invalid_json_line", "message": "This line is not parseable as valid JSON.", "line": rows}
+                )
+                continue
+            if validated and not row.custom_id:
+                errors.append(
+                    {
+                        "code": "missing_required_parameter",
+                        "message": "Missing required parameter: 'custom_id'.",
+                        "line": rows,
+                    }
+                )
+            elif validated and row.custom_id in seen:
+                errors.append(
+                    {
+                        "code": "duplicate_custom_id",
+                        "message": f"The custom_id '{row.custom_id}' is used twice.",
+                        "line": rows,
+                    }
+                )
+            seen.add(row.custom_id)
+            wanted = verdict(row.prompt)
+            if wanted.fate is Fate.FLAKY and self._seen_before(row.prompt):
+                continue
+            if wanted.fate is not Fate.OK:
+                odd.append((rows - 1, wanted))
+        if validated and not rows:
+            errors.append({"code": "empty_file", "message": "The input file is empty."})
+        return Scan(rows, odd, errors[:50] if validated else [])
+
+    def _seen_before(self, prompt: str) -> bool:
+        with self._transaction() as db:
+            new = db.execute("INSERT OR IGNORE INTO seen_prompts VALUES (?)", (digest(prompt),)).rowcount
+        return new == 0
+
+
+def _read(line: bytes) -> Row | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return Row.read(value) if isinstance(value, dict) else None
+
+
+def _batch(row: sqlite3.Row) -> Batch:
+    values = {name: json.loads(row[name]) if name in _JSON_COLUMNS else row[name] for name in _BATCH_COLUMNS}
+    return Batch(**values)
