@@ -1,0 +1,69 @@
+# Everything that can be done with a checkout. Needs make, a shell and Python 3.11 or newer; the rest goes into .venv.
+
+VENV        := .venv
+PYTHON      ?= python3 python3.13 python3.12 python3.11
+CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
+
+# The user's own Airflow is never read or changed.
+unexport AIRFLOW_HOME AIRFLOW_CONFIG
+
+.PHONY: help demo test lint types docs clean
+
+help:
+	@echo "make demo    see a batch being waited for: a local gateway, a real Airflow, the example DAG"
+	@echo "             KEEP=1 leaves the Airflow UI up until Ctrl-C"
+	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] does it with your own gateway"
+	@echo "make test    run all tests; ARGS='tests/unit -x' goes to pytest"
+	@echo "make lint    check style and formatting"
+	@echo "make types   check types"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make clean   remove everything that the other targets made"
+
+# make passes the variables of its command line on in the environment: the token is in no arguments but make's own.
+demo: $(VENV)/installed
+	@$(VENV)/bin/python demo/run.py
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/installed-lint $(VENV)/installed-test
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/python -m sphinx -W -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) .demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The package alone, and the package with one of the dependency groups of pyproject.toml.
+INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable . $(CONSTRAINTS:%=--constraints %)
+
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/uv
+	@echo "Installing Airflow and this package into $(VENV)"
+	@$(INSTALL)
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/uv
+	@echo "Installing Airflow, this package and its $* tools into $(VENV)"
+	@$(INSTALL) --group $*
+	@touch $@
+
+# A pyenv shim may be there and not run; Debian's Python may be there without the means to make a virtual environment.
+$(VENV)/bin/uv:
+	@for python in $(PYTHON); do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    found=$$python; \
+	    $$python -c 'import ensurepip, venv' 2>/dev/null || continue; \
+	    $$python -m venv --clear $(VENV) && $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv; \
+	    exit; \
+	done; \
+	if [ -n "$$found" ]; then \
+	    $$found -c 'import sys; print("Python %d.%d is here without its venv module: apt install python%d.%d-venv (or your system'"'"'s package for it), then again" % (sys.version_info[:2] * 2), file=sys.stderr)'; \
+	else \
+	    echo "Python 3.11 or newer is needed, and none of these runs: $(PYTHON). Install one, or name it: make PYTHON=/path/to/python3" >&2; \
+	fi; \
+	exit 1
