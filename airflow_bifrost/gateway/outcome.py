@@ -106,6 +106,14 @@ def outcome_of_batch(batch: Batch, provider: str) -> Outcome | None:
     return outcome_of(provider, batch.status, batch.request_counts)
 
 
+def processed_rows(provider: str, counts: RequestCounts) -> int | None:
+    """How many rows the upstream is done with, whatever came of them; None where the counts do not say."""
+    if provider == "gemini":  # completed includes failures here
+        return counts.completed
+    given = [counts.completed, counts.failed, counts.expired, counts.canceled]
+    return sum(number for number in given if number) if counts.completed is not None else None
+
+
 def _of_completed(provider: str, counts: RequestCounts) -> Outcome:
     if not counts.failed:
         return Outcome.SUCCEEDED

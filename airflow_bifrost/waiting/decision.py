@@ -1,0 +1,206 @@
+"""Whether to go on waiting for a batch. Pure: (what is known, what was just seen, now) -> a decision.
+
+The worker and the trigger both follow it, so that every mode of waiting behaves the same. Two rules carry the rest: an outage says
+nothing about the batch, so what may pass is borne until the deadline; what has never worked in this wait and looks like a mistake
+(a wrong URL, an unknown upstream) ends it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pendulum
+
+from airflow_bifrost.exceptions import (
+    BatchNotFound,
+    BifrostAuthError,
+    BifrostBudgetExceeded,
+    BifrostConfigurationError,
+    BifrostError,
+    BifrostGatewayError,
+    BifrostRateLimited,
+)
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.outcome import BatchStatus, processed_rows
+from airflow_bifrost.gateway.summary import BatchSummary
+
+FAULT_CAP = 300.0  # seconds; the longest pause between tries in an outage, unless the poll interval is longer
+SAY_EVERY = 10  # faults between two log lines
+SAY_PERCENT = 10  # rows done, in percent, between two log lines
+
+
+@dataclass(frozen=True, slots=True)
+class WaitPolicy:
+    """How a wait behaves.
+
+    :param poll_interval: seconds between two looks at a batch.
+    :param deadline: unix seconds after which the wait gives up.
+    :param not_found_grace: seconds for which a 404, or a connection that cannot be found any more, is borne.
+    """
+
+    poll_interval: float
+    deadline: float
+    not_found_grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a wait knows of one batch. JSON types only: it goes with the task from the worker to the triggerer.
+
+    :param worked: whether the gateway has answered for this batch in this wait.
+    :param faults: how many tries have failed since the last answer.
+    :param doubt_since: unix seconds of the first 404 since the last answer.
+    :param refreshed: whether the connection was looked up again since the last answer.
+    :param status: as last seen.
+    :param percent: of rows done, as last told in the log.
+    """
+
+    batch_id: str
+    worked: bool = False
+    faults: int = 0
+    doubt_since: float | None = None
+    refreshed: bool = False
+    status: str | None = None
+    percent: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Something that a reader of the log wants to know."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepWaiting:
+    """Look again ``delay`` seconds from now."""
+
+    watch: Watch
+    delay: float
+    line: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpConnection:
+    """The token was refused: look the connection up, and ask once more at once."""
+
+    watch: Watch
+    line: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The batch is terminal."""
+
+    watch: Watch
+    summary: BatchSummary
+    line: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Waiting on cannot help; ``error`` says why."""
+
+    watch: Watch
+    error: BifrostError
+    line: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The deadline has passed and the batch is not terminal, as far as is known."""
+
+    watch: Watch
+    line: Line | None = None
+
+
+Decision = KeepWaiting | LookUpConnection | Finished | GiveUp | TimedOut
+
+
+def on_batch(
+    watch: Watch, batch: Batch, provider: str, policy: WaitPolicy, *, now: float, random: Callable[[], float]
+) -> Decision:
+    """Decide after an answer.
+
+    :param now: unix seconds.
+    :param random: uniform in [0, 1).
+    """
+    summary = BatchSummary.of(batch, batch_id=watch.batch_id, provider=provider)
+    done = processed_rows(provider, batch.request_counts)
+    total = batch.request_counts.total
+    percent = int(100 * min(done, total) / total) if total and done is not None else 0
+    tell = batch.status != watch.status or percent >= watch.percent + SAY_PERCENT
+    seen = Watch(watch.batch_id, worked=True, status=batch.status, percent=percent if tell else watch.percent)
+    rows = f"{done} of {total} rows done, {batch.request_counts.failed or 0} failed" if total and done is not None else ""
+    recovered = f" (answering again after {watch.faults} faults)" if watch.faults else ""
+    state = f"Batch {watch.batch_id} is {batch.status}" + (f", {rows}" if rows else "")
+    if summary.outcome is not None:
+        return Finished(seen, summary, Line(logging.INFO, f"{state}: {summary.outcome}{recovered}"))
+    if now >= policy.deadline:
+        return TimedOut(seen, Line(logging.WARNING, f"{state}, and the time to wait for it is over"))
+    delay = _until(policy, now, policy.poll_interval * (0.9 + 0.2 * random()))
+    line = None
+    if tell or watch.faults:
+        left = in_words(policy.deadline - now)
+        line = Line(logging.INFO, f"{state}{recovered}; next look in {in_words(delay)}, {left} left")
+    if BatchStatus.of(batch.status) is BatchStatus.UNKNOWN and batch.status != watch.status:
+        line = Line(logging.WARNING, f"{state}: this status is not known to this version; waiting on")
+    return KeepWaiting(seen, delay, line)
+
+
+def on_fault(
+    watch: Watch, error: BifrostError, policy: WaitPolicy, *, now: float, random: Callable[[], float]
+) -> Decision:
+    """Decide after a try that failed. See :func:`on_batch`."""
+    doubtful = isinstance(error, BatchNotFound) or (isinstance(error, BifrostConfigurationError) and watch.worked)
+    doubt_since = watch.doubt_since
+    if doubtful and doubt_since is None:
+        doubt_since = now
+    seen = replace(watch, faults=watch.faults + 1, doubt_since=doubt_since)
+    if isinstance(error, BifrostAuthError) and not watch.refreshed:
+        return LookUpConnection(replace(watch, refreshed=True))
+    if doubtful:
+        bearable = now < (doubt_since or now) + policy.not_found_grace
+    elif isinstance(error, BifrostGatewayError) and not isinstance(error, BifrostAuthError):
+        bearable = error.may_pass or watch.worked
+    else:
+        bearable = False
+    if not bearable:
+        return GiveUp(seen, error)
+    if now >= policy.deadline:
+        return TimedOut(seen, Line(logging.WARNING, f"{error} The time to wait for batch {watch.batch_id} is over"))
+    delay = _until(policy, now, _pause_after_fault(seen.faults, error, policy, random))
+    line = None
+    if seen.faults == 1 or seen.faults % SAY_EVERY == 0:
+        hint = ""
+        if isinstance(error, BifrostBudgetExceeded | BifrostRateLimited):
+            hint = " The batch is paid for already, so this is borne."
+        until = f"{in_words(policy.not_found_grace)} at most" if doubtful else f"{in_words(policy.deadline - now)} left"
+        line = Line(logging.WARNING, f"{error}{hint} Fault {seen.faults} in a row; next try in {in_words(delay)}, {until}")
+    return KeepWaiting(seen, delay, line)
+
+
+def in_words(seconds: float) -> str:
+    """``seconds`` for a reader: ``1 day 1 hour``, ``45 seconds``."""
+    return pendulum.duration(seconds=max(1, round(seconds))).in_words()
+
+
+def _pause_after_fault(
+    faults: int, error: BifrostError, policy: WaitPolicy, random: Callable[[], float]
+) -> float:
+    """Doubles with each fault. Half of it is fixed: many waits must neither come back together nor all at once."""
+    bound = min(max(policy.poll_interval, FAULT_CAP), max(policy.poll_interval, 1.0) * 2.0 ** min(faults - 1, 30))
+    asked = getattr(error, "retry_after", None) or 0.0
+    return max(bound / 2, asked) + random() * bound / 2
+
+
+def _until(policy: WaitPolicy, now: float, delay: float) -> float:
+    """Never past the deadline: the last look is taken there."""
+    return max(0.0, min(delay, policy.deadline - now))

@@ -1,0 +1,97 @@
+"""One hub per event loop and connection: all triggers of a triggerer ask through it.
+
+It owns the shared client and the resolved connection, and lets at most ``max_in_flight`` requests through at a time. The
+first to come opens it, the last to leave closes it. A loop of its own has a hub of its own, since ``dag.test()`` runs
+each trigger in a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from weakref import WeakKeyDictionary
+
+from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.retry import NO_RETRY
+
+MAX_IN_FLIGHT = 8  # requests at a time, per connection; the others queue here and not in httpx
+
+Resolve = Callable[[], Awaitable[GatewayConfig]]
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Hub]] = WeakKeyDictionary()
+
+
+class Hub:
+    """Use :meth:`join`; the constructor is for it."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._members = 0
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._client: AsyncGatewayClient | None = None
+        self._retired: list[AsyncGatewayClient] = []
+        self._resolving: asyncio.Task[AsyncGatewayClient] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def join(cls, conn_id: str, resolve: Resolve) -> AsyncIterator[Hub]:
+        """The hub of this loop for ``conn_id``, for as long as the context lasts.
+
+        :param resolve: looks the connection up; called when the first member asks, and after :meth:`renew`.
+        """
+        hubs = _hubs.setdefault(asyncio.get_running_loop(), {})
+        hub = hubs.setdefault(conn_id, cls(resolve))
+        hub._members += 1
+        try:
+            yield hub
+        finally:
+            hub._members -= 1
+            if not hub._members:
+                del hubs[conn_id]
+                await hub._close()
+
+    async def get_batch(self, batch_id: str, provider: str | None) -> tuple[Batch, str]:
+        """One look at a batch, not repeated on a fault: when to look again is the wait's decision.
+
+        :return: the batch, and the name of the upstream that was asked.
+        """
+        async with self._slots:
+            client = self._client or await self._connected()
+            return await client.get_batch(batch_id, provider=provider), client.config.upstream(provider)
+
+    async def cancel_batch(self, batch_id: str, provider: str | None) -> Batch:
+        """Ask the gateway to cancel a batch."""
+        async with self._slots:
+            client = self._client or await self._connected()
+            return await client.cancel_batch(batch_id, provider=provider)
+
+    async def renew(self) -> None:
+        """Look the connection up again, once for all who ask meanwhile. What is on its way ends on the old client."""
+        self._resolving = self._resolving or asyncio.create_task(self._connect())
+        await asyncio.shield(self._resolving)
+
+    async def _connected(self) -> AsyncGatewayClient:
+        self._resolving = self._resolving or asyncio.create_task(self._connect())
+        # Shielded: a trigger that is cancelled while the lookup is under way must not take it from the others, and an
+        # interrupted lookup would leave its answer in Airflow's channel for the next one to stumble over.
+        return await asyncio.shield(self._resolving)
+
+    async def _connect(self) -> AsyncGatewayClient:
+        try:
+            config = await self._resolve()
+            if self._client is None or self._client.config != config:
+                if self._client is not None:
+                    self._retired.append(self._client)
+                self._client = AsyncGatewayClient(config, retry=NO_RETRY)
+            return self._client
+        finally:
+            self._resolving = None
+
+    async def _close(self) -> None:
+        clients = [client for client in (self._client, *self._retired) if client is not None]
+        self._client, self._retired = None, []
+        for client in clients:
+            await client.aclose()
