@@ -1,0 +1,49 @@
+"""One sensor for every upstream: only ``provider`` differs.
+
+The gateway speaks to each upstream in its own words (ids, statuses, counts); the summaries that come out look alike.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from airflow_bifrost import BatchSensor
+
+UPSTREAMS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"]
+
+
+@dag(
+    schedule=None,
+    tags=["bifrost"],
+    params={
+        "batches": Param(
+            type="object",
+            propertyNames={"enum": UPSTREAMS},
+            additionalProperties={"type": "string"},
+            minProperties=1,
+            description="Upstream to batch id, as the gateway gave it",
+        )
+    },
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+)
+def every_upstream() -> None:
+    @task
+    def waits(params: dict[str, Any]) -> list[dict[str, str]]:
+        return [{"provider": provider, "batch_id": batch_id} for provider, batch_id in params["batches"].items()]
+
+    @task
+    def outcomes(summaries: list[dict[str, Any]]) -> dict[str, str]:
+        return {summary["provider"]: summary["outcome"] for summary in summaries}
+
+    wait = BatchSensor.partial(
+        task_id="wait",
+        poll_interval=60,
+        map_index_template="{{ task.provider }}",
+    ).expand_kwargs(waits())
+    outcomes(wait.output)
+
+
+every_upstream()

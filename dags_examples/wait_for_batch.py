@@ -1,0 +1,40 @@
+"""Wait for a batch that something else has submitted, then hand on what came of it.
+
+Start it with the batch's id::
+
+    airflow dags trigger wait_for_batch --conf '{"batch_id": "batch_abc123", "provider": "openai"}'
+
+The sensor occupies no worker while the batch runs. A restart of the triggerer, a retry or an outage of the gateway
+changes nothing about the batch; the wait goes on.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from airflow_bifrost import BatchRetrieveOperator, BatchSensor
+
+with DAG(
+    "wait_for_batch",
+    schedule=None,
+    tags=["bifrost"],
+    params={
+        "batch_id": Param(type="string", minLength=1, description="The batch to wait for, as the gateway calls it"),
+        "provider": Param("openai", type="string", description="The upstream that runs the batch"),
+    },
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+):
+    wait = BatchSensor(
+        task_id="wait",
+        batch_id="{{ params.batch_id }}",
+        provider="{{ params.provider }}",
+        poll_interval=30,
+        timeout=timedelta(hours=25).total_seconds(),
+    )
+    BatchRetrieveOperator(
+        task_id="retrieve",
+        batch_id=wait.output["batch_id"],
+        provider="{{ params.provider }}",
+    )

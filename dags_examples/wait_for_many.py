@@ -1,0 +1,40 @@
+"""Wait for as many batches as there are ids: one mapped sensor task for each, and their sum at the end.
+
+A batch that fails fails its own task only. A thousand waits cost a thousand sleeping triggers, which share one client.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from airflow_bifrost import BatchSensor
+
+
+@dag(
+    schedule=None,
+    tags=["bifrost"],
+    params={"batch_ids": Param(type="array", items={"type": "string"}, minItems=1)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+)
+def wait_for_many() -> None:
+    @task
+    def batch_ids(params: dict[str, Any]) -> list[str]:
+        return list(params["batch_ids"])
+
+    @task
+    def completed_rows(summaries: list[dict[str, Any]]) -> int:
+        return sum(summary["request_counts"]["completed"] or 0 for summary in summaries)
+
+    wait = BatchSensor.partial(
+        task_id="wait",
+        provider="openai",
+        poll_interval=60,
+        map_index_template="{{ task.batch_id }}",
+    ).expand(batch_id=batch_ids())
+    completed_rows(wait.output)
+
+
+wait_for_many()

@@ -1,0 +1,50 @@
+"""An Airflow of the tests' own: set before anything imports Airflow, gone when the tests are.
+
+Unit tests need no database. Those that run a DAG ask for the fixture ``airflow_db``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+DAG_FOLDERS = {"examples": TESTS.parent / "dags_examples", "integration": TESTS / "integration" / "dags"}
+HOME = tempfile.mkdtemp(prefix="airflow-bifrost-tests-")
+
+for _name in [name for name in os.environ if "AIRFLOW" in name.upper()]:
+    del os.environ[_name]
+
+os.environ |= {
+    "AIRFLOW_HOME": HOME,
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+        [
+            {
+                "name": name,
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(folder)},
+            }
+            for name, folder in DAG_FOLDERS.items()
+            if folder.is_dir()
+        ]
+    ),
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+}
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Create the database in the tests' AIRFLOW_HOME, once."""
+    from airflow.utils.db import initdb
+
+    initdb()
