@@ -5,4 +5,32 @@ Public names load their module when they are first used, so that a DAG file pays
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_bifrost.hooks.bifrost import BifrostHook
+    from airflow_bifrost.operators.batch import BatchRetrieveOperator
+    from airflow_bifrost.sensors.batch import BatchSensor
+    from airflow_bifrost.triggers.batch import BatchTrigger
+
 __version__ = "0.1.0"
+
+__all__ = ["BatchRetrieveOperator", "BatchSensor", "BatchTrigger", "BifrostHook", "__version__"]
+
+_HOME = {
+    "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
+    "BatchSensor": "airflow_bifrost.sensors.batch",
+    "BatchTrigger": "airflow_bifrost.triggers.batch",
+    "BifrostHook": "airflow_bifrost.hooks.bifrost",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

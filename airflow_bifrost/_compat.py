@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgiref.sync import sync_to_async
+
 if TYPE_CHECKING:
-    from airflow.sdk import conf
+    from airflow.sdk import Connection, conf
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -36,6 +38,20 @@ else:
             AirflowTaskTimeout,
         )
 
+
+async def async_connection(conn_id: str) -> Connection:
+    """An Airflow connection, without blocking the event loop.
+
+    Before 3.3.2 ``BaseHook.aget_connection`` masks secrets by a sync call to Airflow, which may deadlock; there the sync lookup
+    runs in a thread from which Airflow's channel finds back to this loop (asgiref, which Airflow's own channel uses too).
+    """
+    from airflow.sdk import BaseHook
+
+    if hasattr(BaseHook, "aget_hook"):  # came with the repaired aget_connection
+        return await BaseHook.aget_connection(conn_id)
+    return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
 __all__ = [
     "AirflowException",
     "AirflowFailException",
@@ -43,5 +59,6 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "async_connection",
     "conf",
 ]

@@ -46,6 +46,7 @@ class BifrostGatewayError(BifrostError):
     """
 
     may_pass: bool = False
+    status_code: int | None  # type: ignore[assignment]  # Airflow's own base class has its API's 500 here
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class BifrostGatewayError(BifrostError):
         may_pass: bool | None = None,
     ) -> None:
         super().__init__(message)
-        self.status_code = status_code  # type: ignore[assignment]  # Airflow types it by its own 500
+        self.status_code = status_code
         self.error_type = error_type
         self.error_code = error_code
         self.retry_after = retry_after

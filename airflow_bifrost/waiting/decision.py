@@ -138,7 +138,9 @@ def on_batch(
     percent = int(100 * min(done, total) / total) if total and done is not None else 0
     tell = batch.status != watch.status or percent >= watch.percent + SAY_PERCENT
     seen = Watch(watch.batch_id, worked=True, status=batch.status, percent=percent if tell else watch.percent)
-    rows = f"{done} of {total} rows done, {batch.request_counts.failed or 0} failed" if total and done is not None else ""
+    rows = (
+        f"{done} of {total} rows done, {batch.request_counts.failed or 0} failed" if total and done is not None else ""
+    )
     recovered = f" (answering again after {watch.faults} faults)" if watch.faults else ""
     state = f"Batch {watch.batch_id} is {batch.status}" + (f", {rows}" if rows else "")
     if summary.outcome is not None:
@@ -183,7 +185,9 @@ def on_fault(
         if isinstance(error, BifrostBudgetExceeded | BifrostRateLimited):
             hint = " The batch is paid for already, so this is borne."
         until = f"{in_words(policy.not_found_grace)} at most" if doubtful else f"{in_words(policy.deadline - now)} left"
-        line = Line(logging.WARNING, f"{error}{hint} Fault {seen.faults} in a row; next try in {in_words(delay)}, {until}")
+        line = Line(
+            logging.WARNING, f"{error}{hint} Fault {seen.faults} in a row; next try in {in_words(delay)}, {until}"
+        )
     return KeepWaiting(seen, delay, line)
 
 
@@ -192,9 +196,7 @@ def in_words(seconds: float) -> str:
     return pendulum.duration(seconds=max(1, round(seconds))).in_words()
 
 
-def _pause_after_fault(
-    faults: int, error: BifrostError, policy: WaitPolicy, random: Callable[[], float]
-) -> float:
+def _pause_after_fault(faults: int, error: BifrostError, policy: WaitPolicy, random: Callable[[], float]) -> float:
     """Doubles with each fault. Half of it is fixed: many waits must neither come back together nor all at once."""
     bound = min(max(policy.poll_interval, FAULT_CAP), max(policy.poll_interval, 1.0) * 2.0 ** min(faults - 1, 30))
     asked = getattr(error, "retry_after", None) or 0.0

@@ -86,9 +86,12 @@ class Hub:
                 if self._client is not None:
                     self._retired.append(self._client)
                 self._client = AsyncGatewayClient(config, retry=NO_RETRY)
-            return self._client
+            client = self._client
         finally:
             self._resolving = None
+        if not self._members:  # all have left meanwhile
+            await self._close()
+        return client
 
     async def _close(self) -> None:
         clients = [client for client in (self._client, *self._retired) if client is not None]

@@ -1,0 +1,469 @@
+"""BifrostHook: from an Airflow connection to a client of the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from airflow.sdk import BaseHook
+
+from airflow_bifrost._compat import AirflowException, async_connection
+from airflow_bifrost.exceptions import (
+    BifrostAuthError,
+    BifrostConfigurationError,
+    BifrostError,
+    BifrostGatewayError,
+    BifrostProtocolError,
+    BifrostRequestError,
+)
+from airflow_bifrost.hooks.connection import config_of, naming_the_connection, no_connection
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
+    from airflow_bifrost.gateway.config import GatewayConfig
+    from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File
+    from airflow_bifrost.gateway.retry import RetryPolicy
+
+DEFAULT_CONN_ID = "bifrost_default"
+
+_told_of_no_token: set[str] = set()
+
+
+class BifrostHook(BaseHook):
+    """The batch API of a Bifrost gateway, through an Airflow connection of type ``bifrost``.
+
+    Every call exists twice: ``get_batch`` for tasks, and ``aget_batch`` as a coroutine. ``provider`` names the upstream; None is
+    the connection's. Calls that may be repeated are, for up to a minute, when the gateway does not answer; creating a batch and
+    uploading a file never are.
+
+    All calls raise :class:`~airflow_bifrost.exceptions.BifrostError` or one of its kinds, and ``ValueError`` for an argument
+    that is wrong before anything is sent.
+
+    Use it as a context manager (``with`` or ``async with``) to have its connections closed.
+
+    :param bifrost_conn_id: id of the Airflow connection.
+    """
+
+    conn_name_attr = "bifrost_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "bifrost"
+    hook_name = "Bifrost"
+
+    def __init__(self, bifrost_conn_id: str = DEFAULT_CONN_ID) -> None:
+        super().__init__()
+        self.bifrost_conn_id = bifrost_conn_id
+        self._client: GatewayClient | None = None
+        self._async_client: AsyncGatewayClient | None = None
+
+    # The connection
+
+    def get_config(self) -> GatewayConfig:
+        """The connection, read and checked.
+
+        :raises BifrostConfigurationError: it does not exist, or names the field that is wrong.
+        """
+        try:
+            connection = self.get_connection(self.bifrost_conn_id)
+        except AirflowException as error:
+            raise no_connection(self.bifrost_conn_id, error) from error
+        return self._config_of(connection)
+
+    async def aget_config(self) -> GatewayConfig:
+        """:meth:`get_config`, without blocking the event loop."""
+        try:
+            connection = await async_connection(self.bifrost_conn_id)
+        except AirflowException as error:
+            raise no_connection(self.bifrost_conn_id, error) from error
+        return self._config_of(connection)
+
+    def _config_of(self, connection: Connection) -> GatewayConfig:
+        config = config_of(connection, self.bifrost_conn_id)
+        if config.token is None and self.bifrost_conn_id not in _told_of_no_token:
+            _told_of_no_token.add(self.bifrost_conn_id)
+            self.log.info("Connection %r has no password: the gateway is asked without a token", self.bifrost_conn_id)
+        return config
+
+    def get_conn(self) -> GatewayClient:
+        """The sync client, opened when first asked for."""
+        if self._client is None:
+            self._client = self.open_client()
+        return self._client
+
+    def open_client(self, *, retry: RetryPolicy | None = None) -> GatewayClient:
+        """A sync client of your own, to be closed by you.
+
+        :param retry: None: the default policy, up to a minute.
+        """
+        from airflow_bifrost.gateway.client import GatewayClient
+        from airflow_bifrost.gateway.retry import RetryPolicy
+
+        with naming_the_connection(self.bifrost_conn_id):
+            return GatewayClient(self.get_config(), retry=retry or RetryPolicy())
+
+    async def aget_conn(self) -> AsyncGatewayClient:
+        """The async client, opened when first asked for. It belongs to the running event loop."""
+        if self._async_client is None:
+            from airflow_bifrost.gateway.client import AsyncGatewayClient
+
+            with naming_the_connection(self.bifrost_conn_id):
+                self._async_client = AsyncGatewayClient(await self.aget_config())
+        return self._async_client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def close(self) -> None:
+        """Close the sync client's connections; the next call opens new ones."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def aclose(self) -> None:
+        """Close the async client's connections; the next call opens new ones."""
+        if self._async_client is not None:
+            await self._async_client.aclose()
+            self._async_client = None
+
+    # Batches
+
+    def get_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        """Retrieve one batch."""
+        return self.get_conn().get_batch(batch_id, provider=provider)
+
+    async def aget_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        """Retrieve one batch."""
+        return await (await self.aget_conn()).get_batch(batch_id, provider=provider)
+
+    def list_batches(self, *, provider: str | None = None, limit: int | None = 100) -> list[Batch]:
+        """The batches of an upstream, as it orders them (newest first).
+
+        :param limit: at most so many; None for all that the gateway lists. Anthropic, Gemini and Bedrock list only their
+            first page, whatever is asked.
+        """
+        client = self.get_conn()
+        return _first(limit, client.list_batches(provider=provider, page_size=_page_size(limit)))
+
+    async def alist_batches(self, *, provider: str | None = None, limit: int | None = 100) -> list[Batch]:
+        """See :meth:`list_batches`."""
+        client = await self.aget_conn()
+        return await _afirst(limit, client.list_batches(provider=provider, page_size=_page_size(limit)))
+
+    def create_batch(
+        self,
+        *,
+        input_file_id: str | None = None,
+        requests: Sequence[Mapping[str, Any]] | None = None,
+        endpoint: str | None = None,
+        provider: str | None = None,
+        completion_window: str | None = "24h",
+        metadata: Mapping[str, str] | None = None,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> Batch:
+        """Create a batch. It costs money, and it is never repeated by this hook.
+
+        :param input_file_id: id of the uploaded JSONL (OpenAI, Azure, Gemini, Bedrock), or
+        :param requests: the rows themselves (Anthropic takes only these).
+        :param endpoint: e.g. ``/v1/chat/completions``; OpenAI and Azure need it.
+        :param model: sent only where the upstream needs one (Gemini, Bedrock, Vertex).
+        :param idempotency_key: passed on to the upstream as ``Idempotency-Key``; made up if None.
+        :param extra_body: members of the body that this hook does not know, e.g. ``role_arn`` for Bedrock.
+        """
+        return self.get_conn().create_batch(
+            provider=provider,
+            **_create_arguments(
+                input_file_id, requests, endpoint, completion_window, metadata, model, idempotency_key, extra_body
+            ),
+        )
+
+    async def acreate_batch(
+        self,
+        *,
+        input_file_id: str | None = None,
+        requests: Sequence[Mapping[str, Any]] | None = None,
+        endpoint: str | None = None,
+        provider: str | None = None,
+        completion_window: str | None = "24h",
+        metadata: Mapping[str, str] | None = None,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> Batch:
+        """See :meth:`create_batch`."""
+        return await (await self.aget_conn()).create_batch(
+            provider=provider,
+            **_create_arguments(
+                input_file_id, requests, endpoint, completion_window, metadata, model, idempotency_key, extra_body
+            ),
+        )
+
+    def cancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        """Ask the upstream to cancel a batch. The answer holds little more than the id and the status ``cancelling``."""
+        return self.get_conn().cancel_batch(batch_id, provider=provider)
+
+    async def acancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        """See :meth:`cancel_batch`."""
+        return await (await self.aget_conn()).cancel_batch(batch_id, provider=provider)
+
+    def batch_results(self, batch_id: str, *, provider: str | None = None) -> BatchResults:
+        """The rows of the gateway's own results route, in memory. The way to Anthropic's results; for OpenAI and Azure download the
+        output and error files instead, which this route does not show in full."""
+        return self.get_conn().batch_results(batch_id, provider=provider)
+
+    async def abatch_results(self, batch_id: str, *, provider: str | None = None) -> BatchResults:
+        """See :meth:`batch_results`."""
+        return await (await self.aget_conn()).batch_results(batch_id, provider=provider)
+
+    # Files
+
+    def upload_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        purpose: str = "batch",
+        provider: str | None = None,
+        idempotency_key: str | None = None,
+        extra_form: Mapping[str, str] | None = None,
+    ) -> File:
+        """Upload a file from disk, streamed.
+
+        :param extra_form: form fields that this hook does not know; Bedrock needs ``storage_config[s3][bucket]``.
+        """
+        with open(path, "rb") as file:
+            return self.get_conn().upload_file(
+                file,
+                filename=os.path.basename(path),
+                provider=provider,
+                **_upload_arguments(purpose, idempotency_key, extra_form),
+            )
+
+    async def aupload_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        purpose: str = "batch",
+        provider: str | None = None,
+        idempotency_key: str | None = None,
+        extra_form: Mapping[str, str] | None = None,
+    ) -> File:
+        """See :meth:`upload_file`."""
+        client = await self.aget_conn()
+        with open(path, "rb") as file:  # noqa: ASYNC230 - httpx reads it in small pieces
+            return await client.upload_file(
+                file,
+                filename=os.path.basename(path),
+                provider=provider,
+                **_upload_arguments(purpose, idempotency_key, extra_form),
+            )
+
+    def list_files(self, *, provider: str | None = None, limit: int | None = 100) -> list[File]:
+        """The files of an upstream; ``limit`` as in :meth:`list_batches`."""
+        return _first(limit, self.get_conn().list_files(provider=provider, page_size=_page_size(limit)))
+
+    async def alist_files(self, *, provider: str | None = None, limit: int | None = 100) -> list[File]:
+        """See :meth:`list_files`."""
+        client = await self.aget_conn()
+        return await _afirst(limit, client.list_files(provider=provider, page_size=_page_size(limit)))
+
+    def get_file(self, file_id: str, *, provider: str | None = None) -> File:
+        """What is known of a file; :meth:`download_file` brings its content."""
+        return self.get_conn().get_file(file_id, provider=provider)
+
+    async def aget_file(self, file_id: str, *, provider: str | None = None) -> File:
+        """See :meth:`get_file`."""
+        return await (await self.aget_conn()).get_file(file_id, provider=provider)
+
+    def delete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
+        """Delete a file at the upstream."""
+        return self.get_conn().delete_file(file_id, provider=provider)
+
+    async def adelete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
+        """See :meth:`delete_file`."""
+        return await (await self.aget_conn()).delete_file(file_id, provider=provider)
+
+    def download_file(self, file_id: str, path: str | os.PathLike[str], *, provider: str | None = None) -> int:
+        """Stream a file's content to ``path``, which appears only when it is whole.
+
+        :return: its size in bytes.
+        """
+        with (
+            self.get_conn().file_content(file_id, provider=provider) as chunks,
+            _whole_file(Path(path)) as file,
+        ):
+            return sum(file.write(chunk) for chunk in chunks)
+
+    async def adownload_file(self, file_id: str, path: str | os.PathLike[str], *, provider: str | None = None) -> int:
+        """See :meth:`download_file`. Writes in a thread."""
+        client = await self.aget_conn()
+        size = 0
+        async with client.file_content(file_id, provider=provider) as chunks:
+            with _whole_file(Path(path)) as file:
+                async for chunk in chunks:
+                    size += await asyncio.to_thread(file.write, chunk)
+        return size
+
+    @contextmanager
+    def file_content(self, file_id: str, *, provider: str | None = None) -> Iterator[Iterator[bytes]]:
+        """A file's content in chunks of bytes: ``with hook.file_content(id) as chunks: ...``"""
+        with self.get_conn().file_content(file_id, provider=provider) as chunks:
+            yield chunks
+
+    @asynccontextmanager
+    async def afile_content(self, file_id: str, *, provider: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See :meth:`file_content`."""
+        async with (await self.aget_conn()).file_content(file_id, provider=provider) as chunks:
+            yield chunks
+
+    # The form and its test button
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the gateway for one batch of the connection's upstream, and say which thing is wrong if that fails."""
+        from airflow_bifrost.gateway.retry import NO_RETRY
+
+        try:
+            client = self.open_client(retry=NO_RETRY)
+        except BifrostConfigurationError as error:
+            return False, str(error)
+        with client:
+            try:
+                client.list_page(limit=1)
+            except BifrostGatewayError as error:
+                return False, _what_is_wrong(client, error)
+        return True, f"The gateway answers for upstream {client.config.provider!r}."
+
+    async def atest_connection(self) -> tuple[bool, str]:
+        """See :meth:`test_connection`."""
+        return await asyncio.to_thread(self.test_connection)
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The standard fields of the form, for Airflow 3.1; later ones read them from the provider's metadata."""
+        from airflow_bifrost.provider_info import UI_FIELD_BEHAVIOUR
+
+        return {key.replace("-", "_"): value for key, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The extra fields of the form, for Airflow 3.1; later ones read them from the provider's metadata."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found]
+        from flask_babel import lazy_gettext  # type: ignore[import-not-found]
+        from wtforms import IntegerField, StringField  # type: ignore[import-untyped]
+
+        from airflow_bifrost.provider_info import CONN_FIELDS
+
+        return {
+            name: (IntegerField if field["schema"]["type"][0] == "integer" else StringField)(
+                lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
+            )
+            for name, field in CONN_FIELDS.items()
+        }
+
+
+def _what_is_wrong(client: GatewayClient, error: BifrostGatewayError) -> str:
+    if isinstance(error, BifrostAuthError):
+        if error.error_type == "provider_blocked":
+            return f"Upstream not allowed: the token may not use {client.config.provider!r}. {error}"
+        return f"Token refused. {error}"
+    if isinstance(error, BifrostProtocolError | BifrostRequestError) or error.status_code == 404:
+        if not _is_bifrost(client):
+            return f"Not a Bifrost gateway: {client.config.base_url} answers, but not as one. {error}"
+        if isinstance(error, BifrostProtocolError):
+            return (
+                f"Wrong path_prefix: there is a gateway, but no batch API below {client.config.path_prefix!r}. {error}"
+            )
+        return f"Upstream not usable: the gateway has no batch API for {client.config.provider!r}. {error}"
+    if error.status_code is None:
+        return f"Unreachable: {client.config.base_url} does not answer. {error}"
+    return str(error)
+
+
+def _is_bifrost(client: GatewayClient) -> bool:
+    try:
+        return client.health().components is not None
+    except BifrostError:
+        return False
+
+
+def _create_arguments(
+    input_file_id: str | None,
+    requests: Sequence[Mapping[str, Any]] | None,
+    endpoint: str | None,
+    completion_window: str | None,
+    metadata: Mapping[str, str] | None,
+    model: str | None,
+    idempotency_key: str | None,
+    extra_body: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
+        "input_file_id": input_file_id,
+        "requests": requests,
+        "endpoint": endpoint,
+        "completion_window": completion_window,
+        "metadata": metadata,
+        "model": model,
+        "idempotency_key": idempotency_key or str(uuid.uuid4()),
+        "extra_body": extra_body,
+    }
+
+
+def _upload_arguments(
+    purpose: str, idempotency_key: str | None, extra_form: Mapping[str, str] | None
+) -> dict[str, Any]:
+    return {
+        "purpose": purpose,
+        "idempotency_key": idempotency_key or str(uuid.uuid4()),
+        "extra_form": extra_form,
+    }
+
+
+def _page_size(limit: int | None) -> int:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more, or None for all, not {limit}")
+    return min(limit or 100, 100)
+
+
+def _first(limit: int | None, items: Iterator[Any]) -> list[Any]:
+    taken = []
+    for item in items:
+        taken.append(item)
+        if limit is not None and len(taken) >= limit:
+            break
+    return taken
+
+
+async def _afirst(limit: int | None, items: AsyncIterator[Any]) -> list[Any]:
+    taken = []
+    async for item in items:
+        taken.append(item)
+        if limit is not None and len(taken) >= limit:
+            break
+    return taken
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name only when it was written to the end."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

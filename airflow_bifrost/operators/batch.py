@@ -1,0 +1,127 @@
+"""Operators of the batch API."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_bifrost.exceptions import BatchFailed
+from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, seconds_of
+from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
+from airflow_bifrost.tasks.verdict import judge
+from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, BatchWait
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class BatchRetrieveOperator(BaseOperator):
+    """Retrieves a batch, and pushes each key of its summary as an XCom of its own, so that
+    ``retrieve.output["output_file_id"]`` works; the whole summary is the return value.
+
+    :param batch_id: id of the batch. (templated)
+    :param provider: upstream of the batch, as it was created with; None is the connection's. (templated)
+    :param bifrost_conn_id: id of the Airflow connection. (templated)
+    :param wait_for_completion: wait until the batch is terminal, as :class:`~airflow_bifrost.sensors.batch.BatchSensor` does.
+    :param accept: outcomes that let the task succeed when it waits; the XComs are there in any case. Without waiting, nothing is judged.
+    :param deferrable: wait in the triggerer; False: in the worker.
+    :param poll_interval: seconds, or a timedelta, between two looks.
+    :param timeout: seconds, or a timedelta, after which the wait gives up with ``AirflowSensorTimeout``.
+    :param not_found_grace: seconds, or a timedelta, for which a 404 is borne while waiting.
+    :param cancel_on_kill: cancel the batch when a user ends the task while it waits.
+    """
+
+    template_fields: Sequence[str] = ("batch_id", "provider", "bifrost_conn_id")
+    ui_color = "#d9f2e6"
+
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        provider: str | None = None,
+        bifrost_conn_id: str = "bifrost_default",
+        wait_for_completion: bool = False,
+        accept: Collection[str] = DEFAULT_ACCEPT,
+        deferrable: bool = True,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
+        cancel_on_kill: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("multiple_outputs", True)
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+        self.provider = provider
+        self.bifrost_conn_id = bifrost_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.accept = checked_accept(accept)
+        self.deferrable = deferrable
+        self.poll_interval = seconds_of("poll_interval", poll_interval)
+        self.timeout = seconds_of("timeout", timeout)
+        self.not_found_grace = seconds_of("not_found_grace", not_found_grace)
+        self.cancel_on_kill = cancel_on_kill
+        self._ti: Any = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        if not self.wait_for_completion:
+            return self._retrieve()
+        self._ti = context["ti"]
+        return self._finish(context, self._wait().run(context, self))
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on after the deferral."""
+        return self._finish(context, self._wait().resume(context, event))
+
+    def on_kill(self) -> None:
+        if self.cancel_on_kill and self._ti is not None:
+            cancel_if_a_user_ended_it(
+                self._ti, [self._checked_id()], provider=self.provider, conn_id=self.bifrost_conn_id
+            )
+
+    def _retrieve(self) -> dict[str, Any]:
+        from airflow_bifrost.gateway.summary import BatchSummary
+        from airflow_bifrost.hooks.bifrost import BifrostHook
+
+        batch_id = self._checked_id()
+        with BifrostHook(self.bifrost_conn_id) as hook:
+            batch = hook.get_batch(batch_id, provider=self.provider)
+            provider = hook.get_conn().config.upstream(self.provider)
+        summary = BatchSummary.of(batch, batch_id=batch_id, provider=provider)
+        self.log.info("Batch %s of %s is %s, outcome %s", batch_id, provider, summary.status, summary.outcome)
+        return summary.to_xcom()
+
+    def _wait(self) -> BatchWait:
+        return BatchWait(
+            batch_ids=[self._checked_id()],
+            provider=self.provider,
+            conn_id=self.bifrost_conn_id,
+            mode="deferrable" if self.deferrable else "poke",
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+            execution_timeout=self.execution_timeout,
+            not_found_grace=self.not_found_grace,
+            cancel_on_kill=self.cancel_on_kill,
+        )
+
+    def _finish(self, context: Context, summaries: list[dict[str, Any]]) -> dict[str, Any]:
+        [summary] = summaries
+        try:
+            judge(summaries, self.accept)
+        except BatchFailed:
+            if self.do_xcom_push:
+                for key, value in (*summary.items(), ("return_value", summary)):
+                    context["ti"].xcom_push(key, value)
+            raise
+        return summary
+
+    def _checked_id(self) -> str:
+        batch_ids = batch_ids_of(self.batch_id)
+        if len(batch_ids) != 1:
+            raise ValueError(
+                f"batch_id has {len(batch_ids)} ids and BatchRetrieveOperator takes one: expand it over the ids"
+            )
+        return batch_ids[0]

@@ -1,0 +1,103 @@
+"""What Airflow learns about this package: the entry point ``apache_airflow_provider``. Loaded by every Airflow command, so it imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONN_FIELDS: dict[str, dict[str, Any]] = {
+    "provider": {
+        "label": "Upstream",
+        "description": "Upstream used where a task names none: openai, azure, anthropic, gemini, bedrock, vertex. Default: openai.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "path_prefix": {
+        "label": "Path prefix",
+        "description": "Where the OpenAI-compatible routes are, below the base URL. Default: /openai.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "description": "How long one request may take. Default: 60; the gateway itself waits 30 s for an upstream, by key.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "connect_timeout": {
+        "label": "Connect timeout (seconds)",
+        "description": "How long connecting may take. Default: 10.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "verify": {
+        "label": "Verify TLS",
+        "description": "true (default), false, or the path of a CA bundle on the workers and triggerers.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "max_connections": {
+        "label": "Connections",
+        "description": "Size of the pool that all tasks of one triggerer share. Default: 16.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+}
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["login"],
+    "relabeling": {"password": "Token", "host": "Gateway", "schema": "Schema"},
+    "placeholders": {
+        "host": "bifrost.example.com, or a URL: https://bifrost.example.com/gateway",
+        "schema": "https",
+        "port": "443",
+        "password": "virtual key (sk-bf-...), gateway token or provider key",
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's metadata, by Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-bifrost",
+        "name": "Bifrost",
+        "description": "Wait for LLM batches behind the Bifrost AI gateway: a hook, a deferrable sensor and operators for its batch API.",
+        "integrations": [
+            {
+                "integration-name": "Bifrost",
+                "external-doc-url": "https://docs.getbifrost.ai/",
+                "tags": ["ai", "service"],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "bifrost",
+                "hook-class-name": "airflow_bifrost.hooks.bifrost.BifrostHook",
+                "hook-name": "Bifrost",
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+                "conn-fields": CONN_FIELDS,
+            }
+        ],
+        "hooks": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.hooks.bifrost"]}],
+        "sensors": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.sensors.batch"]}],
+        "operators": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.operators.batch"]}],
+        "triggers": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.triggers.batch"]}],
+        "config": {
+            "bifrost": {
+                "description": "Settings of the Bifrost provider.",
+                "options": {
+                    "progress_interval": {
+                        "description": "Seconds between two updates of the `progress` XCom of a waiting task, at least.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "30",
+                        "default": "60",
+                    },
+                    "state_path": {
+                        "description": (
+                            "Where tasks keep what must survive a retry, as a URI that ObjectStoragePath takes. Used only"
+                            " before Airflow 3.3, which keeps it itself. Empty: nothing is kept, and each retry has the whole"
+                            " timeout again."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://aws_default@bucket/airflow-bifrost",
+                        "default": "",
+                    },
+                },
+            }
+        },
+    }

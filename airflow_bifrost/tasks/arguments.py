@@ -1,0 +1,59 @@
+"""Arguments that several operators take, checked when the task runs: before that they may be templates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+from typing import Any
+
+OUTCOMES = (
+    "succeeded",
+    "partial",
+    "failed",
+    "expired",
+    "cancelled",
+)  # gateway.outcome.Outcome, which DAG files must not load
+DEFAULT_ACCEPT = ("succeeded", "partial")
+
+
+def batch_ids_of(value: Any) -> list[str]:
+    """The ids in ``batch_id``, which is one id or an iterable of ids (a list, the output of a mapped task).
+
+    :raises ValueError: says what is wrong, and with which id.
+    """
+    from airflow_bifrost.gateway.requests import checked_id
+
+    if value is None:
+        raise ValueError("batch_id is None: the task that makes it has pushed nothing")
+    if isinstance(value, str) and value.startswith("["):
+        raise ValueError(
+            f"batch_id {value[:80]!r} is a list that was rendered to text: pass the task's output (`submit.output`), or set"
+            " render_template_as_native_obj=True on the DAG"
+        )
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict):
+        return [checked_id(item, f"batch_id[{index}]") for index, item in enumerate(value)]
+    return [checked_id(value)]
+
+
+def checked_accept(accept: Collection[str]) -> tuple[str, ...]:
+    """``accept`` as a tuple.
+
+    :raises ValueError: it names an outcome that there is not.
+    """
+    if isinstance(accept, str):
+        raise ValueError(f"accept must be a collection of outcomes, such as ({accept!r},), not a string")
+    if unknown := sorted(set(accept) - set(OUTCOMES)):
+        raise ValueError(f"accept has {unknown[0]!r}; outcomes are {', '.join(OUTCOMES)}")
+    return tuple(accept)
+
+
+def seconds_of(name: str, value: float | timedelta) -> float:
+    """A span of time in seconds.
+
+    :raises ValueError: it is negative, or neither a number nor a timedelta.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"{name} must be a timedelta or a number of seconds, 0 or more, not {value!r}")
+    return float(value)

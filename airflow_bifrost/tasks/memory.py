@@ -1,0 +1,57 @@
+"""What a task remembers from one attempt to the next, since XComs are cleared when a retry begins.
+
+Airflow 3.3 keeps it (``task_state_store``). Before that it is a small JSON file below ``[bifrost] state_path``, if that is set; else
+nothing is remembered. A record that cannot be read is an error, never "there is none".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from airflow_bifrost._compat import conf
+
+
+class TaskMemory(Protocol):
+    """One JSON object per key, kept over retries, reschedules and clears of one task instance."""
+
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: Any) -> None: ...
+
+
+def task_memory(context: Mapping[str, Any]) -> TaskMemory:
+    """The memory of the running task."""
+    store = context.get("task_state_store")
+    if store is not None:
+        return store  # type: ignore[no-any-return]
+    state_path = conf.get("bifrost", "state_path", fallback="")
+    return _FileMemory(state_path, context["ti"]) if state_path else _NoMemory()
+
+
+class _FileMemory:
+    def __init__(self, state_path: str, ti: Any) -> None:
+        from airflow.sdk import ObjectStoragePath
+
+        identity = json.dumps([ti.dag_id, ti.run_id, ti.task_id, ti.map_index])
+        self._folder = ObjectStoragePath(state_path) / "tasks" / hashlib.sha256(identity.encode()).hexdigest()
+
+    def get(self, key: str) -> Any:
+        try:
+            return json.loads((self._folder / f"{key}.json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def set(self, key: str, value: Any) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / f"{key}.json").write_text(json.dumps(value))
+
+
+class _NoMemory:
+    def get(self, key: str) -> Any:
+        return None
+
+    def set(self, key: str, value: Any) -> None:
+        return None

@@ -1,0 +1,62 @@
+"""What the end of a wait means for the task: success, failure, or a skip."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+from airflow_bifrost.exceptions import BatchFailed, BifrostError
+
+ERRORS_SHOWN = 3  # of each batch
+
+
+def judge(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> None:
+    """Pass if every outcome is accepted.
+
+    :raises BatchFailed: names each batch that is not, with the upstream's own errors.
+    """
+    bad = [dict(summary) for summary in summaries if summary["outcome"] not in accept]
+    if not bad:
+        return
+    which = "The batch" if len(summaries) == 1 else f"{len(bad)} of {len(summaries)} batches"
+    raise BatchFailed(
+        f"{which} did not end as accepted ({', '.join(accept)}): {'; '.join(_describe(summary) for summary in bad)}."
+        " What had run by then is billed. Waiting again would change nothing.",
+        summaries=bad,
+    )
+
+
+@contextmanager
+def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
+    """Turn a failed wait into a skip where the sensor is to skip; the same in every mode."""
+    try:
+        yield
+    except (BifrostError, AirflowSensorTimeout, AirflowTaskTimeout) as error:
+        if not (soft_fail or never_fail):
+            raise
+        raise AirflowSkipException(f"Skipping ({'soft_fail' if soft_fail else 'never_fail'}): {error}") from error
+
+
+def _describe(summary: Mapping[str, Any]) -> str:
+    from airflow_bifrost.gateway.responses import quote
+
+    text = f"{summary['batch_id']} of {summary['provider']} is {summary['status']}, outcome {summary['outcome']}"
+    counts = {name: number for name, number in summary["request_counts"].items() if number is not None}
+    if counts:
+        text += f" ({', '.join(f'{name} {number}' for name, number in counts.items())})"
+    errors = [
+        quote(": ".join(str(error[key]) for key in ("code", "message") if error.get(key))) + _at_line(error)
+        for error in summary["errors"][:ERRORS_SHOWN]
+    ]
+    if errors:
+        text += f", errors: {' | '.join(errors)}"
+    for name in ("output_file_id", "error_file_id"):
+        if summary[name]:
+            text += f", {name} {summary[name]}"
+    return text
+
+
+def _at_line(error: Mapping[str, Any]) -> str:
+    return f" (line {error['line']})" if error.get("line") else ""

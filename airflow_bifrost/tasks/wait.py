@@ -1,0 +1,260 @@
+"""How a task waits for batches: in the triggerer, in the worker, or by being rescheduled. Shared by sensor and operator.
+
+It asks once in the worker, and again as :mod:`airflow_bifrost.waiting.decision` says, until all batches are terminal. Whatever
+the mode, the same situation ends in the same result or the same error.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_bifrost._compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowTaskTimeout
+from airflow_bifrost.exceptions import BifrostError
+from airflow_bifrost.tasks.memory import TaskMemory, task_memory
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+    from airflow_bifrost.gateway.client import GatewayClient
+    from airflow_bifrost.gateway.models import Batch
+    from airflow_bifrost.waiting.decision import Decision, WaitPolicy, Watch
+
+Mode = Literal["deferrable", "poke", "reschedule"]
+
+DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the upstreams' window of 24 hours, and an hour for their clocks
+DEFAULT_POLL_INTERVAL = 60.0  # seconds
+DEFAULT_NOT_FOUND_GRACE = 300.0  # seconds
+BACKSTOP = 300.0  # seconds after the deadline at which Airflow itself ends a deferral whose trigger did not
+MEMORY_KEY = "bifrost_wait"
+
+log = logging.getLogger("airflow.task")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWait:
+    """What to wait for, and how.
+
+    :param batch_ids: ids that were checked, see :func:`airflow_bifrost.tasks.arguments.batch_ids_of`.
+    :param provider: upstream; None is the connection's.
+    :param poll_interval: seconds between two looks at a batch.
+    :param timeout: seconds from the first attempt on. A retry does not begin them anew, clearing the task does.
+    :param execution_timeout: the task's own; Airflow does not watch over it while a task is deferred.
+    :param not_found_grace: seconds for which a 404 is borne.
+    :param cancel_on_kill: for the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
+    """
+
+    batch_ids: Sequence[str]
+    provider: str | None
+    conn_id: str
+    mode: Mode
+    poll_interval: float
+    timeout: float
+    execution_timeout: timedelta | None
+    not_found_grace: float
+    cancel_on_kill: bool
+
+    def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
+        """Wait, and return the batch summaries in the order of the ids.
+
+        :raises BifrostError: waiting on cannot help.
+        :raises AirflowSensorTimeout: the time is over.
+        :raises TaskDeferred: the wait goes on in the triggerer (or ``AirflowRescheduleException``: later).
+        """
+        from airflow_bifrost.waiting.decision import WaitPolicy
+
+        memory = task_memory(context)
+        deadline, watches = self._recall(context, memory)
+        policy = WaitPolicy(self.poll_interval, deadline, self.not_found_grace)
+        with _Looker(self, policy, watches) as looker:
+            while True:
+                delay = looker.look_at_all()
+                if looker.progress:
+                    context["ti"].xcom_push("progress", looker.progress)
+                if not looker.waiting:
+                    return [looker.summaries[batch_id] for batch_id in self.batch_ids]
+                if looker.timed_out:
+                    raise self._timeout_error(looker.waiting)
+                if self.mode == "deferrable":
+                    self._defer(task, context, deadline, looker.watches)
+                if self.mode == "reschedule":
+                    self._remember(context, memory, deadline, looker.watches)
+                    raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=delay))
+                time.sleep(delay)
+
+    def resume(self, context: Mapping[str, Any], event: Any) -> list[dict[str, Any]]:
+        """What :meth:`run` returns or raises, from the trigger's event."""
+        from airflow_bifrost.triggers.event import BatchEvent
+
+        read = BatchEvent.read(event)
+        if read.progress:
+            context["ti"].xcom_push("progress", read.progress)
+        if read.error is not None:
+            raise read.error.to_exception()
+        if read.kind == "timeout":
+            raise self._timeout_error(read.waiting)
+        if read.kind == "execution_timeout":
+            raise AirflowTaskTimeout(
+                f"execution_timeout ({self.execution_timeout}) passed while waiting for {_names(read.waiting)}."
+                " The batches run on and are billed; a retry waits for them again."
+            )
+        return read.summaries
+
+    def _recall(self, context: Mapping[str, Any], memory: TaskMemory) -> tuple[float, dict[str, Watch]]:
+        """Deadline and watches of this wait: those of an earlier attempt, or new ones.
+
+        Airflow raises ``max_tries`` when a task is cleared and leaves it when it is retried: it tells a new wait from an old one.
+        """
+        from airflow_bifrost.waiting.decision import Watch
+
+        watches = {batch_id: Watch(batch_id) for batch_id in self.batch_ids}
+        ti = context["ti"]
+        record = memory.get(MEMORY_KEY)
+        if record and record["max_tries"] == ti.max_tries:
+            kept = {item["batch_id"]: Watch(**item) for item in record["watches"]}
+            return record["deadline"], {batch_id: kept.get(batch_id, new) for batch_id, new in watches.items()}
+        began = time.time()
+        if self.mode == "reschedule" and (first := ti.get_first_reschedule_date(context)):
+            # Nothing was remembered, yet this is no first look: an earlier one found nothing that could not pass.
+            began = first.timestamp()
+            watches = {batch_id: Watch(batch_id, worked=True) for batch_id in watches}
+        deadline = began + self.timeout
+        self._remember(context, memory, deadline, {})
+        return deadline, watches
+
+    def _remember(
+        self, context: Mapping[str, Any], memory: TaskMemory, deadline: float, watches: Mapping[str, Watch]
+    ) -> None:
+        memory.set(
+            MEMORY_KEY,
+            {
+                "max_tries": context["ti"].max_tries,
+                "deadline": deadline,
+                "watches": [watch.to_json() for watch in watches.values()],
+            },
+        )
+
+    def _defer(
+        self, task: BaseOperator, context: Mapping[str, Any], deadline: float, watches: Mapping[str, Watch]
+    ) -> None:
+        from airflow_bifrost.triggers.batch import BatchTrigger
+
+        now = time.time()
+        execution_deadline = None
+        if self.execution_timeout is not None:
+            execution_deadline = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
+        task.defer(
+            trigger=BatchTrigger(
+                batch_ids=list(self.batch_ids),
+                provider=self.provider,
+                bifrost_conn_id=self.conn_id,
+                poll_interval=self.poll_interval,
+                deadline=deadline,
+                execution_deadline=execution_deadline,
+                not_found_grace=self.not_found_grace,
+                deferred_at=now,
+                watches=[watch.to_json() for watch in watches.values()],
+                cancel_on_kill=self.cancel_on_kill,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
+        )
+
+    def _timeout_error(self, waiting: Sequence[str]) -> AirflowSensorTimeout:
+        from airflow_bifrost.waiting.decision import in_words
+
+        return AirflowSensorTimeout(
+            f"{_names(waiting)} did not end within {in_words(self.timeout)} (timeout)."
+            " The batches run on and are billed: clear the task to wait again, or cancel them."
+        )
+
+
+class _Looker:
+    """Looks at batches with one client, and follows the decisions. Its state is what the looks have shown."""
+
+    def __init__(self, wait: BatchWait, policy: WaitPolicy, watches: dict[str, Watch]) -> None:
+        self.watches = watches
+        self.summaries: dict[str, dict[str, Any]] = {}
+        self.timed_out = False
+        self.progress: dict[str, Any] | None = None
+        self._wait = wait
+        self._policy = policy
+        self._latest: dict[str, Batch] = {}
+        self._client: GatewayClient | None = None
+
+    def __enter__(self) -> _Looker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._disconnect()
+
+    @property
+    def waiting(self) -> list[str]:
+        """Ids of the batches that are not terminal, as far as is known."""
+        return [batch_id for batch_id in self.watches if batch_id not in self.summaries]
+
+    def look_at_all(self) -> float:
+        """One look at each batch that is waited for.
+
+        :return: seconds until the next look is due.
+        :raises BifrostError: waiting on cannot help.
+        """
+        from airflow_bifrost.waiting.decision import Finished, GiveUp, KeepWaiting, LookUpConnection, TimedOut
+        from airflow_bifrost.waiting.progress import progress_of
+
+        delays = [self._wait.timeout]
+        for batch_id in self.waiting:
+            decision = self._look(self.watches[batch_id])
+            if isinstance(decision, LookUpConnection):
+                self._disconnect()
+                decision = self._look(decision.watch)
+            self.watches[batch_id] = decision.watch
+            if decision.line:
+                log.log(decision.line.level, decision.line.text)
+            if isinstance(decision, GiveUp):
+                raise decision.error
+            if isinstance(decision, Finished):
+                self.summaries[batch_id] = decision.summary.to_xcom()
+            elif isinstance(decision, KeepWaiting):
+                delays.append(decision.delay)
+            else:
+                self.timed_out = isinstance(decision, TimedOut)
+        if len(self._latest) == len(self.watches):
+            self.progress = progress_of(self._latest, self._provider(), now=time.time())
+        return min(delays)
+
+    def _look(self, watch: Watch) -> Decision:
+        from airflow_bifrost.waiting.decision import on_batch, on_fault
+
+        try:
+            batch = self._connected().get_batch(watch.batch_id, provider=self._wait.provider)
+        except BifrostError as error:
+            return on_fault(watch, error, self._policy, now=time.time(), random=random.random)
+        self._latest[watch.batch_id] = batch
+        return on_batch(watch, batch, self._provider(), self._policy, now=time.time(), random=random.random)
+
+    def _provider(self) -> str:
+        return self._connected().config.upstream(self._wait.provider)
+
+    def _connected(self) -> GatewayClient:
+        from airflow_bifrost.gateway.retry import NO_RETRY
+        from airflow_bifrost.hooks.bifrost import BifrostHook
+
+        if self._client is None:
+            self._client = BifrostHook(self._wait.conn_id).open_client(retry=NO_RETRY)
+        return self._client
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _names(batch_ids: Sequence[str]) -> str:
+    shown = ", ".join(batch_ids[:10]) + (f" and {len(batch_ids) - 10} more" if len(batch_ids) > 10 else "")
+    return f"Batch {shown}" if len(batch_ids) == 1 else f"{len(batch_ids)} batches ({shown})"

@@ -1,0 +1,236 @@
+"""BatchTrigger: waits in the triggerer for batches to become terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from airflow_bifrost.gateway.models import Batch
+    from airflow_bifrost.triggers.event import BatchEvent
+    from airflow_bifrost.waiting.decision import Decision, Finished, GiveUp, TimedOut, Watch
+    from airflow_bifrost.waiting.hub import Hub
+
+FIRST_EVENT_AFTER = (
+    5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")
+)
+CANCEL_WITHIN = 20.0  # seconds for on_kill as a whole; Airflow allows 30
+
+
+class BatchTrigger(BaseTrigger):
+    """Waits for batches, and fires one event: :class:`airflow_bifrost.triggers.event.BatchEvent` as JSON.
+
+    The arguments are JSON types only and hold no secret: the token stays in the connection.
+
+    :param batch_ids: what to wait for.
+    :param provider: upstream; None is the connection's.
+    :param bifrost_conn_id: id of the Airflow connection.
+    :param poll_interval: seconds between two looks at a batch.
+    :param deadline: unix seconds after which the wait gives up. It is absolute, so a restart of the triggerer does not move it.
+    :param execution_deadline: unix seconds at which the task's ``execution_timeout`` is over; None without one.
+    :param not_found_grace: seconds for which a 404 is borne.
+    :param deferred_at: unix seconds of the deferral. No event is fired in the first 5 s after it.
+    :param watches: what the worker has seen already, as :class:`airflow_bifrost.waiting.decision.Watch` in JSON.
+    :param cancel_on_kill: cancel the batches when a user ends the task while it is deferred (Airflow 3.3 and later).
+    """
+
+    def __init__(
+        self,
+        batch_ids: list[str],
+        provider: str | None,
+        bifrost_conn_id: str,
+        poll_interval: float,
+        deadline: float,
+        *,
+        execution_deadline: float | None = None,
+        not_found_grace: float = 300.0,
+        deferred_at: float = 0.0,
+        watches: list[dict[str, Any]] | None = None,
+        cancel_on_kill: bool = False,
+    ) -> None:
+        super().__init__()
+        self.batch_ids = batch_ids
+        self.provider = provider
+        self.bifrost_conn_id = bifrost_conn_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.execution_deadline = execution_deadline
+        self.not_found_grace = not_found_grace
+        self.deferred_at = deferred_at
+        self.watches = watches or []
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "batch_ids": self.batch_ids,
+                "provider": self.provider,
+                "bifrost_conn_id": self.bifrost_conn_id,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+                "execution_deadline": self.execution_deadline,
+                "not_found_grace": self.not_found_grace,
+                "deferred_at": self.deferred_at,
+                "watches": self.watches,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then fire one event. Faults that may pass never end it before the deadline."""
+        event = await self._wait()
+        if self.task_instance is not None:  # in a triggerer, not under dag.test()
+            await asyncio.sleep(self.deferred_at + FIRST_EVENT_AFTER - time.time())
+        yield TriggerEvent(event.model_dump(mode="json"))
+
+    async def on_kill(self) -> None:
+        """Cancel the batches, if asked to, and if a user really ended the task.
+
+        Airflow 3.3 calls this also when another triggerer took the trigger over from one that was slow, while the task waits on
+        in good health. So the task's state decides; where it cannot be had, nothing is cancelled.
+        """
+        if not self.cancel_on_kill:
+            return
+        from airflow_bifrost.triggers.airflow_channel import ENDED_STATES, task_state
+
+        try:
+            async with asyncio.timeout(CANCEL_WITHIN):
+                state = await task_state(self.task_instance)
+                if state in ENDED_STATES:
+                    await self._cancel()
+                else:
+                    self.log.info("Not cancelling %s: the task is %s", self.batch_ids, state or "in an unknown state")
+        except TimeoutError:
+            self.log.warning("Cancelling %s took too long; the batches may still be running", self.batch_ids)
+
+    async def _wait(self) -> BatchEvent:
+        from airflow_bifrost.triggers.airflow_channel import ProgressXCom
+        from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
+        from airflow_bifrost.waiting.decision import Finished, GiveUp, Watch
+        from airflow_bifrost.waiting.progress import progress_of
+
+        known = {watch["batch_id"]: Watch(**watch) for watch in self.watches}
+        latest: dict[str, Batch] = {}
+        progress: dict[str, Any] | None = None
+        written = ProgressXCom(self.task_instance)
+
+        def seen(batch_id: str, batch: Batch, provider: str) -> None:
+            nonlocal progress
+            latest[batch_id] = batch
+            if len(latest) == len(waits):  # sums over some of the batches would be no progress of the whole
+                progress = progress_of(latest, provider, now=time.time())
+                written.offer(progress)
+
+        async with self._hub() as hub:
+            waits = {
+                asyncio.create_task(self._wait_for(hub, known.get(batch_id) or Watch(batch_id), seen))
+                for batch_id in dict.fromkeys(self.batch_ids)
+            }
+            ends = await _until_all_have_ended_or_one_gave_up(waits)
+        by_id = {end.watch.batch_id: end for end in ends}
+        finished = {batch_id: end.summary for batch_id, end in by_id.items() if isinstance(end, Finished)}
+        gave_up = next((end for end in ends if isinstance(end, GiveUp)), None)
+        if gave_up:
+            kind = "error"
+        elif len(finished) == len(waits):
+            kind = "finished"
+        else:
+            kind = "timeout" if self._deadline() == self.deadline else "execution_timeout"
+        return BatchEvent.model_validate(
+            {
+                "kind": kind,
+                "summaries": [finished[batch_id].to_xcom() for batch_id in self.batch_ids if batch_id in finished],
+                "waiting": [batch_id for batch_id in dict.fromkeys(self.batch_ids) if batch_id not in finished],
+                "progress": progress,
+                "error": ErrorInEvent.of(gave_up.error) if gave_up else None,
+            }
+        )
+
+    async def _wait_for(
+        self, hub: Hub, watch: Watch, seen: Callable[[str, Batch, str], None]
+    ) -> Finished | GiveUp | TimedOut:
+        """Look at one batch until its wait ends; decides nothing itself."""
+        from airflow_bifrost.exceptions import BifrostError
+        from airflow_bifrost.waiting.decision import KeepWaiting, LookUpConnection, WaitPolicy, on_batch, on_fault
+
+        policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace)
+        await asyncio.sleep(self._first_look(time.time()))
+        while True:
+            decision: Decision
+            try:
+                batch, provider = await hub.get_batch(watch.batch_id, self.provider)
+            except BifrostError as error:
+                decision = on_fault(watch, error, policy, now=time.time(), random=random.random)
+            else:
+                seen(watch.batch_id, batch, provider)
+                decision = on_batch(watch, batch, provider, policy, now=time.time(), random=random.random)
+            if decision.line:
+                self.log.log(decision.line.level, decision.line.text)
+            watch = decision.watch
+            if isinstance(decision, KeepWaiting):
+                await asyncio.sleep(decision.delay)
+            elif isinstance(decision, LookUpConnection):
+                await self._look_up_connection(hub)
+            else:
+                return decision
+
+    async def _look_up_connection(self, hub: Hub) -> None:
+        from airflow_bifrost.exceptions import BifrostConfigurationError
+
+        try:
+            await hub.renew()
+        except BifrostConfigurationError as error:
+            self.log.warning("%s The connection as it was is tried once more.", error)
+
+    async def _cancel(self) -> None:
+        from airflow_bifrost.exceptions import BifrostError
+
+        async with self._hub() as hub:
+            for batch_id in dict.fromkeys(self.batch_ids):
+                try:
+                    batch = await hub.cancel_batch(batch_id, self.provider)
+                except BifrostError as error:
+                    self.log.warning("%s", error)
+                else:
+                    self.log.info("The task was ended by a user: batch %s is %s", batch_id, batch.status)
+
+    def _hub(self) -> AbstractAsyncContextManager[Hub]:
+        from airflow_bifrost.hooks.bifrost import BifrostHook
+        from airflow_bifrost.waiting.hub import Hub
+
+        return Hub.join(self.bifrost_conn_id, BifrostHook(self.bifrost_conn_id).aget_config)
+
+    def _deadline(self) -> float:
+        return self.deadline if self.execution_deadline is None else min(self.deadline, self.execution_deadline)
+
+    def _first_look(self, now: float) -> float:
+        """Seconds until the first look. The worker has just had one; after a restart of the triggerer, with thousands of
+        triggers, the looks are spread over one interval."""
+        due = self.deferred_at + self.poll_interval * (0.9 + 0.2 * random.random())
+        delay = due - now if due > now else self.poll_interval * random.random()
+        return max(0.0, min(delay, self._deadline() - now))
+
+
+async def _until_all_have_ended_or_one_gave_up(
+    waits: set[asyncio.Task[Finished | GiveUp | TimedOut]],
+) -> list[Finished | GiveUp | TimedOut]:
+    from airflow_bifrost.waiting.decision import GiveUp
+
+    ends: list[Finished | GiveUp | TimedOut] = []
+    pending = set(waits)
+    try:
+        while pending and not any(isinstance(end, GiveUp) for end in ends):
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            ends.extend(wait.result() for wait in done)
+    finally:
+        for wait in pending:
+            wait.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    return ends

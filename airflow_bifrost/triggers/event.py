@@ -1,0 +1,72 @@
+"""What a BatchTrigger tells the task that it resumes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from airflow_bifrost import exceptions
+from airflow_bifrost.exceptions import BifrostError, BifrostGatewayError
+
+
+class ErrorInEvent(BaseModel):
+    """An error of :mod:`airflow_bifrost.exceptions`, as JSON."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: str
+    message: str
+    status_code: int | None = None
+    error_type: str | None = None
+    error_code: str | None = None
+
+    @classmethod
+    def of(cls, error: BifrostError) -> Self:
+        """``error`` without its cause."""
+        details = {"status_code", "error_type", "error_code"} if isinstance(error, BifrostGatewayError) else set()
+        return cls(type=type(error).__name__, message=str(error), **{name: getattr(error, name) for name in details})
+
+    def to_exception(self) -> BifrostError:
+        """The error as it was in the triggerer; a plain BifrostError if this version does not know its class."""
+        kind = getattr(exceptions, self.type, None)
+        if not isinstance(kind, type) or not issubclass(kind, BifrostError):
+            return BifrostError(self.message)
+        if issubclass(kind, BifrostGatewayError):
+            return kind(
+                self.message, status_code=self.status_code, error_type=self.error_type, error_code=self.error_code
+            )
+        return kind(self.message)
+
+
+class BatchEvent(BaseModel):
+    """The one event of a wait, as JSON.
+
+    :param kind: ``finished``: all batches are terminal; ``timeout``: the deadline has passed; ``execution_timeout``: the task's
+        own has; ``error``: waiting on cannot help.
+    :param summaries: batch summaries of the batches that are terminal, in the order of the ids.
+    :param waiting: ids of the batches that are not terminal, as far as is known.
+    :param progress: the last that was seen, for the XCom of that name.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # a triggerer of another version may send more
+
+    kind: Literal["finished", "timeout", "execution_timeout", "error"]
+    summaries: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    progress: dict[str, Any] | None = None
+    error: ErrorInEvent | None = None
+
+    @classmethod
+    def read(cls, event: Any) -> Self:
+        """Validate what came with the resumption.
+
+        :raises BifrostError: it is no event of this package.
+        """
+        try:
+            return cls.model_validate(event)
+        except ValidationError as error:
+            raise BifrostError(
+                f"The trigger's event cannot be read ({error.error_count()} faults in it): do worker and triggerer run the same"
+                " version of airflow-provider-bifrost? The batches run on; a retry waits for them again."
+            ) from None
