@@ -156,7 +156,7 @@ class App:
                 return self._download(await asyncio.to_thread(self.gateway.content, call.provider, call.route.segment))
             body = await self._body(call)
         except GatewayError as error:
-            raise error.about(call.provider, request_type) from error
+            raise error.about(call.provider, request_type, call.body.get("model")) from error
         about = {"request_type": request_type, "provider": call.provider, "latency": 0, "chunk_index": 0}
         unreadable = body.pop("parse_errors", None)
         return _json({**body, "extra_fields": about if unreadable is None else {**about, "parse_errors": unreadable}})

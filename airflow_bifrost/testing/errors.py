@@ -22,9 +22,10 @@ class GatewayError(Exception):
     raw: Any = None  # what the upstream said, quoted as extra_fields.raw_response
     context: dict[str, Any] = field(default_factory=dict)  # extra_fields: provider, model_requested, request_type
 
-    def about(self, provider: str, request_type: str) -> Self:
+    def about(self, provider: str, request_type: str, model: str | None = None) -> Self:
         """The same error, naming the call that it answers."""
-        return replace(self, context={"provider": provider, "request_type": request_type})
+        asked = {"model_requested": model} if model else {}
+        return replace(self, context={"provider": provider, **asked, "request_type": request_type})
 
     def status_code(self, *, native: bool) -> int:
         """HTTP status on the native or the openai routes."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import signal
 import socket
 import tempfile
 import threading
@@ -163,10 +163,14 @@ class LocalGateway:
 
         :param on_start: called with the URL when connections are accepted.
         """
-        server, listening = self._build(verbose=verbose, on_start=lambda: on_start(self.url))
-        with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn raises again what it has caught
+        try:
+            server, listening = self._build(verbose=verbose, on_start=lambda: on_start(self.url))
             server.run([listening])
-        self._close()
+        except KeyboardInterrupt:
+            return
+        finally:
+            self._close()
 
     def stop(self) -> None:
         """Stop serving, within a second. A temporary state is removed."""
@@ -233,6 +237,12 @@ class LocalGateway:
 
     def clear_requests(self) -> None:
         """Forget what was asked."""
+        self._recorder.clear()
+
+    def reset(self) -> None:
+        """Forget files, batches, faults and requests: a clean start for the next test of a shared gateway."""
+        self._running.store.clear()
+        self._faults.clear()
         self._recorder.clear()
 
     def connection_json(self, token: str | None = None, **extra: Any) -> str:

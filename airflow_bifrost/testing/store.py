@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS odd_rows (
     PRIMARY KEY (batch, row)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen_prompts (digest TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_NEWEST = 1 << 62  # a seq after every other
 _JSON_COLUMNS = ("metadata", "options", "errors", "overrides")
 _BATCH_COLUMNS = tuple(field.name for field in fields(Batch))
 
@@ -87,6 +88,14 @@ class Store:
         """Let go of the SQLite file."""
         with self._lock:
             self._db.close()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._transaction() as db:
+            for table in ("files", "batches", "odd_rows", "seen_prompts"):
+                db.execute(f"DELETE FROM {table}")
+        for blob in self._blobs.iterdir():
+            blob.unlink()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -168,7 +177,7 @@ class Store:
         found = self._all(
             "SELECT * FROM files WHERE provider = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
             provider,
-            before or 1 << 62,
+            _NEWEST if before is None else before,
             limit,
         )
         return [File(**dict(row)) for row in found]
@@ -219,7 +228,7 @@ class Store:
         found = self._all(
             "SELECT * FROM batches WHERE provider = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
             provider,
-            before or 1 << 62,
+            _NEWEST if before is None else before,
             limit,
         )
         return [_batch(row) for row in found]

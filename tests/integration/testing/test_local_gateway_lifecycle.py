@@ -1,0 +1,203 @@
+"""Starting, stopping, killing, steering from outside, and the pytest fixture."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from airflow_bifrost.testing import LocalGateway
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Client
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``python -m airflow_bifrost.testing`` and the URL that it prints."""
+    command = [sys.executable, "-m", "airflow_bifrost.testing", "--port", "0", *arguments]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout is not None
+        yield running, running.stdout.readline().strip()
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def test_a_killed_gateway_goes_on_where_the_clock_stands(tmp_path: Path) -> None:
+    from conftest import Client
+
+    state = ("--state", str(tmp_path / "state.sqlite"), "--batch-seconds", "2")
+    with process(*state) as (first, url), Client(base_url=url) as client:
+        batch_id = client.create([f"row {i}" for i in range(40)])
+        while not 0 < client.batch(batch_id)["request_counts"]["completed"] < 40:
+            time.sleep(0.02)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    with process(*state) as (_, url), Client(base_url=url) as client:
+        batch = client.wait(batch_id)
+        assert batch["status"] == "completed"
+        assert [row["custom_id"] for row in client.rows(batch["output_file_id"])] == [f"r{i}" for i in range(40)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_cleanly_after_one_line_of_output(number: signal.Signals) -> None:
+    with process() as (running, url):
+        assert httpx.get(f"{url}/health").status_code == 200
+        running.send_signal(number)
+        out, err = running.communicate(timeout=5)
+    assert (running.returncode, out, err) == (0, "", "")
+
+
+def test_the_process_takes_virtual_keys() -> None:
+    with process("--virtual-key", "sk-bf-a", "--virtual-key", "sk-bf-b", "--enforce-auth") as (_, url):
+        for token, status in (("sk-bf-a", 200), ("sk-bf-b", 200), ("sk-bf-c", 401)):
+            answer = httpx.get(f"{url}/openai/v1/batches", headers={"authorization": f"Bearer {token}"})
+            assert answer.status_code == status
+
+
+def test_nothing_of_airflow_is_imported() -> None:
+    code = "import sys, airflow_bifrost.testing.__main__; print([m for m in sys.modules if m.split('.')[0] == 'airflow' or m.startswith('airflow_bifrost.gateway')])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_the_plugin_imports_nothing_heavy() -> None:
+    code = "import sys, airflow_bifrost.testing.pytest_plugin; print({'uvicorn', 'starlette', 'fastapi', 'airflow', 'sqlite3'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_a_restart_keeps_port_and_state(gateway: LocalGateway, client: Client) -> None:
+    batch_id = client.create(["one"])
+    url = gateway.url
+    gateway.restart()
+    assert gateway.url == url
+    batch = client.wait(batch_id)
+    assert client.rows(batch["output_file_id"])[0]["custom_id"] == "r0"
+
+
+def test_nothing_answers_during_a_restart(gateway: LocalGateway) -> None:
+    import threading
+
+    restarting = threading.Thread(target=gateway.restart, args=(0.5,))
+    restarting.start()
+    time.sleep(0.4)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{gateway.url}/health")
+    restarting.join()
+    assert httpx.get(f"{gateway.url}/health").status_code == 200
+
+
+def test_a_state_of_ones_own_outlives_the_gateway(tmp_path: Path) -> None:
+    state = tmp_path / "state.sqlite"
+    with LocalGateway(state=state) as gateway:
+        batch_id = gateway.add_batch(status="completed")
+    with LocalGateway(state=state) as gateway:
+        assert [batch["id"] for batch in gateway.batches] == [batch_id]
+
+
+def test_a_port_that_is_taken_is_an_error(gateway: LocalGateway) -> None:
+    with pytest.raises(OSError, match="in use"):
+        LocalGateway(port=int(gateway.url.rpartition(":")[2])).start()
+
+
+def test_a_connection_names_host_port_token_and_extra(gateway: LocalGateway) -> None:
+    connection = json.loads(gateway.connection_json("sk-bf-1", provider="gemini"))
+    assert f"{connection['schema']}://{connection['host']}:{connection['port']}" == gateway.url
+    assert connection["conn_type"] == "bifrost"
+    assert connection["password"] == "sk-bf-1"
+    assert connection["extra"] == {"provider": "gemini"}
+
+
+def test_a_batch_that_was_put_in_is_held_until_it_is_set(gateway: LocalGateway, client: Client) -> None:
+    batch_id = gateway.add_batch(status="in_progress", rows=10, batch_id="batch_mine")
+    assert batch_id == "batch_mine"
+    assert client.batch(batch_id)["request_counts"] == {"total": 10, "completed": 5, "failed": 0}
+    gateway.set_batch(batch_id, status="completed")
+    batch = client.batch(batch_id)
+    assert batch["request_counts"]["completed"] == 10
+    assert len(client.rows(batch["output_file_id"])) == 10
+
+
+def test_any_wire_field_can_be_overridden_or_taken_away(gateway: LocalGateway, client: Client) -> None:
+    batch_id = gateway.add_batch(
+        status="completed", counts={"total": 7}, metadata={"a": "b"}, endpoint="/v1/embeddings"
+    )
+    gateway.set_batch(batch_id, error_file_id="", output_file_id=None, created_at=5)
+    batch = client.batch(batch_id)
+    assert batch["request_counts"] == {"total": 7, "completed": 0, "failed": 0}
+    assert (batch["metadata"], batch["endpoint"]) == ({"a": "b"}, "/v1/embeddings")
+    assert (batch["error_file_id"], batch["created_at"]) == ("", 5)
+    assert "output_file_id" not in batch
+
+
+def test_a_batch_is_not_put_in_twice(gateway: LocalGateway) -> None:
+    gateway.add_batch(batch_id="batch_mine")
+    with pytest.raises(ValueError, match="already"):
+        gateway.add_batch(batch_id="batch_mine")
+
+
+def test_a_batch_that_is_not_there_cannot_be_set(gateway: LocalGateway) -> None:
+    with pytest.raises(LookupError):
+        gateway.set_batch("batch_nope", status="completed")
+
+
+def test_another_process_steers_over_http(gateway: LocalGateway, client: Client) -> None:
+    batch_id = client.post("/_local/batches", json={"upstream": "gemini", "status": "in_progress", "rows": 3}).json()[
+        "id"
+    ]
+    assert client.patch(f"/_local/batches/{batch_id}", json={"status": "completed"}).status_code == 204
+    assert client.batch(batch_id, "gemini")["status"] == "completed"
+    assert [batch["rows"] for batch in client.get("/_local/batches").json()] == [3]
+    client.post("/_local/faults", json={"status": 503, "times": None})
+    assert client.get("/openai/v1/batches/b1").status_code == 503
+    assert client.get("/_local/faults").json()[0]["status"] == 503
+    client.delete("/_local/faults")
+    assert client.get("/openai/v1/batches/b1").status_code == 404
+    assert [seen["path"] for seen in client.get("/_local/requests").json()][-1] == "/openai/v1/batches/b1"
+    client.delete("/_local/requests")
+    assert gateway.requests == []
+
+
+def test_a_mistake_in_steering_is_400_and_says_so(client: Client) -> None:
+    for path, body in (("faults", {"statsu": 503}), ("batches", {"upstream": "nosuch"}), ("faults", [])):
+        refused = client.post(f"/_local/{path}", json=body)
+        assert refused.status_code == 400
+        assert refused.json()["error"]
+
+
+def test_the_fixture_gives_a_gateway_behind_the_default_connection(tmp_path: Path) -> None:
+    (tmp_path / "test_user.py").write_text(
+        "import json, os, pytest, httpx\n"
+        "@pytest.mark.bifrost_gateway(batch_seconds=5)\n"
+        "def test_it(bifrost_gateway):\n"
+        "    connection = json.loads(os.environ['AIRFLOW_CONN_BIFROST_DEFAULT'])\n"
+        "    assert httpx.get(f\"http://{connection['host']}:{connection['port']}/health\").status_code == 200\n"
+        "    assert bifrost_gateway.batch_seconds == 5\n"
+        "def test_the_connection_is_gone():\n"
+        "    assert 'AIRFLOW_CONN_BIFROST_DEFAULT' not in os.environ\n"
+    )
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--strict-markers",
+        "-p",
+        "airflow_bifrost.testing.pytest_plugin",
+        ".",
+    ]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "2 passed" in run.stdout, run.stdout + run.stderr

@@ -1,0 +1,62 @@
+"""The plan of faults."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_bifrost.testing import Fault
+from airflow_bifrost.testing.faults import FaultPlan
+
+
+def plan(*faults: Fault) -> FaultPlan:
+    due = FaultPlan()
+    for fault in faults:
+        due.add(fault)
+    return due
+
+
+def statuses(due: FaultPlan, calls: int) -> list[int | None]:
+    taken = [due.take("GET", "/x", "openai") for _ in range(calls)]
+    return [fault.status if fault else None for fault in taken]
+
+
+def test_a_fault_is_used_as_often_as_it_says_and_then_gone() -> None:
+    assert statuses(plan(Fault(status=503, times=2)), 3) == [503, 503, None]
+
+
+def test_a_fault_without_a_number_of_times_stays_until_it_is_cleared() -> None:
+    due = plan(Fault(status=503, times=None))
+    assert statuses(due, 5) == [503] * 5
+    due.clear()
+    assert statuses(due, 1) == [None]
+
+
+def test_the_first_fault_that_matches_wins() -> None:
+    assert statuses(plan(Fault(status=500, path_contains="/files"), Fault(status=429), Fault(status=503)), 3) == [
+        429,
+        503,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("fault", [{"method": "post"}, {"path_contains": "/files"}, {"provider": "gemini"}])
+def test_a_fault_leaves_other_calls_alone(fault: dict[str, str]) -> None:
+    due = plan(Fault(status=503, **fault))
+    assert due.take("GET", "/batches", "openai") is None
+    assert due.take("POST", "/files", "gemini") is not None
+
+
+def test_a_rate_hits_about_that_share_of_the_calls_and_the_same_ones_each_time() -> None:
+    hits = statuses(plan(Fault(status=503, times=None, rate=0.3)), 1000)
+    assert 250 < hits.count(503) < 350
+    assert hits == statuses(plan(Fault(status=503, times=None, rate=0.3)), 1000)
+
+
+def test_a_fault_in_which_nothing_goes_wrong_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs one of"):
+        Fault(times=3)
+
+
+def test_a_rate_that_is_no_probability_is_refused() -> None:
+    with pytest.raises(ValueError, match="probability"):
+        Fault(status=500, rate=30)
