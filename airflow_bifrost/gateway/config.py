@@ -7,6 +7,8 @@ import ssl
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import httpx
+
 DEFAULT_PROVIDER = "openai"  # the gateway's own default
 DEFAULT_PATH_PREFIX = "/openai"
 DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for an upstream, by key
@@ -41,25 +43,35 @@ class GatewayConfig:
     name: str = "bifrost"
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
+        if not isinstance(self.base_url, str) or not re.fullmatch(r"\S+", self.base_url):
+            raise ValueError("host: there is none in the gateway's URL, or white space")
+        try:
+            parts = urlsplit(self.base_url)
+        except ValueError:
+            raise ValueError("host: it is no host name and no IP address") from None
         if parts.scheme not in ("http", "https"):
             raise ValueError(f"schema: {parts.scheme or 'none'!r} is not http or https")
-        if not parts.hostname:
-            raise ValueError("host: there is none in the gateway's URL")
         if parts.username or parts.password or "@" in parts.netloc:
             raise ValueError("host: the URL must not hold a user or password; put the token into the password field")
-        if parts.query or parts.fragment:
+        if not parts.hostname:
+            raise ValueError("host: there is none in the gateway's URL")
+        if "?" in self.base_url or "#" in self.base_url:
             raise ValueError("host: the URL must not have a query or fragment")
         try:
             parts.port  # noqa: B018 - reading it is the check
         except ValueError:
             raise ValueError("port: it is not a number from 0 to 65535") from None
+        try:
+            httpx.URL(self.root)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"host: {error}") from None
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.path_prefix):
             raise ValueError("path_prefix: it must look like '/openai', without a slash at its end")
         for name in ("timeout", "connect_timeout"):
-            if not 0 < getattr(self, name) < 86_400:
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or not 0 < seconds < 86_400:
                 raise ValueError(f"{name}: it must be a number of seconds above 0 and below 86400")
-        if not 1 <= self.max_connections <= 10_000:
+        if not isinstance(self.max_connections, int) or not 1 <= self.max_connections <= 10_000:
             raise ValueError("max_connections: it must be a whole number from 1 to 10000")
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
             raise ValueError(
@@ -73,7 +85,7 @@ class GatewayConfig:
 
     def upstream(self, provider: str | None) -> str:
         """The upstream's name as the gateway wants it: lower case, never empty."""
-        return (provider or "").strip().lower() or self.provider
+        return (provider or "").strip().lower() or self.provider.strip().lower() or DEFAULT_PROVIDER
 
     def tls(self) -> ssl.SSLContext | bool:
         """What httpx takes as ``verify``.

@@ -9,33 +9,53 @@ of a batch that was paid for. Only ``id`` and ``status`` must be there.
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import pendulum
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 T = TypeVar("T", bound=BaseModel)
+
+
+def read_json(body: bytes) -> Any:
+    """``body`` as JSON types. NaN and Infinity, which JSON has not, are None; halves of surrogate pairs are replaced.
+
+    :raises ValueError: it is no JSON, or nested too deep to be read.
+    """
+    try:
+        value = json.loads(body, parse_constant=lambda _: None)
+        if b"\\ud" in body or b"\\uD" in body:  # perhaps half a pair: nothing can encode, store or show it
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return value
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _word(value: Any) -> str | None:
+    """A name that some servers send as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if (isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value)) or (
+        isinstance(value, float) and value.is_integer()
+    ):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
         return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return int(number) if number.is_integer() and number >= 0 else None
+    return value if 0 <= value < 2**63 else None
 
 
 def _time(value: Any) -> pendulum.DateTime | None:
     """Unix seconds, or ISO 8601 as the native routes of other servers send it, as an aware time in UTC; 0 means unknown."""
-    if isinstance(value, pendulum.DateTime):
-        return value
+    if isinstance(value, datetime):
+        return pendulum.instance(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not value:
         return None
     try:
@@ -63,6 +83,7 @@ def _flag(value: Any) -> bool | None:
 
 
 Text = Annotated[str | None, BeforeValidator(_text)]
+Word = Annotated[str | None, BeforeValidator(_word)]
 Count = Annotated[int | None, BeforeValidator(_count)]
 Time = Annotated[
     pendulum.DateTime | None,
@@ -108,15 +129,10 @@ class RequestCounts(Model):
 class BatchError(Model):
     """One entry of ``errors.data``: why the upstream refused or failed the batch."""
 
-    code: Text = None
+    code: Word = None
     message: Text = None
     param: Text = None
     line: Count = None
-
-    @field_validator("code", mode="before")
-    @classmethod
-    def _number_as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _errors(value: Any) -> tuple[Any, ...]:
@@ -212,8 +228,8 @@ class BatchResults(Model):
     Not every upstream is served truthfully by it: OpenAI and Azure leave out the error file, Gemini may invent a row.
     """
 
-    batch_id: Text = None
-    results: tuple[dict[str, Any], ...] = ()
+    batch_id: Annotated[str, Field(min_length=1)]
+    results: Annotated[tuple[dict[str, Any], ...], BeforeValidator(lambda value: () if value is None else value)]
     extra_fields: Mapping = None
 
 
@@ -231,27 +247,29 @@ class GatewayErrorBody(Model):
     """
 
     message: Text = None
-    type: Text = None
-    code: Text = None
+    type: Word = None
+    code: Word = None
     from_gateway: bool = False
 
     @classmethod
     def parse(cls, body: bytes) -> GatewayErrorBody:
         """Read an error body of any kind; what cannot be read gives an empty one."""
         try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
+            return cls.of(read_json(body))
+        except ValueError:
             return cls()
+
+    @classmethod
+    def of(cls, value: Any) -> GatewayErrorBody:
+        """The same, of JSON that was read already. ``from_gateway``: it bears the gateway's marks."""
         if not isinstance(value, dict):
             return cls()
         error = value.get("error")
-        if isinstance(error, str):
+        if not isinstance(error, dict):
             error = {"message": error}
-        error = error if isinstance(error, dict) else {}
-        code = error.get("code")
         return cls(
-            message=error.get("message") or value.get("message"),
-            type=value.get("type") or error.get("type"),
-            code=str(code) if isinstance(code, int) else code,
+            message=_text(error.get("message")) or value.get("message"),
+            type=_word(value.get("type")) or error.get("type"),
+            code=error.get("code"),
             from_gateway="is_bifrost_error" in value or "extra_fields" in value,
         )

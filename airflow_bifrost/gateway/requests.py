@@ -21,9 +21,15 @@ NEED_MODEL = frozenset({"gemini", "bedrock", "vertex"})
 # The gateway passes `x-bf-eh-<name>` on to the upstream as `<name>`; a plain Idempotency-Key it drops.
 IDEMPOTENCY_HEADER = "x-bf-eh-idempotency-key"
 
+_CREATE_FIELDS = frozenset(
+    {"input_file_id", "requests", "endpoint", "completion_window", "metadata", "model", "provider"}
+)
+
 _RUNS_ON = "The batch is not touched by this: if it was submitted, it runs on and is billed as usual."
 _NOTHING_BILLED = "Nothing is billed for this."
-_MAYBE_CREATED = "Unless the gateway refused it, a batch may exist and be billed: look for it before submitting again."
+_MAYBE_CREATED = "A batch may exist and be billed: look for it before submitting again."
+_NOT_CREATED = "Nothing was submitted, and nothing is billed."
+_NOTHING_BILLED_FOR_UPLOAD = "Nothing is billed for this. If the connection broke, the file may be over the gateway's `max_request_body_size_mb` (100)."
 _MAYBE_RUNNING = "The batch may still be running, and be billed."
 
 
@@ -33,6 +39,7 @@ class GatewayRequest:
 
     :param doing: what it does, for messages: ``retrieving batch 'b1' of 'openai'``.
     :param fate: what its failure means for the money, for messages.
+    :param fate_if_refused: the same for a clear refusal, where that differs.
     :param path: below the gateway's root, exactly as it goes over the wire.
     :param prefixed: whether ``path`` is below the connection's ``path_prefix``.
     :param repeatable: whether it may be sent again after a fault.
@@ -50,6 +57,7 @@ class GatewayRequest:
     prefixed: bool = True
     repeatable: bool = True
     authenticated: bool = True
+    fate_if_refused: str | None = None
 
     def target(self, path_prefix: str) -> str:
         """Path and query below the gateway's root."""
@@ -117,6 +125,8 @@ def create_batch(
         raise ValueError("requests is empty: there is nothing to submit")
     if provider in NEED_MODEL and not model:
         raise ValueError(f"{provider} needs a model: without one the upstream refuses, or silently takes a default")
+    if taken := sorted(set(extra_body or ()) & _CREATE_FIELDS):
+        raise ValueError(f"extra_body must not hold {', '.join(taken)}: there is an argument for it")
     for key, value in (metadata or {}).items():
         if not isinstance(value, str):
             raise ValueError(
@@ -137,9 +147,10 @@ def create_batch(
         _MAYBE_CREATED,
         "POST",
         "/v1/batches",
-        headers=((IDEMPOTENCY_HEADER, idempotency_key),),
+        headers=_idempotency(idempotency_key),
         json={key: value for key, value in body.items() if value is not None},
         repeatable=False,
+        fate_if_refused=_NOT_CREATED,
     )
 
 
@@ -173,10 +184,10 @@ def upload_file(
     """The file itself is added by the client, which streams it."""
     return GatewayRequest(
         f"uploading a file to {provider!r}",
-        _NOTHING_BILLED,
+        _NOTHING_BILLED_FOR_UPLOAD,
         "POST",
         "/v1/files",
-        headers=((IDEMPOTENCY_HEADER, idempotency_key),),
+        headers=_idempotency(idempotency_key),
         form={**(extra_form or {}), "purpose": purpose, "provider": provider},
         repeatable=False,
     )
@@ -215,6 +226,14 @@ def _file(file_id: str, provider: str, doing: str, method: str, tail: str = "") 
         f"/v1/files/{file_id}{tail}",
         (("provider", provider),),
     )
+
+
+def _idempotency(key: str) -> tuple[tuple[str, str], ...]:
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise ValueError(
+            "idempotency_key must have 1 to 255 characters, ASCII and without white space: it is an HTTP header"
+        )
+    return ((IDEMPOTENCY_HEADER, key),)
 
 
 def _page_query(provider: str, limit: int | None, after: str | None) -> tuple[tuple[str, str], ...]:

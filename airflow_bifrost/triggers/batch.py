@@ -54,7 +54,7 @@ class BatchTrigger(BaseTrigger):
         watches: list[dict[str, Any]] | None = None,
         cancel_on_kill: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         self.batch_ids = batch_ids
         self.provider = provider
         self.bifrost_conn_id = bifrost_conn_id
