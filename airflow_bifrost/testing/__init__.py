@@ -43,6 +43,10 @@ What goes wrong on request
 ``gateway.inject(Fault(status=503, times=2))`` and the like: see ``Fault``. A fault that replaces an answer keeps the
 call from taking effect; with ``applied=True`` it takes effect and only the answer is lost.
 
+``gateway.add_batch(...)`` puts a batch straight into the state, ``gateway.set_batch(id, ...)`` overrides what it shows,
+``gateway.requests`` is what was asked, ``gateway.restart(down_seconds=2)`` is an outage, and ``gateway.reset()`` is a
+clean start for the next test of a shared gateway.
+
 The same over HTTP
 ------------------
 For a gateway in another process. Bodies are JSON; mistakes are answered with 400 and ``{"error": ...}``.

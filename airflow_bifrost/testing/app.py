@@ -100,8 +100,8 @@ class App:
         real = None
         if fault.applied or not fault.replaces_answer:
             real = await self._real(method, path, request, call)
-        else:
-            async for _ in request.stream():  # an upstream that fails has mostly read the request
+        elif call is None or call.route.request_type not in calls.WITH_BODY:
+            async for _ in request.stream():  # who fails has mostly read the request
                 pass
         await self._wait(fault.delay)
         if fault.drop:

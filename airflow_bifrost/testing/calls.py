@@ -14,6 +14,8 @@ from starlette.requests import Request
 from airflow_bifrost.testing.errors import GatewayError, bad_request, invalid_json, unparsable_upload
 from airflow_bifrost.testing.routes import Route
 
+WITH_BODY = frozenset({"batch_create", "batch_cancel", "file_upload"})  # calls whose body is read
+
 
 @dataclass(slots=True)
 class Call:

@@ -67,7 +67,7 @@ class FaultPlan:
     """The faults that are due, in the order they were asked for; for each call the first match wins."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a reproducible rate, no secret
+        self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._due: list[tuple[Fault, int | None]] = []
 

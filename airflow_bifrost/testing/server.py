@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import signal
 import socket
@@ -37,6 +38,13 @@ _HEADERS = [
 ]
 
 
+def _log_to_stderr() -> dict[str, Any]:
+    """uvicorn's own log, without its access log on stdout, where the URL stands alone."""
+    config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    return config
+
+
 class _ShowsTransport:
     """Puts the connection's transport into the request's scope, so that a fault can close it."""
 
@@ -61,7 +69,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
-                log_config=None if not verbose else uvicorn.config.LOGGING_CONFIG,
+                log_config=_log_to_stderr() if verbose else None,
                 log_level="info" if verbose else "error",
                 access_log=verbose,
                 server_header=False,

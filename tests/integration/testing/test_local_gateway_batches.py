@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
 
 import pytest
+from local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
-
-if TYPE_CHECKING:
-    from conftest import Client
 
 
 def test_a_file_that_was_uploaded_can_be_read_back(client: Client) -> None:
@@ -176,8 +173,6 @@ def test_an_empty_file_is_500(client: Client) -> None:
 
 
 def test_a_batch_moves_through_its_statuses_and_counts_rows() -> None:
-    from conftest import Client
-
     with LocalGateway(batch_seconds=0.5) as gateway, Client(base_url=gateway.url) as client:
         batch_id = client.create([f"row {i}" for i in range(50)])
         seen = []
@@ -191,8 +186,6 @@ def test_a_batch_moves_through_its_statuses_and_counts_rows() -> None:
 
 
 def test_a_cancelled_batch_keeps_its_finished_rows() -> None:
-    from conftest import Client
-
     with LocalGateway(batch_seconds=1.0) as gateway, Client(base_url=gateway.url) as client:
         batch_id = client.create([f"row {i}" for i in range(100)])
         while client.batch(batch_id)["request_counts"]["completed"] < 10:

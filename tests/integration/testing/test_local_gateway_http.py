@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from local_gateway_client import Client
 
 from airflow_bifrost.testing import Fault, LocalGateway, VirtualKey
-
-if TYPE_CHECKING:
-    from conftest import Client
 
 
 @pytest.mark.parametrize(
@@ -151,6 +148,13 @@ def test_a_fault_for_a_provider_finds_it_in_the_body_of_a_create(gateway: LocalG
     body = {"input_file_id": "f", "endpoint": "/v1/chat/completions"}
     assert client.post("/openai/v1/batches", json=body).status_code == 400
     assert client.post("/openai/v1/batches", json={**body, "provider": "gemini"}).status_code == 503
+
+
+def test_an_upload_can_fail_too(gateway: LocalGateway, client: Client) -> None:
+    gateway.inject(Fault(status=503, path_contains="/files"))
+    assert client.upload(b"{}\n").status_code == 503
+    assert client.upload(b"{}\n").status_code == 200
+    assert len(client.get("/openai/v1/files").json()["data"]) == 1
 
 
 def test_a_delay_holds_back_the_answer_only(gateway: LocalGateway, client: Client) -> None:

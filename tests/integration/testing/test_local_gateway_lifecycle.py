@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from conftest import Client
 
 
 @contextmanager
@@ -37,7 +36,6 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_a_killed_gateway_goes_on_where_the_clock_stands(tmp_path: Path) -> None:
-    from conftest import Client
 
     state = ("--state", str(tmp_path / "state.sqlite"), "--batch-seconds", "2")
     with process(*state) as (first, url), Client(base_url=url) as client:
@@ -59,6 +57,15 @@ def test_a_signal_ends_the_process_cleanly_after_one_line_of_output(number: sign
         running.send_signal(number)
         out, err = running.communicate(timeout=5)
     assert (running.returncode, out, err) == (0, "", "")
+
+
+def test_a_verbose_process_logs_to_stderr() -> None:
+    with process("--verbose") as (running, url):
+        httpx.get(f"{url}/health")
+        running.terminate()
+        out, err = running.communicate(timeout=5)
+    assert out == ""
+    assert "GET /health" in err
 
 
 def test_the_process_takes_virtual_keys() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
-
-if TYPE_CHECKING:
-    from conftest import Client
 
 
 def prompts(*texts: str) -> list[dict[str, Any]]:
