@@ -23,7 +23,7 @@ from airflow_bifrost.testing.errors import (
     unsupported,
 )
 from airflow_bifrost.testing.model import JsonObject, echo_lines, to_line
-from airflow_bifrost.testing.store import File, Scan, Store
+from airflow_bifrost.testing.store import File, Store
 from airflow_bifrost.testing.upstreams import UPSTREAMS, WITHOUT_BATCH_KEY, WITHOUT_BATCHES, Snapshot, Upstream
 
 _FIRST_PAGE = 30  # what the gateway asks for if no usable limit is given
@@ -115,15 +115,10 @@ class Gateway:
 
     def _add(self, api: Upstream, file: File, **columns: Any) -> Batch:
         scan = self.store.scan(file, validated=api.validates_input)
-        return self._keep(api, scan, input_file=file.seq, **columns)
-
-    def _keep(self, api: Upstream, scan: Scan, **columns: Any) -> Batch:
-        now = time.time()
-        defaults = {"created_at": now, "seconds": self.batch_seconds, "overrides": {}, "provider": api.name}
-        batch = self.store.add_batch(scan, **{**defaults, **columns})
-        for kind, (file_id, filename) in api.yields(batch).items():
-            self.store.add_yield(batch, kind, file_id, filename)
-        return batch
+        yields = api.yields(columns["id"], columns["input_file_id"], columns["options"])
+        defaults = {"created_at": time.time(), "seconds": self.batch_seconds, "overrides": {}}
+        columns = {**defaults, **columns, "provider": api.name, "input_file": file.seq}
+        return self.store.add_batch(scan, yields, **columns)
 
     def retrieve(self, provider: str, segment: str, *, native: bool) -> JsonObject:
         """The batch as it stands now."""

@@ -60,6 +60,15 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """A file that a batch will yield."""
+
+    kind: str
+    file_id: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """What reading an input once has told."""
 
@@ -137,14 +146,6 @@ class Store:
             )
         return self._required_file(provider, file_id)
 
-    def add_yield(self, batch: Batch, kind: str, file_id: str, filename: str) -> None:
-        """Announce a file that a batch will yield."""
-        with self._transaction() as db:
-            db.execute(
-                "INSERT INTO files (provider, id, filename, purpose, bytes, created_at, batch, kind) VALUES (?, ?, ?, 'batch_output', 0, ?, ?, ?)",
-                (batch.provider, file_id, filename, batch.created_at + batch.seconds, batch.seq, kind),
-            )
-
     def fill_yield(self, file: File, blob: str, size: int) -> File:
         """Keep the content of a file that a batch has yielded."""
         with self._transaction() as db:
@@ -191,8 +192,8 @@ class Store:
 
     # batches
 
-    def add_batch(self, scan: Scan, **columns: Any) -> Batch:
-        """Keep a new batch; ValueError if there is one with this id."""
+    def add_batch(self, scan: Scan, yields: Iterable[Yield], **columns: Any) -> Batch:
+        """Keep a new batch, whole or not at all; ValueError if there is one with this id."""
         failing = {Fate.FLAKY: Fate.FAIL}
         columns |= {
             "rows": scan.rows,
@@ -208,6 +209,21 @@ class Store:
                 db.executemany(
                     "INSERT INTO odd_rows VALUES (?, ?, ?, ?)",
                     ((seq, row, failing.get(v.fate, v.fate), v.code) for row, v in scan.odd),
+                )
+                db.executemany(
+                    "INSERT INTO files (provider, id, filename, purpose, bytes, created_at, batch, kind)"
+                    " VALUES (?, ?, ?, 'batch_output', 0, ?, ?, ?)",
+                    (
+                        (
+                            columns["provider"],
+                            y.file_id,
+                            y.filename,
+                            columns["created_at"] + columns["seconds"],
+                            seq,
+                            y.kind,
+                        )
+                        for y in yields
+                    ),
                 )
         except sqlite3.IntegrityError as taken:
             msg = f"there is a batch {columns['id']} already"

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from airflow_bifrost.testing.clock import Batch, Phase, Progress
 from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.model import Fate, JsonObject
+from airflow_bifrost.testing.store import Yield
 
 _DAY = 86_400  # seconds
 _random = random.SystemRandom()
@@ -66,10 +67,9 @@ class Upstream:
     def own_file_id(self, segment: str) -> str:
         return unquote(segment).partition("#")[0]
 
-    def yields(self, batch: Batch) -> dict[str, tuple[str, str]]:
-        """The files that a batch will yield: kind to id and file name."""
-        output, error = self.new_file_id("", {}), self.new_file_id("", {})
-        return {"output": (output, f"{batch.id}_output.jsonl"), "error": (error, f"{batch.id}_error.jsonl")}
+    def yields(self, batch_id: str, input_file_id: str | None, options: JsonObject) -> list[Yield]:
+        """The files that a new batch will yield."""
+        return [Yield(kind, self.new_file_id("", {}), f"{batch_id}_{kind}.jsonl") for kind in ("output", "error")]
 
     def yielded(self, progress: Progress, batch: Batch, tally: Counter[Fate]) -> set[str]:
         """Which kinds of files exist now."""
@@ -218,8 +218,8 @@ class Anthropic(Upstream):
     def own_batch_id(self, segment: str, *, native: bool) -> str:
         return segment
 
-    def yields(self, batch: Batch) -> dict[str, tuple[str, str]]:
-        return {}
+    def yields(self, batch_id: str, input_file_id: str | None, options: JsonObject) -> list[Yield]:
+        return []
 
     def batch(self, snapshot: Snapshot, *, native: bool, listed: bool = False) -> JsonObject:
         b, p = snapshot.batch, snapshot.progress
@@ -314,8 +314,8 @@ class Gemini(Upstream):
     def own_file_id(self, segment: str) -> str:
         return unquote(segment).removeprefix("files-").removeprefix("files/")
 
-    def yields(self, batch: Batch) -> dict[str, tuple[str, str]]:
-        return {}
+    def yields(self, batch_id: str, input_file_id: str | None, options: JsonObject) -> list[Yield]:
+        return []
 
     def batch(self, snapshot: Snapshot, *, native: bool, listed: bool = False) -> JsonObject:
         b, p = snapshot.batch, snapshot.progress
@@ -426,20 +426,18 @@ class Bedrock(Upstream):
         decoded = _unbase64(segment)
         return segment if decoded is None else decoded
 
-    def yields(self, batch: Batch) -> dict[str, tuple[str, str]]:
-        job, name = batch.id.rpartition("/")[2], (batch.input_file_id or "input.jsonl").rpartition("/")[2]
-        folder = f"{self._prefix(batch)}{job}/"
-        return {
-            "output": (f"{folder}{name}.out", f"{name}.out"),
-            "manifest": (f"{folder}manifest.json.out", "manifest.json.out"),
-        }
+    def yields(self, batch_id: str, input_file_id: str | None, options: JsonObject) -> list[Yield]:
+        job, name = batch_id.rpartition("/")[2], (input_file_id or "input.jsonl").rpartition("/")[2]
+        folder = f"{self._output(options).rstrip('/')}/{job}/"
+        names = {"output": f"{name}.out", "manifest": "manifest.json.out"}
+        return [Yield(kind, folder + filename, filename) for kind, filename in names.items()]
 
     def yielded(self, progress: Progress, batch: Batch, tally: Counter[Fate]) -> set[str]:
         return {"output", "manifest"} if progress.terminal and progress.finished else set()
 
     @staticmethod
-    def _prefix(batch: Batch) -> str:
-        return str(batch.options.get("output_s3_uri", "s3://example-bucket/out/")).rstrip("/") + "/"
+    def _output(options: JsonObject) -> str:
+        return str(options.get("output_s3_uri", "s3://example-bucket/out/"))
 
     def batch(self, snapshot: Snapshot, *, native: bool, listed: bool = False) -> JsonObject:
         b, p = snapshot.batch, snapshot.progress
@@ -455,7 +453,7 @@ class Bedrock(Upstream):
         body["expires_at"] = int(b.created_at) + 7 * _DAY
         if p.terminal:
             body["completed_at"] = max(p.times.values())
-        body["output_file_id"] = str(b.options.get("output_s3_uri", "s3://example-bucket/out/"))
+        body["output_file_id"] = self._output(b.options)
         return body
 
     @staticmethod
@@ -484,7 +482,7 @@ class Bedrock(Upstream):
         return {"storage_backend": "s3", "storage_uri": own}
 
     def no_batch(self, own: str) -> GatewayError:
-        if not own.startswith(self._ARN):
+        if not own.startswith("arn:aws:bedrock:") or "%" in own:
             message = "The provided model invocation job identifier is invalid."
             return self.refusal(400, {"message": message})
         return self.refusal(404, {"message": "Could not find model invocation job"})

@@ -129,6 +129,12 @@ def test_bedrock_ids_are_padded_base64_that_must_not_be_quoted(gateway: LocalGat
         assert client.get(f"/openai/v1/batches/{mangled}?provider=bedrock").status_code == 400
 
 
+def test_a_bedrock_job_that_is_not_there_is_404_in_any_region(client: Client) -> None:
+    arn = b"arn:aws:bedrock:us-east-1:123456789012:model-invocation-job/abc123def456"
+    missing = client.get(f"/openai/v1/batches/{base64.b64encode(arn).decode()}?provider=bedrock")
+    assert (missing.status_code, missing.json()["error"]) == (404, {"message": "Could not find model invocation job"})
+
+
 def test_bedrock_native_routes_take_the_bare_job_id(gateway: LocalGateway, client: Client) -> None:
     batch_id = gateway.add_batch("bedrock", status="Completed", batch_id="abc123def456")
     native = client.get("/v1/batches/abc123def456?provider=bedrock").json()
