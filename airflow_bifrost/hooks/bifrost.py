@@ -110,11 +110,16 @@ class BifrostHook(BaseHook):
     async def aget_conn(self) -> AsyncGatewayClient:
         """The async client, opened when first asked for. It belongs to the running event loop."""
         if self._async_client is None:
-            from airflow_bifrost.gateway.client import AsyncGatewayClient
-
-            with naming_the_connection(self.bifrost_conn_id):
-                self._async_client = AsyncGatewayClient(await self.aget_config())
+            self._async_client = await self.aopen_client()
         return self._async_client
+
+    async def aopen_client(self, *, retry: RetryPolicy | None = None) -> AsyncGatewayClient:
+        """See :meth:`open_client`. Made in a thread, because a TLS context takes a while to make."""
+        from airflow_bifrost.gateway.client import AsyncGatewayClient
+        from airflow_bifrost.gateway.retry import RetryPolicy
+
+        with naming_the_connection(self.bifrost_conn_id):
+            return await asyncio.to_thread(AsyncGatewayClient, await self.aget_config(), retry=retry or RetryPolicy())
 
     def __enter__(self) -> Self:
         return self

@@ -7,15 +7,33 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-if TYPE_CHECKING:
-    from airflow_bifrost.gateway.models import Batch
-    from airflow_bifrost.triggers.event import BatchEvent
-    from airflow_bifrost.waiting.decision import Decision, Finished, GiveUp, TimedOut, Watch
-    from airflow_bifrost.waiting.hub import Hub
+from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.retry import NO_RETRY
+from airflow_bifrost.hooks.bifrost import BifrostHook
+from airflow_bifrost.triggers.airflow_channel import ENDED_STATES, ProgressXCom, task_state
+from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
+from airflow_bifrost.waiting.decision import (
+    Decision,
+    Finished,
+    GiveUp,
+    KeepWaiting,
+    LookUpConnection,
+    TimedOut,
+    WaitPolicy,
+    Watch,
+    on_batch,
+    on_fault,
+)
+from airflow_bifrost.waiting.hub import Hub
+from airflow_bifrost.waiting.progress import progress_of
+
+End = Finished | GiveUp | TimedOut
 
 FIRST_EVENT_AFTER = (
     5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")
@@ -98,7 +116,6 @@ class BatchTrigger(BaseTrigger):
         """
         if not self.cancel_on_kill:
             return
-        from airflow_bifrost.triggers.airflow_channel import ENDED_STATES, task_state
 
         try:
             async with asyncio.timeout(CANCEL_WITHIN):
@@ -111,12 +128,8 @@ class BatchTrigger(BaseTrigger):
             self.log.warning("Cancelling %s took too long; the batches may still be running", self.batch_ids)
 
     async def _wait(self) -> BatchEvent:
-        from airflow_bifrost.triggers.airflow_channel import ProgressXCom
-        from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
-        from airflow_bifrost.waiting.decision import Finished, GiveUp, Watch
-        from airflow_bifrost.waiting.progress import progress_of
-
         known = {watch["batch_id"]: Watch(**watch) for watch in self.watches}
+        batch_ids = dict.fromkeys(self.batch_ids)
         latest: dict[str, Batch] = {}
         progress: dict[str, Any] | None = None
         written = ProgressXCom(self.task_instance)
@@ -124,41 +137,41 @@ class BatchTrigger(BaseTrigger):
         def seen(batch_id: str, batch: Batch, provider: str) -> None:
             nonlocal progress
             latest[batch_id] = batch
-            if len(latest) == len(waits):  # sums over some of the batches would be no progress of the whole
+            if len(latest) == len(batch_ids):  # the sums over some of the batches would be no progress of the whole
                 progress = progress_of(latest, provider, now=time.time())
                 written.offer(progress)
 
         async with self._hub() as hub:
-            waits = {
-                asyncio.create_task(self._wait_for(hub, known.get(batch_id) or Watch(batch_id), seen))
-                for batch_id in dict.fromkeys(self.batch_ids)
-            }
-            ends = await _until_all_have_ended_or_one_gave_up(waits)
-        by_id = {end.watch.batch_id: end for end in ends}
-        finished = {batch_id: end.summary for batch_id, end in by_id.items() if isinstance(end, Finished)}
-        gave_up = next((end for end in ends if isinstance(end, GiveUp)), None)
-        if gave_up:
+            ends = await _until_all_have_ended_or_one_gave_up(
+                {
+                    asyncio.create_task(self._wait_for(hub, known.get(batch_id) or Watch(batch_id), seen))
+                    for batch_id in batch_ids
+                }
+            )
+        return self._event(ends, progress)
+
+    def _event(self, ends: list[End], progress: dict[str, Any] | None) -> BatchEvent:
+        summaries = {end.watch.batch_id: end.summary.to_xcom() for end in ends if isinstance(end, Finished)}
+        error = next((ErrorInEvent.of(end.error) for end in ends if isinstance(end, GiveUp)), None)
+        waiting = [batch_id for batch_id in dict.fromkeys(self.batch_ids) if batch_id not in summaries]
+        if error:
             kind = "error"
-        elif len(finished) == len(waits):
+        elif not waiting:
             kind = "finished"
         else:
             kind = "timeout" if self._deadline() == self.deadline else "execution_timeout"
         return BatchEvent.model_validate(
             {
                 "kind": kind,
-                "summaries": [finished[batch_id].to_xcom() for batch_id in self.batch_ids if batch_id in finished],
-                "waiting": [batch_id for batch_id in dict.fromkeys(self.batch_ids) if batch_id not in finished],
+                "summaries": [summaries[batch_id] for batch_id in self.batch_ids if batch_id in summaries],
+                "waiting": waiting,
                 "progress": progress,
-                "error": ErrorInEvent.of(gave_up.error) if gave_up else None,
+                "error": error,
             }
         )
 
-    async def _wait_for(
-        self, hub: Hub, watch: Watch, seen: Callable[[str, Batch, str], None]
-    ) -> Finished | GiveUp | TimedOut:
+    async def _wait_for(self, hub: Hub, watch: Watch, seen: Callable[[str, Batch, str], None]) -> End:
         """Look at one batch until its wait ends; decides nothing itself."""
-        from airflow_bifrost.exceptions import BifrostError
-        from airflow_bifrost.waiting.decision import KeepWaiting, LookUpConnection, WaitPolicy, on_batch, on_fault
 
         policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace)
         await asyncio.sleep(self._first_look(time.time()))
@@ -182,7 +195,6 @@ class BatchTrigger(BaseTrigger):
                 return decision
 
     async def _look_up_connection(self, hub: Hub) -> None:
-        from airflow_bifrost.exceptions import BifrostConfigurationError
 
         try:
             await hub.renew()
@@ -190,7 +202,6 @@ class BatchTrigger(BaseTrigger):
             self.log.warning("%s The connection as it was is tried once more.", error)
 
     async def _cancel(self) -> None:
-        from airflow_bifrost.exceptions import BifrostError
 
         async with self._hub() as hub:
             for batch_id in dict.fromkeys(self.batch_ids):
@@ -202,10 +213,9 @@ class BatchTrigger(BaseTrigger):
                     self.log.info("The task was ended by a user: batch %s is %s", batch_id, batch.status)
 
     def _hub(self) -> AbstractAsyncContextManager[Hub]:
-        from airflow_bifrost.hooks.bifrost import BifrostHook
-        from airflow_bifrost.waiting.hub import Hub
 
-        return Hub.join(self.bifrost_conn_id, BifrostHook(self.bifrost_conn_id).aget_config)
+        hook = BifrostHook(self.bifrost_conn_id)
+        return Hub.join(self.bifrost_conn_id, partial(hook.aopen_client, retry=NO_RETRY))
 
     def _deadline(self) -> float:
         return self.deadline if self.execution_deadline is None else min(self.deadline, self.execution_deadline)
@@ -219,11 +229,11 @@ class BatchTrigger(BaseTrigger):
 
 
 async def _until_all_have_ended_or_one_gave_up(
-    waits: set[asyncio.Task[Finished | GiveUp | TimedOut]],
-) -> list[Finished | GiveUp | TimedOut]:
+    waits: set[asyncio.Task[End]],
+) -> list[End]:
     from airflow_bifrost.waiting.decision import GiveUp
 
-    ends: list[Finished | GiveUp | TimedOut] = []
+    ends: list[End] = []
     pending = set(waits)
     try:
         while pending and not any(isinstance(end, GiveUp) for end in ends):

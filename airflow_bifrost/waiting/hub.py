@@ -13,13 +13,11 @@ from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 from airflow_bifrost.gateway.client import AsyncGatewayClient
-from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.retry import NO_RETRY
 
 MAX_IN_FLIGHT = 8  # requests at a time, per connection; the others queue here and not in httpx
 
-Resolve = Callable[[], Awaitable[GatewayConfig]]
+Open = Callable[[], Awaitable[AsyncGatewayClient]]
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Hub]] = WeakKeyDictionary()
 
@@ -27,23 +25,24 @@ _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Hub]] = WeakKeyDic
 class Hub:
     """Use :meth:`join`; the constructor is for it."""
 
-    def __init__(self, resolve: Resolve) -> None:
-        self._resolve = resolve
+    def __init__(self, open_client: Open) -> None:
+        self._open = open_client
         self._members = 0
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._client: AsyncGatewayClient | None = None
         self._retired: list[AsyncGatewayClient] = []
-        self._resolving: asyncio.Task[AsyncGatewayClient] | None = None
+        self._opening: asyncio.Task[AsyncGatewayClient] | None = None
 
     @classmethod
     @asynccontextmanager
-    async def join(cls, conn_id: str, resolve: Resolve) -> AsyncIterator[Hub]:
+    async def join(cls, conn_id: str, open_client: Open) -> AsyncIterator[Hub]:
         """The hub of this loop for ``conn_id``, for as long as the context lasts.
 
-        :param resolve: looks the connection up; called when the first member asks, and after :meth:`renew`.
+        :param open_client: looks the connection up and opens a client that repeats nothing; called when the first member asks,
+            and by :meth:`renew`.
         """
         hubs = _hubs.setdefault(asyncio.get_running_loop(), {})
-        hub = hubs.setdefault(conn_id, cls(resolve))
+        hub = hubs.setdefault(conn_id, cls(open_client))
         hub._members += 1
         try:
             yield hub
@@ -70,25 +69,27 @@ class Hub:
 
     async def renew(self) -> None:
         """Look the connection up again, once for all who ask meanwhile. What is on its way ends on the old client."""
-        self._resolving = self._resolving or asyncio.create_task(self._connect())
-        await asyncio.shield(self._resolving)
+        self._opening = self._opening or asyncio.create_task(self._connect())
+        await asyncio.shield(self._opening)
 
     async def _connected(self) -> AsyncGatewayClient:
-        self._resolving = self._resolving or asyncio.create_task(self._connect())
+        self._opening = self._opening or asyncio.create_task(self._connect())
         # Shielded: a trigger that is cancelled while the lookup is under way must not take it from the others, and an
         # interrupted lookup would leave its answer in Airflow's channel for the next one to stumble over.
-        return await asyncio.shield(self._resolving)
+        return await asyncio.shield(self._opening)
 
     async def _connect(self) -> AsyncGatewayClient:
         try:
-            config = await self._resolve()
-            if self._client is None or self._client.config != config:
-                if self._client is not None:
-                    self._retired.append(self._client)
-                self._client = AsyncGatewayClient(config, retry=NO_RETRY)
-            client = self._client
+            client = await self._open()
         finally:
-            self._resolving = None
+            self._opening = None
+        before = self._client
+        if before is not None and before.config == client.config:
+            await client.aclose()
+            return before
+        if before is not None:
+            self._retired.append(before)  # requests may be on their way through it
+        self._client = client
         if not self._members:  # all have left meanwhile
             await self._close()
         return client
