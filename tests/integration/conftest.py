@@ -1,0 +1,143 @@
+"""Driving a task through its attempts without a database: what a worker, a triggerer and a scheduler do with it, in one process.
+
+The HTTP is real (the local gateway), the trigger is rebuilt from its serialized form, and the task object is made anew for each
+part, as Airflow does. ``dag.test()`` and the end-to-end tests use Airflow itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_bifrost.testing import LocalGateway
+
+
+class Store(dict[str, Any]):
+    """``task_state_store`` of Airflow 3.3: JSON values, kept over attempts."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self[key]) if key in self else default
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.dumps(value)
+
+
+@dataclass
+class FakeTI:
+    """The part of a RuntimeTaskInstance that the package touches."""
+
+    dag_id: str = "dag"
+    task_id: str = "wait"
+    run_id: str = "run"
+    map_index: int = -1
+    max_tries: int = 0
+    start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
+    first_reschedule_date: datetime | None = None
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        json.dumps(value)  # what cannot be JSON must not get this far
+        self.xcoms[key] = value
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.first_reschedule_date
+
+
+@dataclass
+class End:
+    """How a task ended: ``success``, ``failed`` or ``skipped``; with its value or its error, and the XComs."""
+
+    state: str
+    value: Any = None
+    error: BaseException | None = None
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    deferrals: int = 0
+    reschedules: int = 0
+
+    @property
+    def kind(self) -> str:
+        return type(self.error).__name__ if self.error else ""
+
+
+def run_to_its_end(
+    make_task: Callable[[], Any], *, ti: FakeTI | None = None, store: Store | None = None, remembering: bool = True
+) -> End:
+    """Run one attempt of a task, through deferrals and reschedules, to its end."""
+    from airflow_bifrost._compat import (
+        AirflowException,
+        AirflowRescheduleException,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+    )
+
+    try:
+        from airflow.sdk.exceptions import TaskDeferred  # Airflow 3.2 and later
+    except ImportError:
+        from airflow.exceptions import TaskDeferred
+
+    ti = ti or FakeTI()
+    store = Store() if store is None else store
+    context: dict[str, Any] = {"ti": ti}
+    if remembering:
+        context["task_state_store"] = store
+    end = End("running", xcoms=ti.xcoms)
+    resume: tuple[str, dict[str, Any]] | None = None
+    while True:
+        task = make_task()
+        try:
+            end.value = task.resume_execution(*resume, context) if resume else task.execute(context)
+            end.state = "success"
+        except TaskDeferred as deferred:
+            end.deferrals += 1
+            resume = (deferred.method_name, {"event": fire(deferred.trigger)})
+            continue
+        except AirflowRescheduleException as rescheduled:
+            end.reschedules += 1
+            now = datetime.now(UTC)
+            ti.first_reschedule_date = ti.first_reschedule_date or now
+            asyncio.run(asyncio.sleep(max(0.0, (rescheduled.reschedule_date - now).total_seconds())))
+            continue
+        except AirflowSkipException as error:
+            end.state, end.error = "skipped", error
+        except (AirflowException, AirflowTaskTimeout, ValueError) as error:
+            end.state, end.error = "failed", error
+        return end
+
+
+def rebuilt(trigger: Any) -> Any:
+    """A trigger as the triggerer gets it: from its serialized form, as JSON."""
+    _, kwargs = trigger.serialize()
+    return type(trigger)(**json.loads(json.dumps(kwargs)))
+
+
+def fire(trigger: Any) -> Any:
+    """The payload of a trigger's first event."""
+
+    async def first() -> Any:
+        async for event in rebuilt(trigger).run():
+            return event.payload
+        raise AssertionError("the trigger ended without an event")
+
+    return json.loads(json.dumps(asyncio.run(first())))
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
+    """A local gateway that the connection ``bifrost_default`` leads to. Its batches stand still until they are set."""
+    with LocalGateway(batch_seconds=3600, virtual_keys=["sk-bf-good", "sk-bf-new"]) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
+        yield running
+
+
+@pytest.fixture
+def quick_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries after a fault follow within a fraction of a second."""
+    from airflow_bifrost.waiting import decision
+
+    monkeypatch.setattr(decision, "_pause_after_fault", lambda *_: 0.05)

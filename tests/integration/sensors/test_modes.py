@@ -1,0 +1,382 @@
+"""The same situation ends the same way in every mode of waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from integration.conftest import FakeTI, Store, run_to_its_end
+
+from airflow_bifrost import BatchSensor
+from airflow_bifrost.testing import Fault, LocalGateway
+
+MODES = {
+    "deferrable": {},
+    "poke": {"deferrable": False, "mode": "poke"},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+}
+
+COUNTS = {"total": 10, "completed": 10, "failed": 0}
+SOON = 0.25  # seconds
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the gateway does, how the sensor is set, and how the task must end.
+
+    :param first: wire fields of the batch when the wait begins.
+    :param then: wire fields of the batch a moment later; None: nothing changes.
+    """
+
+    first: dict[str, Any]
+    then: dict[str, Any] | None = None
+    faults: tuple[Fault, ...] = ()
+    sensor: dict[str, Any] = field(default_factory=dict)
+    provider: str = "openai"
+    state: str = "success"
+    kind: str = ""
+    outcome: str | None = None
+    says: str = ""
+
+
+DONE = {"status": "completed", "request_counts": COUNTS}
+RUNNING = {"status": "in_progress", "request_counts": {"total": 10, "completed": 3, "failed": 0}}
+FAILED = {"status": "failed", "request_counts": {"total": 0, "completed": 0, "failed": 0}}
+PARTIAL = {"status": "completed", "request_counts": {"total": 10, "completed": 7, "failed": 3}}
+
+SITUATIONS = {
+    "terminal at the first look": Situation(DONE, outcome="succeeded"),
+    "becomes terminal": Situation(RUNNING, DONE, outcome="succeeded"),
+    "some rows failed": Situation(RUNNING, PARTIAL, outcome="partial"),
+    "some rows failed and that is not accepted": Situation(
+        RUNNING, PARTIAL, sensor={"accept": ["succeeded"]}, state="failed", kind="BatchFailed", says="partial"
+    ),
+    "failed": Situation(RUNNING, FAILED, state="failed", kind="BatchFailed", says="outcome failed"),
+    "failed and accepted": Situation(RUNNING, FAILED, sensor={"accept": ["failed"]}, outcome="failed"),
+    "expired": Situation(RUNNING, {"status": "expired"}, state="failed", kind="BatchFailed", says="outcome expired"),
+    "cancelling first, then cancelled, accepted": Situation(
+        {"status": "cancelling"}, {"status": "canceled"}, sensor={"accept": ["cancelled"]}, outcome="cancelled"
+    ),
+    "all rows failed": Situation(
+        RUNNING,
+        {"status": "completed", "request_counts": {"total": 10, "completed": 0, "failed": 10}},
+        state="failed",
+        kind="BatchFailed",
+    ),
+    "an unknown status first": Situation({"status": "paused"}, DONE, outcome="succeeded"),
+    "ended, at Anthropic": Situation(
+        {"status": "in_progress"},
+        {"status": "ended", "request_counts": {"total": 10, "completed": 9, "failed": 1, "succeeded": 9}},
+        provider="anthropic",
+        sensor={"provider": "anthropic"},
+        outcome="partial",
+    ),
+    "soft_fail and failed": Situation(
+        RUNNING, FAILED, sensor={"soft_fail": True}, state="skipped", kind="AirflowSkipException"
+    ),
+    "never_fail and failed": Situation(
+        RUNNING, FAILED, sensor={"never_fail": True}, state="skipped", kind="AirflowSkipException"
+    ),
+    "too late": Situation(
+        RUNNING, sensor={"timeout": 0.5}, state="failed", kind="AirflowSensorTimeout", says="timeout"
+    ),
+    "too late with soft_fail": Situation(
+        RUNNING, sensor={"timeout": 0.5, "soft_fail": True}, state="skipped", kind="AirflowSkipException"
+    ),
+    "too late with never_fail": Situation(
+        RUNNING, sensor={"timeout": 0.5, "never_fail": True}, state="skipped", kind="AirflowSkipException"
+    ),
+    "a timeout of nothing": Situation(RUNNING, sensor={"timeout": 0}, state="failed", kind="AirflowSensorTimeout"),
+    "an outage from the start": Situation(RUNNING, DONE, (Fault(status=503, times=3),), outcome="succeeded"),
+    "a connection that breaks": Situation(RUNNING, DONE, (Fault(drop=True, times=3),), outcome="succeeded"),
+    "rate limited": Situation(RUNNING, DONE, (Fault(status=429, times=2),), outcome="succeeded"),
+    "the budget is used up for a while": Situation(RUNNING, DONE, (Fault(status=402, times=2),), outcome="succeeded"),
+    "an upstream that answers nothing sensible": Situation(
+        RUNNING,
+        DONE,
+        (Fault(status=200, body={"id": "", "status": "", "request_counts": {}, "extra_fields": {}}, times=2),),
+        outcome="succeeded",
+    ),
+    "a web page from the start": Situation(
+        RUNNING,
+        faults=(Fault(status=200, body="<html>", content_type="text/html", times=None),),
+        state="failed",
+        kind="BifrostProtocolError",
+        says="web page",
+    ),
+    "garbage from the start": Situation(
+        RUNNING, faults=(Fault(garbage=True, times=None),), state="failed", kind="BifrostProtocolError"
+    ),
+    "an unknown upstream": Situation(
+        RUNNING, sensor={"provider": "nosuch"}, state="failed", kind="BifrostRequestError", says="nosuch"
+    ),
+    "an upstream without batches": Situation(
+        RUNNING, sensor={"provider": "groq"}, state="failed", kind="BifrostRequestError", says="groq"
+    ),
+    "a token that is refused": Situation(
+        RUNNING,
+        faults=(Fault(status=401, times=None),),
+        state="failed",
+        kind="BifrostAuthError",
+    ),
+    "a token that is refused, with soft_fail": Situation(
+        RUNNING,
+        faults=(Fault(status=403, times=None),),
+        sensor={"soft_fail": True},
+        state="skipped",
+        kind="AirflowSkipException",
+    ),
+    "a token that is refused once": Situation(RUNNING, DONE, (Fault(status=401, times=1),), outcome="succeeded"),
+    "not found for a while": Situation(RUNNING, DONE, (Fault(status=404, times=3),), outcome="succeeded"),
+    "not found for longer than the grace": Situation(
+        RUNNING,
+        faults=(Fault(status=404, times=None),),
+        sensor={"not_found_grace": 0.3},
+        state="failed",
+        kind="BatchNotFound",
+    ),
+    "an id that is none": Situation(
+        DONE, sensor={"batch_id": "../files"}, state="failed", kind="ValueError", says="batch_id"
+    ),
+    "no id": Situation(DONE, sensor={"batch_id": None}, state="failed", kind="ValueError", says="pushed nothing"),
+    "no connection": Situation(
+        DONE, sensor={"bifrost_conn_id": "nowhere"}, state="failed", kind="BifrostConfigurationError", says="nowhere"
+    ),
+}
+
+
+@pytest.mark.usefixtures("quick_faults")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_the_same_situation_ends_the_same_way_in_every_mode(name: str, mode: str, gateway: LocalGateway) -> None:
+    situation = SITUATIONS[name]
+    batch_id = gateway.add_batch(situation.provider, rows=10)
+    gateway.set_batch(batch_id, **situation.first)
+    for fault in situation.faults:
+        gateway.inject(fault)
+    arguments = {"batch_id": batch_id, "poke_interval": 0.05, "timeout": 30, **situation.sensor, **MODES[mode]}
+
+    with _later(lambda: gateway.set_batch(batch_id, **situation.then)) if situation.then else _Nothing():
+        end = run_to_its_end(lambda: BatchSensor(task_id="wait", **arguments))
+
+    assert (end.state, end.kind) == (situation.state, situation.kind), end.error
+    assert situation.says in str(end.error or "")
+    if situation.outcome:
+        assert end.value["outcome"] == situation.outcome
+    assert "sk-bf-good" not in str(end.error)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_retry_goes_on_with_the_deadline_of_the_first_attempt(mode: str, gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    store = Store()
+    first = _attempt(batch_id, mode, store, Fault(status=401, times=None), gateway, timeout=1.5)
+    assert first.kind == "BifrostAuthError"
+    time.sleep(1.6)
+
+    began = time.monotonic()
+    retry = _attempt(batch_id, mode, store, None, gateway, timeout=1.5)
+
+    assert retry.kind == "AirflowSensorTimeout"
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cleared_task_has_its_whole_timeout_again(mode: str, gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    store = Store()
+    assert _attempt(batch_id, mode, store, None, gateway, timeout=0.2).kind == "AirflowSensorTimeout"
+
+    with _later(lambda: gateway.set_batch(batch_id, **DONE)):
+        cleared = _attempt(batch_id, mode, store, None, gateway, timeout=5, ti=FakeTI(max_tries=1))
+
+    assert cleared.state == "success"
+
+
+@pytest.mark.usefixtures("quick_faults")
+@pytest.mark.parametrize("mode", MODES)
+def test_what_has_worked_before_is_borne(mode: str, gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, **RUNNING)
+
+    def break_and_mend() -> None:
+        gateway.inject(Fault(status=200, body="<html>", content_type="text/html", times=3))
+        gateway.set_batch(batch_id, **DONE)
+
+    with _later(break_and_mend):
+        end = run_to_its_end(
+            lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=30, **MODES[mode])
+        )
+
+    assert end.state == "success"
+    assert _due(gateway) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_rotated_token_is_picked_up(mode: str, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, **RUNNING)
+
+    def rotate() -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token="sk-bf-new"))
+        gateway.inject(Fault(status=403, times=1))
+        gateway.set_batch(batch_id, **DONE)
+
+    with _later(rotate):
+        end = run_to_its_end(
+            lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=30, **MODES[mode])
+        )
+
+    assert end.state == "success"
+    assert [r.headers.get("authorization") for r in gateway.requests][-1] == "Bearer sk-bf-new"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_many_batches_are_all_waited_for_and_come_back_in_order(mode: str, gateway: LocalGateway) -> None:
+    batch_ids = [gateway.add_batch(rows=10) for _ in range(4)]
+    for batch_id in batch_ids:
+        gateway.set_batch(batch_id, **RUNNING)
+
+    def end_them() -> None:
+        for batch_id in reversed(batch_ids):
+            gateway.set_batch(batch_id, **DONE)
+
+    with _later(end_them):
+        end = run_to_its_end(
+            lambda: BatchSensor(task_id="wait", batch_id=batch_ids, poke_interval=0.05, timeout=30, **MODES[mode])
+        )
+
+    assert [summary["batch_id"] for summary in end.value] == batch_ids
+    assert end.xcoms["progress"]["total"] == 40
+    assert end.xcoms["progress"]["percent"] == 100.0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_bad_outcome_among_many_is_raised_when_all_have_ended_and_names_each(
+    mode: str, gateway: LocalGateway
+) -> None:
+    good, bad, late = batch_ids = [gateway.add_batch(rows=10) for _ in range(3)]
+    gateway.set_batch(good, **DONE)
+    gateway.set_batch(bad, **FAILED)
+    gateway.set_batch(late, **RUNNING)
+
+    with _later(lambda: gateway.set_batch(late, status="expired")):
+        end = run_to_its_end(
+            lambda: BatchSensor(task_id="wait", batch_id=batch_ids, poke_interval=0.05, timeout=30, **MODES[mode])
+        )
+
+    assert end.kind == "BatchFailed"
+    assert bad in str(end.error)
+    assert late in str(end.error)
+    assert good not in str(end.error)
+    assert [summary["outcome"] for summary in end.xcoms["return_value"]] == ["succeeded", "failed", "expired"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_ids_are_nothing_to_wait_for(mode: str, gateway: LocalGateway) -> None:
+    end = run_to_its_end(lambda: BatchSensor(task_id="wait", batch_id=[], **MODES[mode]))
+    assert (end.state, end.value) == ("success", [])
+    assert gateway.requests == []
+
+
+def test_execution_timeout_ends_a_deferred_wait_as_it_ends_one_in_the_worker(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    end = run_to_its_end(
+        lambda: BatchSensor(
+            task_id="wait", batch_id=batch_id, poke_interval=0.05, execution_timeout=timedelta(seconds=0.5)
+        )
+    )
+    assert end.kind == "AirflowTaskTimeout"
+
+
+@pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
+def test_execution_timeout_skips_where_the_sensor_is_to_skip(flag: str, gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    end = run_to_its_end(
+        lambda: BatchSensor(
+            task_id="wait",
+            batch_id=batch_id,
+            poke_interval=0.05,
+            execution_timeout=timedelta(seconds=0.5),
+            **{flag: True},
+        )
+    )
+    assert end.state == "skipped"
+
+
+def test_rescheduling_keeps_the_timeout_where_airflow_remembers_nothing(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    end = run_to_its_end(
+        lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=0.5, **MODES["reschedule"]),
+        remembering=False,
+    )
+    assert end.kind == "AirflowSensorTimeout"
+    assert end.reschedules >= 2
+
+
+def test_a_batch_that_is_terminal_already_needs_no_deferral(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, **DONE)
+    end = run_to_its_end(lambda: BatchSensor(task_id="wait", batch_id=batch_id))
+    assert end.deferrals == 0
+    assert len(gateway.requests) == 1
+
+
+def test_a_sensor_that_is_to_fail_pushes_the_summary_all_the_same(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, status="expired", output_file_id="file-some-rows")
+    end = run_to_its_end(lambda: BatchSensor(task_id="wait", batch_id=batch_id))
+    assert end.kind == "BatchFailed"
+    assert end.xcoms["return_value"]["output_file_id"] == "file-some-rows"
+
+
+def _attempt(
+    batch_id: str,
+    mode: str,
+    store: Store,
+    fault: Fault | None,
+    gateway: LocalGateway,
+    *,
+    timeout: float,
+    ti: FakeTI | None = None,
+) -> Any:
+    gateway.clear_faults()
+    if fault:
+        gateway.inject(fault)
+    return run_to_its_end(
+        lambda: BatchSensor(
+            task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=timeout, retries=1, **MODES[mode]
+        ),
+        ti=ti or FakeTI(start_date=datetime.now(UTC)),
+        store=store,
+    )
+
+
+def _due(gateway: LocalGateway) -> list[Any]:
+    import httpx
+
+    return httpx.get(f"{gateway.url}/_local/faults").json()
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class _later:  # noqa: N801 - reads as a word
+    """Do something to the gateway in the middle of the wait."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._timer = threading.Timer(SOON, do)
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.join()

@@ -1,0 +1,63 @@
+"""The progress XCom: what it says of one batch and of many."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.waiting.progress import changed, progress_of
+
+NOW = 1_775_400_000.0
+
+
+def batch(batch_id: str = "b1", status: str = "in_progress", **counts: Any) -> Batch:
+    return Batch(id=batch_id, status=status, request_counts=counts)
+
+
+def test_progress_has_the_keys_of_the_contract_and_json_types_only() -> None:
+    progress = progress_of({"b1": batch(total=100, completed=23, failed=1)}, "openai", now=NOW)
+    assert json.loads(json.dumps(progress)) == {
+        "status": "in_progress",
+        "total": 100,
+        "completed": 23,
+        "failed": 1,
+        "percent": 24.0,
+        "checked_at": "2026-04-05T14:40:00+00:00",
+    }
+
+
+def test_what_the_gateway_did_not_give_is_null() -> None:
+    progress = progress_of({"b1": batch(total=0, completed=0, failed=0)}, "bedrock", now=NOW)
+    assert (progress["total"], progress["completed"], progress["failed"], progress["percent"]) == (None,) * 4
+
+
+def test_progress_of_many_is_the_sum() -> None:
+    progress = progress_of(
+        {
+            "b1": batch(total=100, completed=50, failed=0),
+            "b2": batch("b2", total=100, completed=0, failed=100),
+            "b3": batch("b3", status="validating"),
+        },
+        "openai",
+        now=NOW,
+    )
+    assert (progress["total"], progress["completed"], progress["failed"], progress["percent"]) == (200, 50, 100, 75.0)
+
+
+def test_failures_that_gemini_counts_as_completed_are_not_counted_twice() -> None:
+    progress = progress_of({"b1": batch(total=10, completed=4, failed=2, succeeded=2)}, "gemini", now=NOW)
+    assert progress["percent"] == 40.0
+
+
+def test_more_rows_done_than_there_are_is_all_of_them() -> None:
+    assert progress_of({"b1": batch(total=10, completed=12)}, "openai", now=NOW)["percent"] == 100.0
+
+
+def test_a_later_look_alone_is_no_change() -> None:
+    earlier = progress_of({"b1": batch(total=10, completed=1)}, "openai", now=NOW)
+    later = progress_of({"b1": batch(total=10, completed=1)}, "openai", now=NOW + 60)
+    more = progress_of({"b1": batch(total=10, completed=2)}, "openai", now=NOW + 60)
+    assert changed(None, earlier)
+    assert not changed(earlier, later)
+    assert changed(earlier, more)
