@@ -12,7 +12,9 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from itertools import count
 from typing import IO, Any, Self, TypeVar
 
 import httpx
@@ -33,34 +35,16 @@ SMALL_ANSWER = 8 * 2**20  # bytes; any answer but files and results
 RESULTS_ANSWER = 512 * 2**20  # bytes; the native results route has no pages
 KEEPALIVE_EXPIRY = 120.0  # seconds; above the usual poll interval, or every poll would make a new connection
 CHUNK = 2**18  # bytes
+MAX_EMPTY_PAGES = 20  # in a row; after these a listing ends
 
 
-def _batch(response: RawResponse, asked: Asked) -> Batch:
-    return responses.parse(Batch, response, asked)
-
-
-def _batches(response: RawResponse, asked: Asked) -> Page[Batch]:
-    return responses.parse_page(Batch, response, asked)
-
-
-def _file(response: RawResponse, asked: Asked) -> File:
-    return responses.parse(File, response, asked)
-
-
-def _files(response: RawResponse, asked: Asked) -> Page[File]:
-    return responses.parse_page(File, response, asked)
-
-
-def _deleted(response: RawResponse, asked: Asked) -> DeletedFile:
-    return responses.parse(DeletedFile, response, asked)
-
-
-def _results(response: RawResponse, asked: Asked) -> BatchResults:
-    return responses.parse(BatchResults, response, asked)
-
-
-def _health(response: RawResponse, asked: Asked) -> Health:
-    return responses.parse(Health, response, asked)
+_batch: Parser[Batch] = partial(responses.parse, Batch)
+_batches: Parser[Page[Batch]] = partial(responses.parse_page, Batch)
+_file: Parser[File] = partial(responses.parse, File)
+_files: Parser[Page[File]] = partial(responses.parse_page, File)
+_deleted: Parser[DeletedFile] = partial(responses.parse, DeletedFile)
+_results: Parser[BatchResults] = partial(responses.parse, BatchResults)
+_health: Parser[Health] = partial(responses.parse, Health)
 
 
 class _Client:
@@ -89,10 +73,10 @@ class _Client:
         headers = dict(request.headers)
         if request.authenticated and self.config.token:
             headers["authorization"] = f"Bearer {self.config.token}"
-        target = self._root.path.rstrip("/") + request.target(self.config.path_prefix)
+        target = self._root.raw_path.rstrip(b"/") + request.target(self.config.path_prefix).encode("ascii")
         arguments: dict[str, Any] = {
             "method": request.method,
-            "url": self._root.copy_with(raw_path=target.encode("ascii")),
+            "url": self._root.copy_with(raw_path=target),
             "headers": headers,
             "json": request.json,
         }
@@ -104,14 +88,23 @@ class _Client:
         return arguments
 
     def _asked(self, request: GatewayRequest) -> Asked:
-        return Asked(request, self.config.name, time.time())
+        return Asked(request, self.config.name, time.time(), self.config.token)
 
-    def _retry_delay(
-        self, request: GatewayRequest, error: BifrostGatewayError, attempt: int, began: float
-    ) -> float | None:
-        if not request.repeatable:
-            return None
-        return self.retry.delay(attempt, error, elapsed=time.monotonic() - began, random=random.random)
+    def _pauses(self, request: GatewayRequest) -> Callable[[BifrostGatewayError], float]:
+        """What gives the seconds to wait after each fault of one call, or raises the fault if it is not to be repeated."""
+        began, attempts = time.monotonic(), count(1)
+
+        def pause(error: BifrostGatewayError) -> float:
+            delay = (
+                self.retry.delay(next(attempts), error, elapsed=time.monotonic() - began, random=random.random)
+                if request.repeatable
+                else None
+            )
+            if delay is None:
+                raise error
+            return delay
+
+        return pause
 
     def _provider(self, provider: str | None) -> str:
         return self.config.upstream(provider)
@@ -213,18 +206,24 @@ class GatewayClient(_Client):
     @contextmanager
     def file_content(self, file_id: str, *, provider: str | None = None) -> Iterator[Iterator[bytes]]:
         """The file's bytes, in chunks. The gateway answers only when it has the whole file from the upstream."""
+
+        def opened(asked: Asked) -> tuple[ExitStack, httpx.Response]:
+            with ExitStack() as stack:
+                response = stack.enter_context(self._stream(asked))
+                body = b"" if response.status_code == 200 else self._read(response, asked, SMALL_ANSWER)
+                responses.check_status(_head(response, body), asked)
+                return stack.pop_all(), response
+
         request = requests.file_content(file_id, self._provider(provider))
-        asked = self._asked(request)
-        with self._stream(request) as response:
-            head = _head(response, b"" if response.status_code == 200 else self._read(response, asked, SMALL_ANSWER))
-            responses.check_status(head, asked)
+        stack, response = self._repeat(request, opened)
 
-            def chunks() -> Iterator[bytes]:
-                try:
-                    yield from response.iter_bytes(CHUNK)
-                except httpx.HTTPError as error:
-                    raise _network_error(error, asked) from error
+        def chunks() -> Iterator[bytes]:
+            try:
+                yield from response.iter_bytes(CHUNK)
+            except httpx.HTTPError as error:
+                raise _network_error(error, self._asked(request)) from error
 
+        with stack:
             yield chunks()
 
     def _call(
@@ -236,26 +235,27 @@ class GatewayClient(_Client):
         file: IO[bytes] | None = None,
         filename: str | None = None,
     ) -> R:
-        began, attempt = time.monotonic(), 0
+        def once(asked: Asked) -> R:
+            with self._stream(asked, file, filename) as response:
+                return parser(_head(response, self._read(response, asked, cap)), asked)
+
+        return self._repeat(request, once)
+
+    def _repeat(self, request: GatewayRequest, once: Callable[[Asked], R]) -> R:
+        pause = self._pauses(request)
         while True:
-            attempt += 1
-            asked = self._asked(request)
             try:
-                with self._stream(request, file, filename) as response:
-                    return parser(_head(response, self._read(response, asked, cap)), asked)
+                return once(self._asked(request))
             except BifrostGatewayError as error:
-                delay = self._retry_delay(request, error, attempt, began)
-                if delay is None:
-                    raise
+                delay = pause(error)
             self._sleep(delay)
 
     @contextmanager
     def _stream(
-        self, request: GatewayRequest, file: IO[bytes] | None = None, filename: str | None = None
+        self, asked: Asked, file: IO[bytes] | None = None, filename: str | None = None
     ) -> Iterator[httpx.Response]:
-        asked = self._asked(request)
         try:
-            with self._http.stream(**self._arguments(request, file, filename)) as response:
+            with self._http.stream(**self._arguments(asked.request, file, filename)) as response:
                 yield response
         except httpx.HTTPError as error:
             raise _network_error(error, asked) from error
@@ -265,6 +265,8 @@ class GatewayClient(_Client):
         for chunk in response.iter_bytes(CHUNK):
             body += chunk
             if len(body) > cap:
+                if response.status_code != 200:
+                    return b""  # its status alone says enough
                 raise responses.too_large(cap, asked)
         return bytes(body)
 
@@ -339,19 +341,25 @@ class AsyncGatewayClient(_Client):
     @asynccontextmanager
     async def file_content(self, file_id: str, *, provider: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """See :meth:`GatewayClient.file_content`."""
+
+        async def opened(asked: Asked) -> tuple[AsyncExitStack, httpx.Response]:
+            async with AsyncExitStack() as stack:
+                response = await stack.enter_async_context(self._stream(asked))
+                body = b"" if response.status_code == 200 else await self._read(response, asked, SMALL_ANSWER)
+                responses.check_status(_head(response, body), asked)
+                return stack.pop_all(), response
+
         request = requests.file_content(file_id, self._provider(provider))
-        asked = self._asked(request)
-        async with self._stream(request) as response:
-            body = b"" if response.status_code == 200 else await self._read(response, asked, SMALL_ANSWER)
-            responses.check_status(_head(response, body), asked)
+        stack, response = await self._repeat(request, opened)
 
-            async def chunks() -> AsyncIterator[bytes]:
-                try:
-                    async for chunk in response.aiter_bytes(CHUNK):
-                        yield chunk
-                except httpx.HTTPError as error:
-                    raise _network_error(error, asked) from error
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in response.aiter_bytes(CHUNK):
+                    yield chunk
+            except httpx.HTTPError as error:
+                raise _network_error(error, self._asked(request)) from error
 
+        async with stack:
             yield chunks()
 
     async def _call(
@@ -363,26 +371,27 @@ class AsyncGatewayClient(_Client):
         file: IO[bytes] | None = None,
         filename: str | None = None,
     ) -> R:
-        began, attempt = time.monotonic(), 0
+        async def once(asked: Asked) -> R:
+            async with self._stream(asked, file, filename) as response:
+                return parser(_head(response, await self._read(response, asked, cap)), asked)
+
+        return await self._repeat(request, once)
+
+    async def _repeat(self, request: GatewayRequest, once: Callable[[Asked], Awaitable[R]]) -> R:
+        pause = self._pauses(request)
         while True:
-            attempt += 1
-            asked = self._asked(request)
             try:
-                async with self._stream(request, file, filename) as response:
-                    return parser(_head(response, await self._read(response, asked, cap)), asked)
+                return await once(self._asked(request))
             except BifrostGatewayError as error:
-                delay = self._retry_delay(request, error, attempt, began)
-                if delay is None:
-                    raise
+                delay = pause(error)
             await self._sleep(delay)
 
     @asynccontextmanager
     async def _stream(
-        self, request: GatewayRequest, file: IO[bytes] | None = None, filename: str | None = None
+        self, asked: Asked, file: IO[bytes] | None = None, filename: str | None = None
     ) -> AsyncIterator[httpx.Response]:
-        asked = self._asked(request)
         try:
-            async with self._http.stream(**self._arguments(request, file, filename)) as response:
+            async with self._http.stream(**self._arguments(asked.request, file, filename)) as response:
                 yield response
         except httpx.HTTPError as error:
             raise _network_error(error, asked) from error
@@ -392,28 +401,35 @@ class AsyncGatewayClient(_Client):
         async for chunk in response.aiter_bytes(CHUNK):
             body += chunk
             if len(body) > cap:
+                if response.status_code != 200:
+                    return b""  # its status alone says enough
                 raise responses.too_large(cap, asked)
         return bytes(body)
 
 
 class _Cursor:
-    """Where a listing stands. It ends when a cursor or a page repeats: three upstreams return page 1 for ever."""
+    """Where a listing stands. It ends when a cursor or a page repeats: three upstreams return page 1 for ever.
+
+    An empty page need not be the last: the gateway pages through one upstream key after the other.
+    """
 
     def __init__(self) -> None:
         self.after: str | None = None
         self.done = False
         self._cursors: set[str] = set()
         self._ids: set[str] = set()
+        self._empty_pages = 0
 
     def take(self, page: Page[Any]) -> list[Any]:
         """The page's entries that were not seen before."""
         fresh = [item for item in page.data if item.id not in self._ids]
         self._ids.update(item.id for item in fresh)
-        cursor = page.next_cursor
-        self.done = not page.has_more or not cursor or cursor in self._cursors or not fresh
-        if cursor:
-            self._cursors.add(cursor)
-            self.after = cursor
+        self._empty_pages = 0 if fresh else self._empty_pages + 1
+        repeated = page.next_cursor in self._cursors or (page.data and not fresh)
+        self.after = page.next_cursor
+        self.done = not page.has_more or not self.after or bool(repeated) or self._empty_pages >= MAX_EMPTY_PAGES
+        if self.after:
+            self._cursors.add(self.after)
         return fresh
 
 

@@ -116,7 +116,7 @@ def processed_rows(provider: str, counts: RequestCounts) -> int | None:
 
 def _of_completed(provider: str, counts: RequestCounts) -> Outcome:
     if not counts.failed:
-        return Outcome.SUCCEEDED
+        return Outcome.PARTIAL if counts.expired or counts.canceled else Outcome.SUCCEEDED
     if provider == "gemini":  # completed includes failures here, and succeeded is absent when it is 0
         return Outcome.PARTIAL if counts.succeeded else Outcome.FAILED
     if counts.total is not None:
@@ -126,15 +126,15 @@ def _of_completed(provider: str, counts: RequestCounts) -> Outcome:
 
 def _of_ended(counts: RequestCounts) -> Outcome:
     """Anthropic says ``ended`` whatever happened to the rows: only the counts tell."""
-    succeeded = counts.succeeded if counts.succeeded is not None else counts.completed
+    succeeded = (counts.succeeded if counts.succeeded is not None else counts.completed) or 0
     others = {
         Outcome.FAILED: counts.failed or 0,
         Outcome.EXPIRED: counts.expired or 0,
         Outcome.CANCELLED: counts.canceled or 0,
     }
-    if not succeeded and not any(others.values()):
-        return Outcome.PARTIAL  # no counts: results may exist, and nothing shows that all rows have one
     if succeeded:
-        whole = counts.total if counts.total is not None else succeeded + sum(others.values())
-        return Outcome.SUCCEEDED if succeeded >= whole else Outcome.PARTIAL
-    return max(others, key=lambda outcome: others[outcome])
+        whole = succeeded >= (counts.total or 0) and not any(others.values())
+        return Outcome.SUCCEEDED if whole else Outcome.PARTIAL
+    if any(others.values()):
+        return max(others, key=lambda outcome: others[outcome])
+    return Outcome.PARTIAL  # no counts: results may exist, and nothing shows that all rows have one

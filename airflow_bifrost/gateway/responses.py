@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -20,13 +19,12 @@ from airflow_bifrost.exceptions import (
     BifrostRequestError,
     BifrostUnavailable,
 )
-from airflow_bifrost.gateway.models import GatewayErrorBody, Page
+from airflow_bifrost.gateway.models import GatewayErrorBody, Page, read_json
+from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.requests import GatewayRequest
 from airflow_bifrost.gateway.retry import parse_retry_after
 
 M = TypeVar("M", bound=BaseModel)
-
-MAX_QUOTE = 300  # characters of the gateway's message that an error repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +45,16 @@ class Asked:
     """What an answer answers: the request, and the gateway's name for messages.
 
     :param now: unix seconds, to read a ``Retry-After`` date by.
+    :param token: the connection's, so that no message repeats it.
     """
 
     request: GatewayRequest
     gateway: str
     now: float
+    token: str | None = field(default=None, repr=False)
+
+    def quote(self, text: str) -> str:
+        return quote(text, token=self.token)
 
 
 # Faults of configuration or of the request that the gateway reports as a 500 (400 on its native routes and in later versions).
@@ -60,6 +63,11 @@ _NEVER_ACCEPTED = re.compile(
     r"|no keys found (?:for provider|that support model)|\bis required\b|invalid json|invalid pagination cursor"
     r"|failed to parse request|doesn't support direct content download|batch results not available",
     re.IGNORECASE,
+)
+
+# Faults of the moment that the gateway reports as a 400 on its native routes; on the others they are a 500.
+_MAY_PASS = re.compile(
+    r"network error|failed to execute HTTP request|queue is full|still processing|not yet available", re.IGNORECASE
 )
 
 _ADVICE_BY_TYPE = {
@@ -78,16 +86,14 @@ _ADVICE = {
     BifrostRateLimited: "Ask less often, or raise the limit of the virtual key in the gateway.",
     BatchNotFound: "Check the id, and that `provider` is the upstream that it belongs to.",
     BifrostRequestError: "Check the arguments, `provider`, and that a key of this upstream has `use_for_batch_api` in the gateway.",
-    BifrostUnavailable: "It can be asked again later.",
+    BifrostUnavailable: "This can pass: try again later.",
     BifrostProtocolError: "Check the connection's host, schema, port and `path_prefix`.",
 }
+_ADVICE_NO_ANSWER = "Check the connection's host, schema, port and `verify`."
 
-_SECRETS = re.compile(
-    r"(?i:bearer|basic)\s+[^\s\"',;]+"
-    r"|(?i:api[-_ ]?key|token|secret|password|authorization|signature|x-goog-api-key|key)[\"']?\s*[=:]\s*[\"']?[^\s\"',;&]+"
-    r"|\b(?:sk|pk|rk|gsk|xai|hf|ghp|r8|key)[-_][A-Za-z0-9_\-.*]{6,}"
-    r"|\b(?:AKIA|ASIA|AIza|ya29\.|eyJ)[A-Za-z0-9_\-./+=]{8,}",
-)
+# Kinds that prove that a request had no effect. A 429 is not among them: the gateway itself repeats a POST, so that an earlier try may
+# have been accepted.
+_REFUSALS = (BifrostAuthError, BifrostBudgetExceeded, BatchNotFound, BifrostRequestError)
 
 
 def parse(model: type[M], response: RawResponse, asked: Asked) -> M:
@@ -95,29 +101,18 @@ def parse(model: type[M], response: RawResponse, asked: Asked) -> M:
 
     :raises BifrostGatewayError: of the class that fits the answer.
     """
-    value = _json_object(response, asked)
-    try:
-        return model.model_validate(value)
-    except (ValidationError, RecursionError):
-        raise _not_the_promised(value, response, asked) from None
+    return _validated(model, _json_object(response, asked), response, asked)
 
 
 def parse_page(model: type[M], response: RawResponse, asked: Asked) -> Page[M]:
-    """The answer as a page of ``model``; entries without an id are left out, for a list proves nothing about what it lacks."""
+    """The answer as a page of ``model``.
+
+    An entry that cannot be read makes the page unreadable: left out, it would pass for a batch that does not exist.
+    """
     value = _json_object(response, asked)
-    data = value.get("data")
-    if value.get("object") != "list" and not isinstance(data, list):
-        raise _not_the_promised(value, response, asked)
-    items = []
-    for entry in data if isinstance(data, list) else ():
-        try:
-            items.append(model.model_validate(entry))
-        except (ValidationError, RecursionError):
-            continue
-    try:
-        return Page[M].model_validate({**value, "data": tuple(items)})
-    except ValidationError:
-        raise _not_the_promised(value, response, asked) from None
+    if value.get("data") is None and value.get("object") == "list":
+        value = {**value, "data": []}
+    return _validated(Page[model], value, response, asked)  # type: ignore[valid-type]
 
 
 def check_status(response: RawResponse, asked: Asked) -> None:
@@ -129,7 +124,7 @@ def check_status(response: RawResponse, asked: Asked) -> None:
         raise _error(response, asked)
     if response.content_type == "text/html":
         raise _protocol_error(
-            "the answer is a web page: this address is no route of the gateway's API", response, asked, may_pass=False
+            "the answer is a web page: this address is no route of the gateway's API", 200, asked, may_pass=False
         )
 
 
@@ -140,69 +135,69 @@ def unavailable(problem: str, asked: Asked, *, may_pass: bool = True) -> Bifrost
     :param may_pass: False for what looks like a wrong address or certificate.
     """
     return BifrostUnavailable(
-        _message(asked, f"no answer ({quote(problem)})", _ADVICE[BifrostUnavailable]), may_pass=may_pass
+        _message(
+            asked,
+            BifrostUnavailable,
+            f"no answer ({asked.quote(problem)})",
+            _ADVICE[BifrostUnavailable] if may_pass else _ADVICE_NO_ANSWER,
+        ),
+        may_pass=may_pass,
     )
 
 
 def too_large(limit: int, asked: Asked) -> BifrostProtocolError:
-    """The answer is larger than any that the API promises."""
-    return BifrostProtocolError(
-        _message(asked, f"the answer has more than {limit} bytes", _ADVICE[BifrostProtocolError]), status_code=200
-    )
-
-
-def quote(text: str) -> str:
-    """``text`` on one line, shortened, with anything like a key struck out."""
-    return _shorten(_SECRETS.sub("***", " ".join(text.split())))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_QUOTE else text[:MAX_QUOTE] + "…"
+    """A 200 that is larger than any that the API promises."""
+    return _protocol_error(f"the answer has more than {limit} bytes", 200, asked, may_pass=False)
 
 
 def _json_object(response: RawResponse, asked: Asked) -> dict[str, Any]:
     check_status(response, asked)
     if "json" not in response.content_type:
-        kind = response.content_type or "nothing said about its type"
-        raise _protocol_error(f"the answer is not JSON ({kind})", response, asked, may_pass=False)
+        kind = asked.quote(response.content_type) or "nothing said about its type"
+        raise _protocol_error(f"the answer is not JSON ({kind})", response.status_code, asked, may_pass=False)
     try:
-        value = json.loads(response.body)
-    except (ValueError, RecursionError):
-        raise _protocol_error("the answer calls itself JSON and is not", response, asked, may_pass=False) from None
+        value = read_json(response.body)
+    except ValueError:
+        raise _protocol_error(
+            "the answer calls itself JSON and is not", response.status_code, asked, may_pass=False
+        ) from None
     if not isinstance(value, dict):
-        raise _protocol_error(f"the answer is JSON, but {_kind(value)}", response, asked, may_pass=False)
+        raise _protocol_error(f"the answer is JSON, but {_kind(value)}", response.status_code, asked, may_pass=False)
     return value
 
 
-def _not_the_promised(value: Mapping[str, Any], response: RawResponse, asked: Asked) -> BifrostProtocolError:
-    """JSON of another shape. With the gateway's marks on it, the upstream slipped (its ``{}`` arrives as 200 with an empty id)."""
-    from_gateway = "extra_fields" in value or "is_bifrost_error" in value
-    problem = "the answer lacks an id or a status" if from_gateway else "the answer is JSON of another API"
-    if message := GatewayErrorBody.parse(response.body).message:
-        problem += f" ({quote(message)})"
-    return _protocol_error(problem, response, asked, may_pass=from_gateway)
+def _validated(model: type[M], value: dict[str, Any], response: RawResponse, asked: Asked) -> M:
+    """With the gateway's marks on it, JSON of another shape is an upstream's slip: its ``{}`` arrives as 200 with an empty id."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        wrong = sorted({".".join(map(str, detail["loc"])) for detail in error.errors(include_input=False)})
+    body = GatewayErrorBody.of(value)
+    problem = f"the answer is not what the API promises, look at its {', '.join(wrong[:3])}"
+    if body.message:
+        problem += f" ({asked.quote(body.message)})"
+    raise _protocol_error(problem, response.status_code, asked, may_pass=body.from_gateway)
 
 
 def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
     body = GatewayErrorBody.parse(response.body)
     status = response.status_code
     said = f"the gateway answered {status}"
-    if body.message:
-        said += f": {quote(body.message)}"
+    if words := body.message or body.type or body.code:
+        said += f": {asked.quote(words)}"
     elif response.body:
-        said += f", with a body of type {response.content_type or 'unknown'}"
+        said += f", with a body of type {asked.quote(response.content_type) or 'unknown'}"
     if status < 400:
         where = " and a Location, which is not followed" if "location" in response.headers else ""
-        return _protocol_error(said + where, response, asked, may_pass=body.from_gateway or status == 204)
+        return _protocol_error(said + where, status, asked, may_pass=body.from_gateway or status == 204)
     if status == 404 and response.content_type == "text/html":
-        return _protocol_error(said, response, asked, may_pass=False)
+        return _protocol_error(said, status, asked, may_pass=False)
     kind = _class_of(status, body)
-    advice = _ADVICE_BY_TYPE.get(body.type or "", _ADVICE[kind])
     return kind(
-        _message(asked, said, advice),
+        _message(asked, kind, said, _ADVICE_BY_TYPE.get(body.type or "", _ADVICE[kind])),
         status_code=status,
-        error_type=body.type,
-        error_code=body.code,
+        error_type=body.type and asked.quote(body.type),
+        error_code=body.code and asked.quote(body.code),
         retry_after=parse_retry_after(response.headers.get("retry-after"), asked.now),
     )
 
@@ -219,23 +214,25 @@ def _class_of(status: int, body: GatewayErrorBody) -> type[BifrostGatewayError]:
             return BifrostRateLimited
         case 408 | 425:
             return BifrostUnavailable
-        case _ if status < 500:
+        case 400 if _MAY_PASS.search(body.message or ""):
+            return BifrostUnavailable
+        case 500 if body.code == "unsupported_operation" or _NEVER_ACCEPTED.search(body.message or ""):
             return BifrostRequestError
-        case _ if body.code == "unsupported_operation" or (body.message and _NEVER_ACCEPTED.search(body.message)):
-            return BifrostRequestError
-    return BifrostUnavailable
+    return BifrostUnavailable if status >= 500 else BifrostRequestError
 
 
-def _protocol_error(problem: str, response: RawResponse, asked: Asked, *, may_pass: bool) -> BifrostProtocolError:
+def _protocol_error(problem: str, status: int, asked: Asked, *, may_pass: bool) -> BifrostProtocolError:
     advice = _ADVICE[BifrostUnavailable] if may_pass else _ADVICE[BifrostProtocolError]
-    return BifrostProtocolError(_message(asked, problem, advice), status_code=response.status_code, may_pass=may_pass)
+    message = _message(asked, BifrostProtocolError, problem, advice)
+    return BifrostProtocolError(message, status_code=status, may_pass=may_pass)
 
 
-def _message(asked: Asked, problem: str, advice: str) -> str:
-    doing = asked.request.doing
+def _message(asked: Asked, kind: type[BifrostGatewayError], problem: str, advice: str) -> str:
+    request = asked.request
+    refused = request.fate_if_refused if issubclass(kind, _REFUSALS) else None
     return (
-        f"{doing[0].upper()}{doing[1:]} through connection {asked.gateway!r} failed: {problem.rstrip('.')}."
-        f" {asked.request.fate} {advice}"
+        f"{request.doing[0].upper()}{request.doing[1:]} through connection {asked.gateway!r} failed: {problem.rstrip('.')}."
+        f" {refused or request.fate} {advice}"
     )
 
 

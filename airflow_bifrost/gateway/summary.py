@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pendulum
@@ -9,10 +10,15 @@ from pydantic import BaseModel, ConfigDict
 
 from airflow_bifrost.gateway.models import Batch, RequestCounts
 from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch
+from airflow_bifrost.gateway.redact import quote
 
 MAX_ERRORS = 20
 MAX_ERROR_LENGTH = 500
-MAX_METADATA = 16  # the upstreams' own limit
+MAX_WORD = 100  # characters of a status, an error's code and the like
+MAX_METADATA = 16  # this, and the lengths of keys and values, are the upstreams' own limits
+MAX_METADATA_KEY = 64
+MAX_METADATA_VALUE = 512
+MAX_ADDRESS = 4096  # characters of a file's id or a URL
 
 COUNTS = tuple(RequestCounts.model_fields)
 
@@ -21,7 +27,8 @@ class BatchSummary(BaseModel):
     """The contract's XCom of one batch. Times are ISO 8601 in UTC; null where the gateway gave nothing.
 
     :param duration_seconds: from ``created_at`` to the end; null while it runs, or where the gateway gives no end.
-    :param errors: the upstream's own, ``{"code", "message", "param", "line"}``; at most 20, each message at most 500 characters.
+    :param errors: the upstream's own, ``{"code", "message", "param", "line"}``; at most 20, each message at most 500
+        characters, with anything like a key struck out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,7 +45,7 @@ class BatchSummary(BaseModel):
     created_at: str | None
     completed_at: str | None
     duration_seconds: float | None
-    metadata: dict[str, Any] | None
+    metadata: dict[str, str] | None
 
     @classmethod
     def of(cls, batch: Batch, *, batch_id: str, provider: str) -> BatchSummary:
@@ -51,25 +58,25 @@ class BatchSummary(BaseModel):
         return cls(
             batch_id=batch_id,
             provider=provider,
-            status=batch.status,
+            status=_shown(batch.status, MAX_WORD) or "",
             outcome=outcome,
-            output_file_id=batch.output_file_id,
-            error_file_id=batch.error_file_id,
-            results_url=batch.results_url,
+            output_file_id=_address(batch.output_file_id),
+            error_file_id=_address(batch.error_file_id),
+            results_url=_address(batch.results_url),
             request_counts={name: getattr(batch.request_counts, name) for name in COUNTS},
             errors=[
                 {
-                    "code": error.code,
-                    "message": error.message and error.message[:MAX_ERROR_LENGTH],
-                    "param": error.param,
+                    "code": _shown(error.code, MAX_WORD),
+                    "message": _shown(error.message, MAX_ERROR_LENGTH),
+                    "param": _shown(error.param, MAX_WORD),
                     "line": error.line,
                 }
                 for error in batch.errors[:MAX_ERRORS]
             ],
             created_at=_iso(batch.created_at),
             completed_at=_iso(batch.completed_at),
-            duration_seconds=(ended - batch.created_at).total_seconds() if ended and batch.created_at else None,
-            metadata=dict(list(batch.metadata.items())[:MAX_METADATA]) if batch.metadata else None,
+            duration_seconds=_seconds(batch.created_at, ended),
+            metadata=_metadata(batch.metadata) if batch.metadata else None,
         )
 
     def to_xcom(self) -> dict[str, Any]:
@@ -79,3 +86,29 @@ class BatchSummary(BaseModel):
 
 def _iso(time: pendulum.DateTime | None) -> str | None:
     return time.in_timezone("UTC").isoformat() if time else None
+
+
+def _seconds(start: pendulum.DateTime | None, end: pendulum.DateTime | None) -> float | None:
+    return (end - start).total_seconds() if start and end and end >= start else None
+
+
+def _shown(text: str | None, limit: int) -> str | None:
+    return text and quote(text, limit - 1)
+
+
+def _address(text: str | None) -> str | None:
+    """As it is or not at all: cut, it would name something else."""
+    return text if text and len(text) <= MAX_ADDRESS and "\0" not in text else None
+
+
+def _metadata(metadata: dict[str, Any]) -> dict[str, str]:
+    """Text to text, as the gateway has it; what else an odd server sends becomes text."""
+    shown = {}
+    for key, value in list(metadata.items())[:MAX_METADATA]:
+        text = value if isinstance(value, str) else "…" if isinstance(value, dict | list) else json.dumps(value)
+        shown[_plain(key, MAX_METADATA_KEY)] = _plain(text, MAX_METADATA_VALUE)
+    return shown
+
+
+def _plain(text: str, limit: int) -> str:
+    return text[:limit].replace("\0", "")  # which PostgreSQL cannot store

@@ -1,0 +1,65 @@
+"""What of a stranger's words may be shown: one line, shortened, with anything like a key struck out. Pure.
+
+Upstreams quote keys in their errors, and the gateway hands that on. A false alarm costs a word of a message, a miss costs a key; but
+ids of batches and ordinary prose must stay readable, or the message helps nobody.
+"""
+
+from __future__ import annotations
+
+import re
+
+STRUCK = "***"
+MAX_QUOTE = 300  # characters of the gateway's words that an error repeats
+MIN_TOKEN = 6  # characters; a shorter "token" would strike out half of the message
+
+_CHAR = r"""[^\s"'`,;&<>(){}\[\]]"""
+_VALUE = rf"{_CHAR}+"
+_LABEL = (
+    r"(?:api|access|account|encryption|master|private|secret|shared|signing|subscription|virtual)(?:[-_ ]?access)?[-_ ]?key(?:[-_ ]?id)?"
+    r"|(?:access|auth|id|refresh|security|session)[-_ ]?token"
+    r"|secret|password|passwd|pwd|authorization|credentials?|signature|\bsig"
+)
+_SCHEME = r"(?:bearer|basic)\s+"
+
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", STRUCK),
+        (r"(?<=://)[^/\s@]+@", STRUCK + "@"),  # user and password in a URL
+        # api-key: ..., "api_key": "...", Incorrect API key provided: ..., Invalid API key '...'
+        (
+            rf"(?i)({_LABEL})([\"'`]?(?:\s+(?:provided|given|is|was))?\s*[=:]\s*[\"'`]?|\s+[\"'`])(?:{_SCHEME})?{_VALUE}",
+            rf"\1\2{STRUCK}",
+        ),
+        (rf"(?i)((?:\bkey|_key|token)=[\"'`]?){_VALUE}", rf"\1{STRUCK}"),  # ?key=...
+        # "key:" and "token:" are prose too: only a long word with a digit in it, that is no id, is struck out
+        (
+            rf"(?i)(\b(?:key|token)[\"'`]?:\s*[\"'`]?)(?!(?:msg)?batch|file|row|req)(?={_CHAR}*\d)(?={_CHAR}{{16}}){_VALUE}",
+            rf"\1{STRUCK}",
+        ),
+        (
+            rf"(?i)(\b{_SCHEME})(?!(?:api|auth\w*|credentials?|header|http|is|or|plan|realm|scheme|support|tier|tokens?|was)\b){_VALUE}",
+            rf"\1{STRUCK}",
+        ),
+        (r"(?i)(?<![a-z0-9])sk-[\w\-.*]{6,}", STRUCK),  # OpenAI, Anthropic, OpenRouter, the gateway's virtual keys
+        (r"(?<![A-Za-z0-9])(?:[rps]k_(?:live|test)_|gsk_|hf_|gh[opsu]_|r8_|pplx-|nvapi-|xai-)[\w\-*]{8,}", STRUCK),
+        (r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9*]{8,}", STRUCK),  # AWS
+        (r"(?<![A-Za-z0-9])(?:AIza|ya29\.|GOCSPX-)[\w\-.*]{8,}", STRUCK),  # Google
+        (r"(?<![A-Za-z0-9])eyJ[\w\-]{6,}\.[\w\-.*]{6,}", STRUCK),  # JWT; without a dot it may be a cursor or an id
+    )
+)
+
+
+def quote(text: str, limit: int = MAX_QUOTE, *, token: str | None = None) -> str:
+    """``text`` as it may be shown.
+
+    :param limit: characters, an ellipsis not counted.
+    :param token: the connection's own, struck out whatever it looks like.
+    """
+    if token and len(token) >= MIN_TOKEN:
+        text = text.replace(token, STRUCK)
+    text = text[: 4 * limit]  # before the rules: some look ahead, and a body may have megabytes
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text if len(text) <= limit else text[:limit] + "…"
