@@ -41,7 +41,8 @@ class Hub:
         :param open_client: looks the connection up and opens a client that repeats nothing; called when the first member asks,
             and by :meth:`renew`.
         """
-        hubs = _hubs.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        hubs = _hubs.setdefault(loop, {})
         hub = hubs.setdefault(conn_id, cls(open_client))
         hub._members += 1
         try:
@@ -50,6 +51,8 @@ class Hub:
             hub._members -= 1
             if not hub._members:
                 del hubs[conn_id]
+                if not hubs:
+                    del _hubs[loop]
                 await hub._close()
 
     async def get_batch(self, batch_id: str, provider: str | None) -> tuple[Batch, str]:

@@ -1,0 +1,312 @@
+"""The trigger over real HTTP: restarts, sharing, the progress XCom, and who may cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from integration.conftest import fire, rebuilt
+
+from airflow_bifrost.hooks.bifrost import BifrostHook
+from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.triggers import batch as trigger_module
+from airflow_bifrost.triggers.batch import BatchTrigger
+from airflow_bifrost.waiting import hub as hub_module
+
+TASK = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
+DONE = {"status": "completed", "request_counts": {"total": 10, "completed": 10, "failed": 0}}
+
+
+def trigger(*batch_ids: str, **arguments: Any) -> BatchTrigger:
+    given = {"poll_interval": 0.05, "deadline": time.time() + 30, "deferred_at": time.time(), **arguments}
+    return BatchTrigger(batch_ids=list(batch_ids), provider=None, bifrost_conn_id="bifrost_default", **given)
+
+
+class Channel:
+    """Airflow's end of SUPERVISOR_COMMS, as a trigger sees it."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.answers = True
+        self.raises: Exception | None = None
+        self.state: str | None = "deferred"
+
+    async def asend(self, message: Any) -> Any:
+        self.sent.append(message)
+        kind = type(message).__name__
+        if self.raises and kind == "SetXCom":
+            raise self.raises
+        if not self.answers and kind in ("SetXCom", "GetTaskStates"):
+            await asyncio.Event().wait()
+        if kind == "GetTaskStates":
+            from airflow.sdk.execution_time.comms import TaskStatesResult
+
+            return TaskStatesResult(task_states={"run": {"wait": self.state}})
+        return None
+
+    @property
+    def progress(self) -> list[dict[str, Any]]:
+        return [message.value for message in self.sent if type(message).__name__ == "SetXCom"]
+
+
+@pytest.fixture
+def channel(monkeypatch: pytest.MonkeyPatch) -> Channel:
+    """A triggerer's channel to Airflow, and events without the usual five seconds."""
+    from airflow.sdk.execution_time import task_runner
+
+    channel = Channel()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", channel, raising=False)
+    monkeypatch.setattr(trigger_module, "FIRST_EVENT_AFTER", 0.0)
+    monkeypatch.setenv("AIRFLOW__BIFROST__PROGRESS_INTERVAL", "0")
+    return channel
+
+
+async def first_event(waiting: BatchTrigger) -> dict[str, Any]:
+    waiting.task_instance = TASK
+    async for event in waiting.run():
+        return event.payload
+    raise AssertionError("no event")
+
+
+def test_its_arguments_are_json_and_hold_no_token(gateway: LocalGateway) -> None:
+    path, kwargs = trigger("b1").serialize()
+    assert path == "airflow_bifrost.triggers.batch.BatchTrigger"
+    assert rebuilt(trigger("b1")).serialize()[1].keys() == kwargs.keys()
+    assert "sk-bf" not in json.dumps(kwargs)
+
+
+def test_no_event_is_fired_in_the_first_five_seconds_after_a_deferral(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=1)
+    gateway.set_batch(batch_id, **DONE)
+    deferred_at = time.time() - 3.5
+    event = asyncio.run(first_event(trigger(batch_id, deferred_at=deferred_at)))
+    assert event["kind"] == "finished"
+    assert time.time() - deferred_at >= 5.0
+
+
+@pytest.mark.usefixtures("channel")
+def test_a_restart_of_the_triggerer_keeps_the_deadline(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=1, status="in_progress")
+    waiting = trigger(batch_id, deadline=time.time() + 1.0)
+
+    async def killed_half_way() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(first_event(rebuilt(waiting)), 0.6)
+
+    asyncio.run(killed_half_way())
+    began = time.monotonic()
+    event = fire(waiting)
+    assert event["kind"] == "timeout"
+    assert time.monotonic() - began < 0.9
+
+
+def test_looks_after_a_restart_are_spread_over_the_interval() -> None:
+    delays = [trigger("b1", deferred_at=0.0, poll_interval=10.0)._first_look(time.time()) for _ in range(200)]
+    assert min(delays) < 1
+    assert max(delays) > 9
+
+
+@pytest.mark.usefixtures("channel")
+def test_all_triggers_of_a_loop_share_one_client_and_one_lookup_of_the_connection(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_ids = [gateway.add_batch(rows=1) for _ in range(50)]
+    opened = []
+    open_client = BifrostHook.aopen_client
+
+    async def counting(self: BifrostHook, **arguments: Any) -> Any:
+        opened.append(await open_client(self, **arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(BifrostHook, "aopen_client", counting)
+
+    async def all_of_them() -> list[dict[str, Any]]:
+        waits = [asyncio.create_task(first_event(trigger(batch_id))) for batch_id in batch_ids]
+        await asyncio.sleep(0.3)
+        for batch_id in batch_ids:
+            gateway.set_batch(batch_id, **DONE)
+        return await asyncio.gather(*waits)
+
+    events = asyncio.run(all_of_them())
+    assert {event["kind"] for event in events} == {"finished"}
+    assert len(opened) == 1
+    assert opened[0]._http.is_closed
+
+
+def test_the_last_trigger_to_leave_closes_the_client_also_when_it_is_cancelled(
+    gateway: LocalGateway, channel: Channel
+) -> None:
+    batch_id = gateway.add_batch(rows=1, status="in_progress")
+
+    async def cancelled() -> None:
+        waits = [asyncio.create_task(first_event(trigger(batch_id))) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        client = hub_module._hubs[asyncio.get_running_loop()]["bifrost_default"]._client
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        assert len(hub_module._hubs) == 0
+        assert client._http.is_closed
+
+    asyncio.run(cancelled())
+
+
+def test_progress_is_written_while_it_waits_and_only_when_it_changed(gateway: LocalGateway, channel: Channel) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, status="in_progress", request_counts={"total": 10, "completed": 2, "failed": 0})
+
+    async def watched() -> dict[str, Any]:
+        wait = asyncio.create_task(first_event(trigger(batch_id)))
+        await asyncio.sleep(0.4)
+        gateway.set_batch(batch_id, request_counts={"total": 10, "completed": 6, "failed": 0})
+        await asyncio.sleep(0.3)
+        gateway.set_batch(batch_id, **DONE)
+        return await wait
+
+    event = asyncio.run(watched())
+    assert [progress["percent"] for progress in channel.progress][:2] == [20.0, 60.0]
+    assert len(channel.progress) <= 3
+    assert event["progress"]["percent"] == 100.0
+    assert set(channel.progress[0]) == {"status", "total", "completed", "failed", "percent", "checked_at"}
+
+
+def test_progress_is_written_at_most_once_in_the_interval(
+    gateway: LocalGateway, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__BIFROST__PROGRESS_INTERVAL", "60")
+    batch_id = gateway.add_batch(rows=10)
+
+    async def watched() -> None:
+        wait = asyncio.create_task(first_event(trigger(batch_id)))
+        for completed in range(10):
+            gateway.set_batch(
+                batch_id, status="in_progress", request_counts={"total": 10, "completed": completed, "failed": 0}
+            )
+            await asyncio.sleep(0.1)
+        gateway.set_batch(batch_id, **DONE)
+        await wait
+
+    asyncio.run(watched())
+    assert len(channel.progress) == 1
+
+
+@pytest.mark.parametrize("trouble", ["raises", "never answers"])
+def test_a_progress_xcom_that_cannot_be_written_never_harms_the_wait(
+    trouble: str, gateway: LocalGateway, channel: Channel
+) -> None:
+    channel.raises = RuntimeError("no XComs today") if trouble == "raises" else None
+    channel.answers = trouble == "raises"
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, status="in_progress", request_counts={"total": 10, "completed": 1, "failed": 0})
+
+    async def watched() -> dict[str, Any]:
+        wait = asyncio.create_task(first_event(trigger(batch_id)))
+        await asyncio.sleep(0.3)
+        gateway.set_batch(batch_id, **DONE)
+        return await asyncio.wait_for(wait, 5)
+
+    assert asyncio.run(watched())["kind"] == "finished"
+    assert any(type(message).__name__ == "SetXCom" for message in channel.sent)
+
+
+@pytest.mark.parametrize(
+    ("state", "cancels"),
+    [
+        ("failed", True),
+        ("success", True),
+        ("skipped", True),
+        ("deferred", False),
+        ("running", False),
+        ("scheduled", False),
+        (None, False),
+    ],
+)
+def test_on_kill_cancels_only_when_the_task_has_really_ended(
+    state: str | None, cancels: bool, gateway: LocalGateway, channel: Channel
+) -> None:
+    channel.state = state
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    killed = trigger(batch_id, cancel_on_kill=True)
+    killed.task_instance = TASK
+    asyncio.run(killed.on_kill())
+    assert any(request.path.endswith("/cancel") for request in gateway.requests) == cancels
+
+
+def test_on_kill_cancels_nothing_unless_asked_to(gateway: LocalGateway, channel: Channel) -> None:
+    channel.state = "failed"
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    killed = trigger(batch_id)
+    killed.task_instance = TASK
+    asyncio.run(killed.on_kill())
+    assert gateway.requests == []
+
+
+def test_on_kill_gives_up_when_airflow_does_not_answer(
+    gateway: LocalGateway, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trigger_module, "CANCEL_WITHIN", 0.2)
+    channel.answers = False
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    killed = trigger(batch_id, cancel_on_kill=True)
+    killed.task_instance = TASK
+    asyncio.run(killed.on_kill())
+    assert gateway.requests == []
+
+
+@pytest.mark.usefixtures("channel", "quick_faults")
+def test_one_batch_that_cannot_be_waited_for_ends_the_wait_for_all(gateway: LocalGateway) -> None:
+    good, bad = gateway.add_batch(rows=1, status="in_progress"), gateway.add_batch(rows=1, status="in_progress")
+    gateway.inject(Fault(status=400, path_contains=bad, times=None))
+    event = fire(trigger(good, bad))
+    assert event["kind"] == "error"
+    assert event["error"]["type"] == "BifrostRequestError"
+
+
+def test_a_wait_that_has_ended_leaves_no_hub_behind(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=1)
+    gateway.set_batch(batch_id, **DONE)
+    fire(trigger(batch_id))
+    assert len(hub_module._hubs) == 0
+
+
+def test_many_triggers_never_hold_the_loop_for_long(gateway: LocalGateway, channel: Channel) -> None:
+    batch_ids = [gateway.add_batch(rows=1, status="in_progress") for _ in range(100)]
+    lags: list[float] = []
+
+    async def watched() -> None:
+        waits = [asyncio.create_task(first_event(trigger(batch_id, poll_interval=0.5))) for batch_id in batch_ids]
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            lags.append(time.monotonic() - began)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    asyncio.run(watched())
+    assert max(lags) < 1.0  # other providers' triggers: tens of seconds
+
+
+def test_the_log_names_the_batch_and_never_the_token(
+    gateway: LocalGateway, channel: Channel, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch_id = gateway.add_batch(rows=1)
+    gateway.set_batch(batch_id, status="in_progress")
+
+    async def watched() -> None:
+        wait = asyncio.create_task(first_event(trigger(batch_id)))
+        await asyncio.sleep(0.3)
+        gateway.set_batch(batch_id, **DONE)
+        await wait
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(watched())
+    told = caplog.text + "".join(capsys.readouterr())  # Airflow's own logging goes to either
+    assert batch_id in told
+    assert "sk-bf-good" not in told

@@ -1,0 +1,66 @@
+"""Arguments of operators, checked when the task runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_bifrost.gateway.outcome import Outcome
+from airflow_bifrost.tasks.arguments import OUTCOMES, batch_ids_of, checked_accept, seconds_of
+
+
+def test_one_id_is_a_list_of_one() -> None:
+    assert batch_ids_of("batch_1") == ["batch_1"]
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], ("a", "b"), iter(["a", "b"])], ids=["list", "tuple", "iterable"])
+def test_any_iterable_of_ids_is_taken_in_its_order(ids: Any) -> None:
+    assert batch_ids_of(ids) == ["a", "b"]
+
+
+def test_an_id_that_was_never_pushed_is_named_as_such() -> None:
+    with pytest.raises(ValueError, match="pushed nothing"):
+        batch_ids_of(None)
+
+
+def test_a_list_that_was_rendered_to_text_is_told_from_an_id() -> None:
+    with pytest.raises(ValueError, match="render_template_as_native_obj"):
+        batch_ids_of("['batch_1', 'batch_2']")
+
+
+def test_a_bad_id_in_a_list_is_named_by_its_place() -> None:
+    with pytest.raises(ValueError, match=r"batch_id\[1\]"):
+        batch_ids_of(["batch_1", "batch/2"])
+
+
+@pytest.mark.parametrize("value", [7, {"id": "b"}, b"batch_1"])
+def test_what_is_no_id_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="must be a string"):
+        batch_ids_of(value)
+
+
+def test_the_outcomes_that_accept_takes_are_those_that_there_are() -> None:
+    assert tuple(str(outcome) for outcome in Outcome) == OUTCOMES
+
+
+def test_an_outcome_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="'completed'"):
+        checked_accept(["completed"])
+
+
+def test_a_string_is_no_collection_of_outcomes() -> None:
+    with pytest.raises(ValueError, match="collection"):
+        checked_accept("failed")
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(5, 5.0), (0.5, 0.5), (timedelta(minutes=2), 120.0)])
+def test_spans_are_seconds_or_timedeltas(value: Any, seconds: float) -> None:
+    assert seconds_of("timeout", value) == seconds
+
+
+@pytest.mark.parametrize("value", [-1, "60", None, True, float("nan"), timedelta(seconds=-1)])
+def test_what_is_no_span_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        seconds_of("timeout", value)
