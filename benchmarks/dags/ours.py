@@ -1,0 +1,9 @@
+"""A DAG file that uses every public operator of this package."""
+
+from airflow.sdk import DAG
+
+from airflow_bifrost import BatchRetrieveOperator, BatchSensor
+
+with DAG("ours", schedule=None):
+    wait = BatchSensor(task_id="wait", batch_id="{{ params.batch_id }}", provider="openai")
+    BatchRetrieveOperator(task_id="retrieve", batch_id=wait.output["batch_id"], provider="openai")
