@@ -12,16 +12,10 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from airflow.sdk import BaseHook
 
-from airflow_bifrost._compat import AirflowException, async_connection
-from airflow_bifrost.exceptions import (
-    BifrostAuthError,
-    BifrostConfigurationError,
-    BifrostError,
-    BifrostGatewayError,
-    BifrostProtocolError,
-    BifrostRequestError,
-)
-from airflow_bifrost.hooks.connection import config_of, naming_the_connection, no_connection
+from airflow_bifrost._compat import async_connection
+from airflow_bifrost.exceptions import BifrostConfigurationError
+from airflow_bifrost.hooks.check import check
+from airflow_bifrost.hooks.connection import config_of, finding_the_connection, ignored_port, naming_the_connection
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -33,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONN_ID = "bifrost_default"
 
-_told_of_no_token: set[str] = set()
+_told_of: set[str] = set()  # connections whose oddities this process has logged
 
 
 class BifrostHook(BaseHook):
@@ -60,7 +54,7 @@ class BifrostHook(BaseHook):
         super().__init__()
         self.bifrost_conn_id = bifrost_conn_id
         self._client: GatewayClient | None = None
-        self._async_client: AsyncGatewayClient | None = None
+        self._async_client: asyncio.Future[AsyncGatewayClient] | None = None
 
     # The connection
 
@@ -69,25 +63,30 @@ class BifrostHook(BaseHook):
 
         :raises BifrostConfigurationError: it does not exist, or names the field that is wrong.
         """
-        try:
+        with finding_the_connection(self.bifrost_conn_id):
             connection = self.get_connection(self.bifrost_conn_id)
-        except AirflowException as error:
-            raise no_connection(self.bifrost_conn_id, error) from error
         return self._config_of(connection)
 
     async def aget_config(self) -> GatewayConfig:
         """:meth:`get_config`, without blocking the event loop."""
-        try:
+        with finding_the_connection(self.bifrost_conn_id):
             connection = await async_connection(self.bifrost_conn_id)
-        except AirflowException as error:
-            raise no_connection(self.bifrost_conn_id, error) from error
         return self._config_of(connection)
 
     def _config_of(self, connection: Connection) -> GatewayConfig:
         config = config_of(connection, self.bifrost_conn_id)
-        if config.token is None and self.bifrost_conn_id not in _told_of_no_token:
-            _told_of_no_token.add(self.bifrost_conn_id)
+        if self.bifrost_conn_id in _told_of:
+            return config
+        _told_of.add(self.bifrost_conn_id)
+        if config.token is None:
             self.log.info("Connection %r has no password: the gateway is asked without a token", self.bifrost_conn_id)
+        if port := ignored_port(connection, config):
+            self.log.warning(
+                "Connection %r has port %s beside the URL in its host; the URL wins: %s",
+                self.bifrost_conn_id,
+                port,
+                config.base_url,
+            )
         return config
 
     def get_conn(self) -> GatewayClient:
@@ -108,10 +107,18 @@ class BifrostHook(BaseHook):
             return GatewayClient(self.get_config(), retry=retry or RetryPolicy())
 
     async def aget_conn(self) -> AsyncGatewayClient:
-        """The async client, opened when first asked for. It belongs to the running event loop."""
-        if self._async_client is None:
-            self._async_client = await self.aopen_client()
-        return self._async_client
+        """The async client of the running event loop, opened when first asked for, once however many ask at the same time."""
+        opening = self._opened_in_this_loop()
+        if opening is None:
+            opening = self._async_client = asyncio.ensure_future(self.aopen_client())
+        return await asyncio.shield(opening)
+
+    def _opened_in_this_loop(self) -> asyncio.Future[AsyncGatewayClient] | None:
+        opening = self._async_client
+        if opening is None or opening.get_loop() is not asyncio.get_running_loop():
+            return None  # connections of another loop can neither be used nor closed here
+        failed = opening.done() and (opening.cancelled() or opening.exception() is not None)
+        return None if failed else opening
 
     async def aopen_client(self, *, retry: RetryPolicy | None = None) -> AsyncGatewayClient:
         """See :meth:`open_client`. Made in a thread, because a TLS context takes a while to make."""
@@ -141,9 +148,9 @@ class BifrostHook(BaseHook):
 
     async def aclose(self) -> None:
         """Close the async client's connections; the next call opens new ones."""
-        if self._async_client is not None:
-            await self._async_client.aclose()
-            self._async_client = None
+        opening, self._async_client = self._opened_in_this_loop(), None
+        if opening is not None:
+            await (await opening).aclose()
 
     # Batches
 
@@ -340,22 +347,26 @@ class BifrostHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the gateway for one batch of the connection's upstream, and say which thing is wrong if that fails."""
-        from airflow_bifrost.gateway.retry import NO_RETRY
-
         try:
-            client = self.open_client(retry=NO_RETRY)
+            return self._check(self.get_config())
         except BifrostConfigurationError as error:
             return False, str(error)
-        with client:
-            try:
-                client.list_page(limit=1)
-            except BifrostGatewayError as error:
-                return False, _what_is_wrong(client, error)
-        return True, f"The gateway answers for upstream {client.config.provider!r}."
 
     async def atest_connection(self) -> tuple[bool, str]:
         """See :meth:`test_connection`."""
-        return await asyncio.to_thread(self.test_connection)
+        try:
+            return await asyncio.to_thread(self._check, await self.aget_config())
+        except BifrostConfigurationError as error:
+            return False, str(error)
+
+    def _check(self, config: GatewayConfig) -> tuple[bool, str]:
+        from airflow_bifrost.gateway.client import GatewayClient
+        from airflow_bifrost.gateway.retry import NO_RETRY
+
+        with naming_the_connection(self.bifrost_conn_id):
+            client = GatewayClient(config, retry=NO_RETRY)
+        with client:
+            return check(client)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -379,31 +390,6 @@ class BifrostHook(BaseHook):
             )
             for name, field in CONN_FIELDS.items()
         }
-
-
-def _what_is_wrong(client: GatewayClient, error: BifrostGatewayError) -> str:
-    if isinstance(error, BifrostAuthError):
-        if error.error_type == "provider_blocked":
-            return f"Upstream not allowed: the token may not use {client.config.provider!r}. {error}"
-        return f"Token refused. {error}"
-    if isinstance(error, BifrostProtocolError | BifrostRequestError) or error.status_code == 404:
-        if not _is_bifrost(client):
-            return f"Not a Bifrost gateway: {client.config.base_url} answers, but not as one. {error}"
-        if isinstance(error, BifrostProtocolError):
-            return (
-                f"Wrong path_prefix: there is a gateway, but no batch API below {client.config.path_prefix!r}. {error}"
-            )
-        return f"Upstream not usable: the gateway has no batch API for {client.config.provider!r}. {error}"
-    if error.status_code is None:
-        return f"Unreachable: {client.config.base_url} does not answer. {error}"
-    return str(error)
-
-
-def _is_bifrost(client: GatewayClient) -> bool:
-    try:
-        return client.health().components is not None
-    except BifrostError:
-        return False
 
 
 def _create_arguments(
