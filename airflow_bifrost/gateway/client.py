@@ -115,11 +115,11 @@ def _head(response: httpx.Response, body: bytes) -> RawResponse:
 
 
 def _network_error(error: httpx.HTTPError, asked: Asked) -> BifrostGatewayError:
-    """A fault below HTTP. A name that does not exist and a certificate that does not fit are wrong until they have worked once."""
+    """A fault below HTTP. A name that does not exist and TLS that fails are wrong until they have worked once."""
     cause: BaseException | None = error
-    may_pass = not isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects)
+    may_pass = True
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             may_pass = False
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
             may_pass = False
