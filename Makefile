@@ -37,7 +37,7 @@ docs: $(VENV)/installed-docs
 	$(VENV)/bin/python -m sphinx -W -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) .demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The package alone, and the package with one of the dependency groups of pyproject.toml.
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable . $(CONSTRAINTS:%=--constraints %)

@@ -40,10 +40,10 @@ def every_upstream() -> None:
 
     wait = BatchSensor.partial(
         task_id="wait",
-        poll_interval=60,
+        poke_interval=60,
         map_index_template="{{ task.provider }}",
     ).expand_kwargs(waits())
     outcomes(wait.output)
 
 
-every_upstream()
+pipeline = every_upstream()

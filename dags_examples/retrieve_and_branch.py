@@ -48,4 +48,4 @@ def retrieve_and_branch() -> None:
     verdict >> [publish(batch.output["output_file_id"]), repair(batch.output["error_file_id"])]
 
 
-retrieve_and_branch()
+pipeline = retrieve_and_branch()

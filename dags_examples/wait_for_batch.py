@@ -25,16 +25,16 @@ with DAG(
         "provider": Param("openai", type="string", description="The upstream that runs the batch"),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
-):
+) as pipeline:
     wait = BatchSensor(
         task_id="wait",
         batch_id="{{ params.batch_id }}",
         provider="{{ params.provider }}",
-        poll_interval=30,
-        timeout=timedelta(hours=25).total_seconds(),
+        poke_interval=5,  # seconds, to have something to see in a demo; the default of 60 is right for real batches
     )
-    BatchRetrieveOperator(
+    retrieve = BatchRetrieveOperator(
         task_id="retrieve",
-        batch_id=wait.output["batch_id"],
+        batch_id="{{ params.batch_id }}",
         provider="{{ params.provider }}",
     )
+    wait >> retrieve

@@ -31,10 +31,10 @@ def wait_for_many() -> None:
     wait = BatchSensor.partial(
         task_id="wait",
         provider="openai",
-        poll_interval=60,
+        poke_interval=60,
         map_index_template="{{ task.batch_id }}",
     ).expand(batch_id=batch_ids())
     completed_rows(wait.output)
 
 
-wait_for_many()
+pipeline = wait_for_many()

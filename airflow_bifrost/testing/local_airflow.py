@@ -6,7 +6,6 @@ AIRFLOW_HOME of their own; nothing of the user's Airflow is read or changed. The
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -93,7 +92,7 @@ class LocalAirflow:
             self.cli("db", "migrate")
             for component in COMPONENTS:
                 self.start_component(component)
-            self._until(self._healthy, "Airflow to be healthy", _START_SECONDS)
+            self.until(self._healthy, "Airflow to be healthy", _START_SECONDS)
             self._client.headers["Authorization"] = f"Bearer {self._client.get('/auth/token').json()['access_token']}"
             self._stack = stack.pop_all()
         return self
@@ -143,7 +142,7 @@ class LocalAirflow:
         :param timeout: seconds that the DAG processor may take to find the DAG.
         """
         dag = f"/api/v2/dags/{quote(dag_id)}"
-        self._until(lambda: self._dag_is_there(dag), f"the DAG {dag_id}", timeout)
+        self.until(lambda: self._dag_is_there(dag), f"the DAG {dag_id}", timeout)
         self.request("PATCH", dag, json={"is_paused": False})
         body: dict[str, Any] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
@@ -187,7 +186,23 @@ class LocalAirflow:
                 raise self._error(f"{dag_id}.{task_id} is {instance['state']}, not {sorted(wanted)}\n{logs}")
             return None
 
-        return self._until(reached, f"{dag_id}.{task_id} to be in {sorted(wanted)}", timeout)
+        return self.until(reached, f"{dag_id}.{task_id} to be in {sorted(wanted)}", timeout)
+
+    def until(self, condition: Callable[[], T | None], what: str, timeout: float) -> T:
+        """Ask again and again until the condition gives something true, and return that.
+
+        :param what: what is waited for, in words.
+        :param timeout: seconds; ``math.inf`` for no limit.
+        :raises LocalAirflowError: after the timeout.
+        :raises ProcessDied: as soon as a component has ended.
+        """
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            self._processes.check()
+            if time.monotonic() > deadline:
+                raise self._error(f"waited {timeout:.0f} s for {what}")
+            time.sleep(_POLL_SECONDS)
+        return value
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return the value of an XCom, or None if there is none."""
@@ -197,8 +212,12 @@ class LocalAirflow:
             return None
         if response.is_error:
             raise self._error(f"GET {path}: {response.status_code} {response.text}")
-        value = response.json()["value"]
-        return json.loads(value) if isinstance(value, str) else value
+        return response.json()["value"]
+
+    def xcoms(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Return all XComs of a task instance that is not mapped, by key."""
+        entries = self.request("GET", f"{_task_path(dag_id, run_id, task_id)}/xcomEntries")["xcom_entries"]
+        return {entry["key"]: self.xcom(dag_id, run_id, task_id, entry["key"]) for entry in entries}
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         """Set a task instance to ``success``, ``failed`` or ``skipped``, as the button in the UI does."""
@@ -210,7 +229,7 @@ class LocalAirflow:
         self.request("POST", f"/api/v2/dags/{quote(dag_id)}/clearTaskInstances", json=body)
 
     def logs(self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1) -> str:
-        """Return the log of one try of a task instance (None: of its last), one JSON object per line."""
+        """Return the log of one try of a task instance (None: of its last): a line per event, errors included."""
         if try_number is None:
             try_number = self.task_instance(dag_id, run_id, task_id, map_index)["try_number"]
         path = f"{_task_path(dag_id, run_id, task_id)}/logs/{try_number}"
@@ -221,7 +240,7 @@ class LocalAirflow:
             headers={"Accept": "application/json"},
         )
         content = answer["content"]
-        return content if isinstance(content, str) else "\n".join(json.dumps(line) for line in content)
+        return content if isinstance(content, str) else "\n".join(map(_log_line, content))
 
     def _make_home(self, stack: ExitStack) -> Path:
         if self._given_home is not None:
@@ -286,16 +305,6 @@ class LocalAirflow:
             raise self._error("\n".join(f"{each['filename']}: {each['stack_trace']}" for each in broken))
         return False
 
-    def _until(self, condition: Callable[[], T | None], what: str, timeout: float) -> T:
-        """Ask again and again until the condition is true or seconds have passed; fail at once if a component has died."""
-        deadline = time.monotonic() + timeout
-        while not (value := condition()):
-            self._processes.check()
-            if time.monotonic() > deadline:
-                raise self._error(f"waited {timeout:.0f} s for {what}")
-            time.sleep(_POLL_SECONDS)
-        return value
-
     def _error(self, message: str) -> LocalAirflowError:
         tails = [self._processes.log_tail(component) for component in COMPONENTS]
         return LocalAirflowError("\n".join([message, *tails]))
@@ -308,6 +317,12 @@ def _run_path(dag_id: str, run_id: str) -> str:
 def _task_path(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
     path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}"
     return path if map_index < 0 else f"{path}/{map_index}"
+
+
+def _log_line(entry: dict[str, Any]) -> str:
+    parts = [entry.get("timestamp"), entry.get("level"), entry["event"]]
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or ()]
+    return " ".join(str(part) for part in (*parts, *errors) if part)
 
 
 def _free_port() -> int:

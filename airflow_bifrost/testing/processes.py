@@ -61,11 +61,11 @@ class Processes:
         self.stop()
 
     def start(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: int | None = None
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, capture: bool = False
     ) -> subprocess.Popen[bytes]:
         """Start a process; a second start under the same name appends to the same log.
 
-        :param stdout: ``subprocess.PIPE`` to read the output of the process instead of logging it; stderr is always logged.
+        :param capture: whether the caller reads the process's stdout, instead of its going to the log; stderr always goes there.
         """
         with self.log_path(name).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - the caller's own command, no shell
@@ -73,7 +73,7 @@ class Processes:
                 env=env,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
-                stdout=log if stdout is None else stdout,
+                stdout=subprocess.PIPE if capture else log,
                 stderr=log,
                 start_new_session=True,
             )

@@ -1,0 +1,101 @@
+"""Every example DAG runs to its end against the local gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_bifrost.testing import LocalGateway
+
+EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+
+RunExample = Callable[..., Any]
+
+
+@pytest.fixture
+def run_example(airflow_db: None) -> RunExample:
+    """Run the DAG of an example file with ``dag.test()``; return the finished DAG run."""
+
+    def run(name: str, conf: dict[str, Any]) -> Any:
+        spec = util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.pipeline.test(run_conf=conf)
+
+    return run
+
+
+def xcom(run: Any, task_id: str, key: str = "return_value") -> Any:
+    return run.get_task_instance(task_id).xcom_pull(task_ids=task_id, key=key)
+
+
+def states(run: Any) -> dict[str, str]:
+    return {instance.task_id: str(instance.state) for instance in run.get_task_instances()}
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=3)
+def test_wait_for_batch_waits_for_a_running_batch_and_pushes_its_summary(
+    bifrost_gateway: LocalGateway, run_example: RunExample
+) -> None:
+    batch_id = bifrost_gateway.add_batch(rows=3)
+
+    run = run_example("wait_for_batch", {"batch_id": batch_id})
+
+    assert states(run) == {"wait": "success", "retrieve": "success"}
+    assert xcom(run, "wait")["outcome"] == "succeeded"
+    assert xcom(run, "wait") == xcom(run, "retrieve")
+    assert xcom(run, "retrieve", "output_file_id").startswith("file-")
+    assert xcom(run, "retrieve", "request_counts")["completed"] == 3
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+def test_wait_for_many_waits_for_each_batch_and_sums_their_rows(
+    bifrost_gateway: LocalGateway, run_example: RunExample
+) -> None:
+    batch_ids = [bifrost_gateway.add_batch(rows=rows) for rows in (1, 2, 4)]
+
+    run = run_example("wait_for_many", {"batch_ids": batch_ids})
+
+    waits = [instance for instance in run.get_task_instances() if instance.task_id == "wait"]
+    assert sorted(instance.map_index for instance in waits) == [0, 1, 2]
+    assert xcom(run, "completed_rows") == 7
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+@pytest.mark.parametrize(
+    ("failed_rows", "taken", "left_out"), [(0, "publish", "repair"), (1, "publish", "repair"), (9, "repair", "publish")]
+)
+def test_retrieve_and_branch_repairs_only_what_failed_more_than_is_tolerated(
+    bifrost_gateway: LocalGateway, run_example: RunExample, failed_rows: int, taken: str, left_out: str
+) -> None:
+    counts = {"total": 100, "completed": 100 - failed_rows, "failed": failed_rows}
+    batch_id = bifrost_gateway.add_batch(status="completed", counts=counts)
+
+    run = run_example("retrieve_and_branch", {"batch_id": batch_id})
+
+    assert states(run)[taken] == "success"
+    assert states(run)[left_out] == "skipped"
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+def test_every_upstream_gives_the_same_outcome_in_its_own_words(
+    bifrost_gateway: LocalGateway, run_example: RunExample
+) -> None:
+    upstreams = ["openai", "azure", "anthropic", "gemini", "bedrock"]
+    batches = {upstream: bifrost_gateway.add_batch(upstream) for upstream in upstreams}
+
+    run = run_example("every_upstream", {"batches": batches})
+
+    assert xcom(run, "outcomes") == dict.fromkeys(upstreams, "succeeded")
+
+
+def test_every_example_is_run_by_a_test_of_its_name() -> None:
+    tests = Path(__file__).read_text()
+    for example in EXAMPLES.glob("*.py"):
+        assert f"def test_{example.stem}_" in tests
