@@ -7,7 +7,7 @@ CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 # The user's own Airflow is never read or changed.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
-.PHONY: help demo test lint types docs clean
+.PHONY: help demo test lint types docs bench-import clean
 
 help:
 	@echo "make demo    see a batch being waited for: a local gateway, a real Airflow, the example DAG"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
 	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make bench-import   measure what a DAG file costs to parse"
 	@echo "make clean   remove everything that the other targets made"
 
 # make passes the variables of its command line on in the environment: the token is in no arguments but make's own.
@@ -35,6 +36,9 @@ types: $(VENV)/installed-lint $(VENV)/installed-test
 
 docs: $(VENV)/installed-docs
 	$(VENV)/bin/python -m sphinx -W -b html docs docs/_build/html
+
+bench-import: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/import_time.py
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

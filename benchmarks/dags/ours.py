@@ -5,5 +5,5 @@ from airflow.sdk import DAG
 from airflow_bifrost import BatchRetrieveOperator, BatchSensor
 
 with DAG("ours", schedule=None):
-    wait = BatchSensor(task_id="wait", batch_id="{{ params.batch_id }}", provider="openai")
-    BatchRetrieveOperator(task_id="retrieve", batch_id=wait.output["batch_id"], provider="openai")
+    wait = BatchSensor(task_id="wait", batch_id="batch_abc123", provider="openai")
+    wait >> BatchRetrieveOperator(task_id="retrieve", batch_id="batch_abc123", provider="openai")
