@@ -40,7 +40,7 @@ def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
 
 
 def _describe(summary: Mapping[str, Any]) -> str:
-    from airflow_bifrost.gateway.responses import quote
+    from airflow_bifrost.gateway.redact import quote
 
     text = f"{summary['batch_id']} of {summary['provider']} is {summary['status']}, outcome {summary['outcome']}"
     counts = {name: number for name, number in summary["request_counts"].items() if number is not None}

@@ -73,7 +73,7 @@ class BatchWait:
         policy = WaitPolicy(self.poll_interval, deadline, self.not_found_grace)
         with _Looker(self, policy, watches) as looker:
             while True:
-                delay = looker.look_at_all()
+                looker.look()
                 if looker.progress:
                     context["ti"].xcom_push("progress", looker.progress)
                 if not looker.waiting:
@@ -84,8 +84,8 @@ class BatchWait:
                     self._defer(task, context, deadline, looker.watches)
                 if self.mode == "reschedule":
                     self._remember(context, memory, deadline, looker.watches)
-                    raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=delay))
-                time.sleep(delay)
+                    raise AirflowRescheduleException(datetime.fromtimestamp(looker.next_look_at, UTC))
+                time.sleep(max(0.0, looker.next_look_at - time.time()))
 
     def resume(self, context: Mapping[str, Any], event: Any) -> list[dict[str, Any]]:
         """What :meth:`run` returns or raises, from the trigger's event."""
@@ -198,21 +198,27 @@ class _Looker:
         """Ids of the batches that are not terminal, as far as is known."""
         return [batch_id for batch_id in self.watches if batch_id not in self.summaries]
 
-    def look_at_all(self) -> float:
-        """One look at each batch that is waited for.
+    @property
+    def next_look_at(self) -> float:
+        """Unix seconds."""
+        return min(self.watches[batch_id].look_at for batch_id in self.waiting)
 
-        :return: seconds until the next look is due.
+    def look(self) -> None:
+        """Look at each batch that is waited for and due.
+
         :raises BifrostError: waiting on cannot help.
         """
-        from airflow_bifrost.waiting.decision import Finished, GiveUp, KeepWaiting, LookUpConnection, TimedOut
+        from airflow_bifrost.waiting.decision import Finished, GiveUp, LookUpConnection, TimedOut
         from airflow_bifrost.waiting.progress import progress_of
 
-        delays = [self._wait.timeout]
+        now = time.time()
         for batch_id in self.waiting:
-            decision = self._look(self.watches[batch_id])
+            if self.watches[batch_id].look_at > now:
+                continue
+            decision = self._look_at(self.watches[batch_id])
             if isinstance(decision, LookUpConnection):
                 self._disconnect()
-                decision = self._look(decision.watch)
+                decision = self._look_at(decision.watch)
             self.watches[batch_id] = decision.watch
             if decision.line:
                 log.log(decision.line.level, decision.line.text)
@@ -220,15 +226,12 @@ class _Looker:
                 raise decision.error
             if isinstance(decision, Finished):
                 self.summaries[batch_id] = decision.summary.to_xcom()
-            elif isinstance(decision, KeepWaiting):
-                delays.append(decision.delay)
-            else:
-                self.timed_out = isinstance(decision, TimedOut)
+            elif isinstance(decision, TimedOut):
+                self.timed_out = True
         if len(self._latest) == len(self.watches):
             self.progress = progress_of(self._latest, self._provider(), now=time.time())
-        return min(delays)
 
-    def _look(self, watch: Watch) -> Decision:
+    def _look_at(self, watch: Watch) -> Decision:
         from airflow_bifrost.waiting.decision import on_batch, on_fault
 
         try:

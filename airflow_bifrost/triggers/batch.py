@@ -174,7 +174,7 @@ class BatchTrigger(BaseTrigger):
         """Look at one batch until its wait ends; decides nothing itself."""
 
         policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace)
-        await asyncio.sleep(self._first_look(time.time()))
+        await asyncio.sleep(self._until_first_look(watch, time.time()))
         while True:
             decision: Decision
             try:
@@ -188,7 +188,7 @@ class BatchTrigger(BaseTrigger):
                 self.log.log(decision.line.level, decision.line.text)
             watch = decision.watch
             if isinstance(decision, KeepWaiting):
-                await asyncio.sleep(decision.delay)
+                await asyncio.sleep(watch.look_at - time.time())
             elif isinstance(decision, LookUpConnection):
                 await self._look_up_connection(hub)
             else:
@@ -220,11 +220,10 @@ class BatchTrigger(BaseTrigger):
     def _deadline(self) -> float:
         return self.deadline if self.execution_deadline is None else min(self.deadline, self.execution_deadline)
 
-    def _first_look(self, now: float) -> float:
-        """Seconds until the first look. The worker has just had one; after a restart of the triggerer, with thousands of
-        triggers, the looks are spread over one interval."""
-        due = self.deferred_at + self.poll_interval * (0.9 + 0.2 * random.random())
-        delay = due - now if due > now else self.poll_interval * random.random()
+    def _until_first_look(self, watch: Watch, now: float) -> float:
+        """Seconds. The worker has just had a look and said when the next is due; after a restart of the triggerer, with thousands of
+        triggers, that is long past, and the looks are spread over one interval."""
+        delay = watch.look_at - now if watch.look_at > now else self.poll_interval * random.random()
         return max(0.0, min(delay, self._deadline() - now))
 
 

@@ -56,6 +56,7 @@ class Watch:
     :param refreshed: whether the connection was looked up again since the last answer.
     :param status: as last seen.
     :param percent: of rows done, as last told in the log.
+    :param look_at: unix seconds at which the next look is due; no look is taken before.
     """
 
     batch_id: str
@@ -65,6 +66,7 @@ class Watch:
     refreshed: bool = False
     status: str | None = None
     percent: int = 0
+    look_at: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,10 +82,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class KeepWaiting:
-    """Look again ``delay`` seconds from now."""
+    """Look again at ``watch.look_at``."""
 
     watch: Watch
-    delay: float
     line: Line | None = None
 
 
@@ -154,7 +155,7 @@ def on_batch(
         line = Line(logging.INFO, f"{state}{recovered}; next look in {in_words(delay)}, {left} left")
     if BatchStatus.of(batch.status) is BatchStatus.UNKNOWN and batch.status != watch.status:
         line = Line(logging.WARNING, f"{state}: this status is not known to this version; waiting on")
-    return KeepWaiting(seen, delay, line)
+    return KeepWaiting(replace(seen, look_at=now + delay), line)
 
 
 def on_fault(
@@ -188,7 +189,7 @@ def on_fault(
         line = Line(
             logging.WARNING, f"{error}{hint} Fault {seen.faults} in a row; next try in {in_words(delay)}, {until}"
         )
-    return KeepWaiting(seen, delay, line)
+    return KeepWaiting(replace(seen, look_at=now + delay), line)
 
 
 def in_words(seconds: float) -> str:

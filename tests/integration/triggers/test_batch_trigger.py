@@ -17,6 +17,7 @@ from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.triggers import batch as trigger_module
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.waiting import hub as hub_module
+from airflow_bifrost.waiting.decision import Watch
 
 TASK = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
 DONE = {"status": "completed", "request_counts": {"total": 10, "completed": 10, "failed": 0}}
@@ -106,9 +107,20 @@ def test_a_restart_of_the_triggerer_keeps_the_deadline(gateway: LocalGateway) ->
 
 
 def test_looks_after_a_restart_are_spread_over_the_interval() -> None:
-    delays = [trigger("b1", deferred_at=0.0, poll_interval=10.0)._first_look(time.time()) for _ in range(200)]
+    waiting = trigger("b1", poll_interval=10.0)
+    delays = [waiting._until_first_look(Watch("b1", look_at=time.time() - 60), time.time()) for _ in range(200)]
     assert min(delays) < 1
     assert max(delays) > 9
+
+
+@pytest.mark.usefixtures("channel")
+def test_the_first_look_is_taken_when_the_worker_said_and_not_before(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=1)
+    gateway.set_batch(batch_id, **DONE)
+    look_at = time.time() + 1.5
+    asyncio.run(first_event(trigger(batch_id, watches=[Watch(batch_id, look_at=look_at).to_json()])))
+    [request] = gateway.requests
+    assert request.at >= look_at
 
 
 @pytest.mark.usefixtures("channel")
