@@ -137,9 +137,9 @@ class BatchError(Model):
 
 def _errors(value: Any) -> tuple[Any, ...]:
     data = value.get("data") if isinstance(value, dict) else value
-    if not isinstance(data, list):
+    if not isinstance(data, list | tuple):
         return ()
-    return tuple(item if isinstance(item, dict) else {"message": str(item)} for item in data if item)
+    return tuple(item if isinstance(item, dict | BatchError) else {"message": str(item)} for item in data if item)
 
 
 class Batch(Model):
@@ -210,7 +210,7 @@ class DeletedFile(Model):
 class Page(Model, Generic[T]):
     """One page of a list. ``next_cursor`` is what to send as ``after``: batches call it ``next_cursor``, files ``after``."""
 
-    data: tuple[T, ...] = ()
+    data: tuple[T, ...]
     has_more: Flag = None
     next_cursor: Text = None
 

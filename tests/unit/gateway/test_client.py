@@ -339,7 +339,7 @@ def test_an_empty_file_is_no_error(connect):
 
 def test_a_download_cut_short_is_an_error_and_no_short_file(connect):
     cut = http_answer(b"x" * 100).replace(b"Content-Length: 100", b"Content-Length: 200")
-    with RawServer(cut) as server, pytest.raises(BifrostUnavailable, match="downloading file 'file-1'|Downloading"):
+    with RawServer(cut) as server, pytest.raises(BifrostUnavailable, match="Downloading file 'file-1'"):
         connect(base_url=f"http://127.0.0.1:{server.port}").download("file-1")
 
 
@@ -480,7 +480,7 @@ json_values = st.recursive(
 kinds = st.sampled_from(["application/json", "application/json; charset=utf-8", "text/html", "text/plain", ""])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=150)
 @given(
     status=st.sampled_from([200, 200, 200, 201, 204, 206, 302, 400, 401, 402, 404, 429, 446, 500, 503, 599]),
     kind=kinds,

@@ -62,7 +62,7 @@ def test_a_value_that_cannot_work_names_its_field(name, value):
 
 @pytest.mark.parametrize("token", ["a b", "a\r\nx-evil: 1", "schlüssel", ""])
 def test_a_token_that_is_no_header_is_refused_without_being_shown(token):
-    with pytest.raises(ValueError, match="^password: ") as caught:
+    with pytest.raises(ValueError, match=r"^password: ") as caught:
         GatewayConfig(URL, token=token)
     assert not token or token not in str(caught.value)
 
@@ -94,7 +94,7 @@ def test_a_ca_bundle_that_cannot_be_read_names_the_field(tmp_path, content):
     path = tmp_path / "ca.pem"
     if content:
         path.write_text(content)
-    with pytest.raises(ValueError, match="^verify: "):
+    with pytest.raises(ValueError, match=r"^verify: "):
         GatewayClient(GatewayConfig(URL, verify=str(path)))
 
 

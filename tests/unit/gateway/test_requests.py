@@ -1,0 +1,129 @@
+"""What is sent, and what is refused before it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_bifrost.gateway import requests
+from airflow_bifrost.gateway.requests import MAX_ID_LENGTH, checked_id
+
+GOOD = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "/\\?#%")
+BY_ID = [
+    requests.get_batch,
+    requests.cancel_batch,
+    requests.batch_results,
+    requests.get_file,
+    requests.delete_file,
+    requests.file_content,
+]
+
+
+def create(provider="openai", **arguments):
+    arguments = {"input_file_id": "file-1", "idempotency_key": "k"} | arguments
+    return requests.create_batch(provider, **arguments)
+
+
+@settings(deadline=None)
+@given(st.text(GOOD, min_size=1, max_size=MAX_ID_LENGTH).filter(lambda text: ".." not in text and text != "."))
+def test_an_id_of_visible_ascii_goes_into_the_path_as_it_is(batch_id):
+    assert requests.get_batch(batch_id, "openai").target("/openai") == f"/openai/v1/batches/{batch_id}?provider=openai"
+
+
+@settings(deadline=None)
+@given(
+    st.text(GOOD, max_size=20),
+    st.sampled_from([*"/\\?#% \t\r\n\0\x7f\x80äé\u2028\ud800", ".."]),
+    st.text(GOOD, max_size=20),
+)
+def test_an_id_with_a_character_that_shapes_paths_is_a_value_error(before, bad, after):
+    for build in BY_ID:
+        with pytest.raises(ValueError, match="_id"):
+            build(before + bad + after, "openai")
+
+
+@settings(deadline=None)
+@given(st.text() | st.binary() | st.integers() | st.none())
+def test_any_id_is_sent_as_one_segment_or_is_a_value_error(value):
+    try:
+        assert checked_id(value) == value
+    except ValueError:
+        return
+    assert set(value) <= set(GOOD)
+    assert 0 < len(value) <= MAX_ID_LENGTH
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "a..b", "x" * (MAX_ID_LENGTH + 1), 5, None])
+def test_what_is_no_id_is_a_value_error(value):
+    with pytest.raises(ValueError, match="file_id"):
+        checked_id(value, "file_id")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [("arn:aws:bedrock:us-east-1:1:model-invocation-job/abc", "base64 of the ARN"), ("s3://b/k", "read it from S3")],
+)
+def test_ids_of_aws_are_refused_with_the_form_that_works(value, hint):
+    with pytest.raises(ValueError, match=hint):
+        checked_id(value)
+
+
+@pytest.mark.parametrize("provider", ["gemini", "bedrock", "vertex"])
+def test_a_model_is_sent_to_upstreams_that_need_one_and_wanted_for_them(provider):
+    assert create(provider, model="m").json["model"] == "m"
+    with pytest.raises(ValueError, match="needs a model"):
+        create(provider)
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "groq"])
+def test_a_model_is_not_sent_to_upstreams_that_do_not_need_one(provider):
+    assert "model" not in create(provider, model="m").json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_file_id": None}, "either input_file_id or requests"),
+        ({"requests": [{}]}, "either input_file_id or requests"),
+        ({"input_file_id": None, "requests": []}, "nothing to submit"),
+        ({"metadata": {"a": 1}}, "must be a string"),
+        ({"extra_body": {"model": "m"}}, "model"),
+        ({"extra_body": {"requests": [{}]}}, "requests"),
+        ({"extra_body": {"provider": "azure"}}, "provider"),
+        ({"idempotency_key": ""}, "idempotency_key"),
+        ({"idempotency_key": "a b"}, "idempotency_key"),
+        ({"idempotency_key": "a\r\nb: c"}, "idempotency_key"),
+    ],
+)
+def test_what_the_gateway_would_refuse_or_silently_read_otherwise_is_a_value_error(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        create(**arguments)
+
+
+def test_what_an_upstream_needs_besides_goes_along_in_extra_body():
+    assert create("bedrock", model="m", extra_body={"role_arn": "r"}).json["role_arn"] == "r"
+
+
+def test_rows_sent_inline_are_in_the_body():
+    assert create(input_file_id=None, requests=({"custom_id": "1"},)).json["requests"] == [{"custom_id": "1"}]
+
+
+def test_only_creates_and_uploads_are_not_repeatable():
+    upload = requests.upload_file("openai", purpose="batch", idempotency_key="k")
+    assert not create().repeatable
+    assert not upload.repeatable
+    others = [build("x", "openai") for build in BY_ID]
+    others += [requests.list_batches("openai"), requests.list_files("openai"), requests.health()]
+    assert all(request.repeatable for request in others)
+
+
+def test_a_request_shows_no_prompts():
+    assert "prompt" not in repr(create(input_file_id=None, requests=[{"body": "prompt"}]))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_cursor_is_quoted_into_the_query(cursor):
+    target = requests.list_batches("openai", limit=5, after=cursor).target("")
+    assert target.isascii()
+    assert target.count("&") == 2
