@@ -31,6 +31,7 @@ from airflow_bifrost.testing.processes import ProcessDied, Processes
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "dags_examples"
 DAG_ID = "wait_for_batch"
+TASKS = ("wait", "retrieve")
 ROWS = 200
 BATCH_SECONDS = 40
 PATIENCE_SECONDS = 150.0
@@ -86,7 +87,7 @@ class Settings:
 
 def main() -> int:
     """Run the demo; return the exit code."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         run(Settings.take(), console)
@@ -217,10 +218,10 @@ def follow(airflow: LocalAirflow, run_id: str, console: Console, patience: float
 
     def over() -> bool:
         nonlocal shown
-        state = airflow.task_instance(DAG_ID, run_id, "wait")["state"] or "not started"
+        states = {task_id: airflow.task_instance(DAG_ID, run_id, task_id)["state"] for task_id in TASKS}
         progress = airflow.xcom(DAG_ID, run_id, "wait", key="progress") or {}
-        task = "asleep in the triggerer" if state == "deferred" else state
-        text = f"batch {progress.get('status') or 'not looked at yet'}, sensor {task}"
+        tasks = ", ".join(f"{task_id} {_in_words(state)}" for task_id, state in states.items() if state)
+        text = f"batch {progress.get('status') or 'not looked at yet'}; {tasks or 'no task started'}"
         bar.update(rows, description=text, total=progress.get("total"), completed=_processed(progress))
         line = f"{text}: {_processed(progress)} of {progress.get('total') or '?'} rows"
         if line != shown and not console.is_terminal:
@@ -230,7 +231,7 @@ def follow(airflow: LocalAirflow, run_id: str, console: Console, patience: float
 
     with bar:
         airflow.until(over, "the DAG run to be over", patience)
-    for task_id in ("wait", "retrieve"):
+    for task_id in TASKS:
         state = airflow.task_instance(DAG_ID, run_id, task_id)["state"]
         if state != "success":
             raise DemoError(f"the task {task_id} is {state}\n{airflow.logs(DAG_ID, run_id, task_id)}")
@@ -239,15 +240,19 @@ def follow(airflow: LocalAirflow, run_id: str, console: Console, patience: float
 def show_xcoms(airflow: LocalAirflow, run_id: str, console: Console) -> None:
     """Print what the tasks have left for others."""
     table = Table("task", "key", "value", title="XComs", title_justify="left")
-    for task_id in ("wait", "retrieve"):
+    for task_id in TASKS:
         for key, value in sorted(airflow.xcoms(DAG_ID, run_id, task_id).items()):
             table.add_row(task_id, key, value if isinstance(value, str) else json.dumps(value))
         table.add_section()
-    console.print(table, markup=False, soft_wrap=False, width=None if console.is_terminal else 140)
+    console.print(table, markup=False, soft_wrap=False)
 
 
 def _processed(progress: dict[str, Any]) -> int:
     return (progress.get("completed") or 0) + (progress.get("failed") or 0)
+
+
+def _in_words(state: str) -> str:
+    return "asleep in the triggerer" if state == "deferred" else state.replace("_", " ")
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
