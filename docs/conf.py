@@ -1,10 +1,14 @@
 """Builds the documentation: `make docs`. Needs no network."""
 
 import os
+import re
 import tempfile
 
 # Reading the docstrings imports Airflow, which must neither read nor make the reader's own AIRFLOW_HOME.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-bifrost-docs-")
+
+from pydantic import BaseModel  # noqa: E402
+from sphinx.util.typing import stringify_annotation  # noqa: E402
 
 from airflow_bifrost import __version__  # noqa: E402
 
@@ -28,3 +32,25 @@ python_maximum_signature_line_length = 100
 html_theme = "furo"
 html_title = f"airflow-provider-bifrost {__version__}"
 html_show_sphinx = False
+
+
+def short_signature(app, what, name, obj, options, signature, return_annotation):
+    """Pydantic's signatures fill a page, and errors inherit one that is shown already: both are left out."""
+    is_model = isinstance(obj, type) and issubclass(obj, BaseModel)
+    inherits = what == "exception" and "__init__" not in vars(obj)
+    return ("", None) if signature and (is_model or inherits) else None
+
+
+def list_fields(app, what, name, obj, options, lines):
+    """The fields of a pydantic model, with their types as a reader needs them."""
+    if isinstance(obj, type) and issubclass(obj, BaseModel) and obj.model_fields:
+        lines += ["", ".. hlist::", "   :columns: 2", ""]
+        for field_name, field in obj.model_fields.items():
+            kind = re.sub(r"[\w.]+\.(?=\w)", "", stringify_annotation(field.annotation))
+            lines.append(f"   * ``{field_name}``: {kind}")
+        lines.append("")
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", short_signature)
+    app.connect("autodoc-process-docstring", list_fields)
