@@ -38,7 +38,7 @@ docs: $(VENV)/installed-docs
 	$(VENV)/bin/python -m sphinx -W -b html docs docs/_build/html
 
 bench-import: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/import_time.py
+	$(VENV)/bin/python benchmarks/import_time.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

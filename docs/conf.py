@@ -7,10 +7,10 @@ import tempfile
 # Reading the docstrings imports Airflow, which must neither read nor make the reader's own AIRFLOW_HOME.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-bifrost-docs-")
 
-from pydantic import BaseModel  # noqa: E402
-from sphinx.util.typing import stringify_annotation  # noqa: E402
+from pydantic import BaseModel
+from sphinx.util.typing import stringify_annotation
 
-from airflow_bifrost import __version__  # noqa: E402
+from airflow_bifrost import __version__
 
 project = "airflow-provider-bifrost"
 author = "The airflow-provider-bifrost authors"
