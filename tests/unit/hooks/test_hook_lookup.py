@@ -1,0 +1,162 @@
+"""How the hook gets its connection from Airflow: the environment, a secrets backend, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_bifrost.exceptions import BifrostConfigurationError
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.hooks import bifrost
+from airflow_bifrost.hooks.bifrost import BifrostHook
+
+TOKEN = "sk-bf-0123456789abcdef"
+
+
+def sync_config(conn_id: str) -> GatewayConfig:
+    return BifrostHook(conn_id).get_config()
+
+
+def async_config(conn_id: str) -> GatewayConfig:
+    return asyncio.run(BifrostHook(conn_id).aget_config())
+
+
+both = pytest.mark.parametrize("config_of", [sync_config, async_config], ids=["sync", "async"])
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bifrost, "_told_of", set())
+
+
+@both
+@pytest.mark.parametrize(
+    ("value", "base_url", "timeout"),
+    [
+        (f"bifrost://:{TOKEN}@gw.example.com:8080/http?timeout=5", "http://gw.example.com:8080", 5),
+        (f"bifrost://:{TOKEN}@gw.example.com", "https://gw.example.com", 60),
+        (f"bifrost://:{TOKEN}@https%3A%2F%2Fgw.example.com%2Fsub/?timeout=5", "https://gw.example.com/sub", 5),
+        (f"bifrost://https://:{TOKEN}@gw.example.com%3A8443%2Fsub", "https://gw.example.com:8443/sub", 60),
+        (f"bifrost://:{TOKEN}@gw/?__extra__=%7B%22timeout%22%3A+5%7D", "https://gw", 5),
+        (f"bifrost://:{TOKEN}@[::1]:8080/http", "http://[::1]:8080", 60),
+        (
+            json.dumps({"conn_type": "bifrost", "host": "gw", "password": TOKEN, "extra": {"timeout": 5}}),
+            "https://gw",
+            5,
+        ),
+        (
+            json.dumps({"conn_type": "bifrost", "host": "gw", "password": TOKEN, "extra": '{"timeout": "5"}'}),
+            "https://gw",
+            5,
+        ),
+        (
+            json.dumps({"conn_type": "bifrost", "host": "gw", "schema": "http", "port": "80", "password": TOKEN}),
+            "http://gw:80",
+            60,
+        ),
+    ],
+)
+def test_a_connection_from_the_environment_is_read_as_uri_and_as_json(
+    config_of: Any, value: str, base_url: str, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", value)
+    config = config_of("bifrost_default")
+    assert (config.base_url, config.token, config.timeout) == (base_url, TOKEN, timeout)
+
+
+@both
+@pytest.mark.parametrize(
+    ("named", "value"),
+    [
+        ("port", f"bifrost://:{TOKEN}@gw.example.com:eighty/"),
+        ("port", f"bifrost://:{TOKEN}@gw.example.com:99999/"),
+        ("as a URI it looks like", f"bifrost://:{TOKEN}@https://gw.example.com"),
+        ("as a URI it looks like", f"bifrost://a://:{TOKEN}@b://c"),
+        ("extra", f"bifrost://:{TOKEN}@gw/?__extra__=nojson"),
+        ("extra: unknown key 'time_out'", f"bifrost://:{TOKEN}@gw/?time_out=5"),
+        ("it is not JSON", f'{{"conn_type": "bifrost", "password": "{TOKEN}", '),
+        ("unknown field 'pasword'", json.dumps({"conn_type": "bifrost", "host": "gw", "pasword": TOKEN})),
+        ("port", json.dumps({"conn_type": "bifrost", "host": "gw", "password": TOKEN, "port": "eighty"})),
+        ("extra", json.dumps({"conn_type": "bifrost", "host": "gw", "password": TOKEN, "extra": [1]})),
+        ("extra", json.dumps({"conn_type": "bifrost", "host": "gw", "password": TOKEN, "extra": "nojson"})),
+        ("host", json.dumps({"conn_type": "bifrost", "host": 1234, "password": TOKEN})),
+        ("host", json.dumps({"conn_type": "bifrost", "password": TOKEN})),
+        ("password", json.dumps({"conn_type": "bifrost", "host": "gw", "password": 12345678})),
+    ],
+)
+def test_a_variable_that_airflow_cannot_read_is_not_called_missing(
+    config_of: Any, named: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", value)
+    with pytest.raises(BifrostConfigurationError) as caught:
+        config_of("bifrost_default")
+    assert str(caught.value).startswith("Connection 'bifrost_default' cannot work: ")
+    assert named in str(caught.value)
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
+
+
+@both
+def test_a_missing_connection_is_named_with_what_to_do(config_of: Any) -> None:
+    with pytest.raises(BifrostConfigurationError, match=r"'nowhere' .*AIRFLOW_CONN_NOWHERE"):
+        config_of("nowhere")
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What the hook logs; Airflow's own loggers are not the standard library's."""
+    monkeypatch.setattr(BifrostHook, "log", logging.getLogger("hook"))
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+@both
+def test_a_missing_token_is_told_once_per_connection(
+    config_of: Any, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    for conn_id in ("one", "two"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", "bifrost://gw.example.com")
+        for _ in range(3):
+            config_of(conn_id)
+    told = [record.getMessage() for record in log.records if "no password" in record.getMessage()]
+    assert [("'one'" in text, "'two'" in text) for text in told] == [(True, False), (False, True)]
+
+
+def test_a_port_that_the_url_in_host_overrules_is_told(
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GW", f"bifrost://https://:{TOKEN}@gw.example.com:8443")
+    assert sync_config("gw").base_url == "https://gw.example.com"
+    assert "port 8443 beside the URL in its host; the URL wins: https://gw.example.com" in log.text
+
+
+def test_a_connection_from_a_secrets_backend_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "connections.json"
+    stored = {"conn_type": "bifrost", "host": "gw", "port": "8080", "password": TOKEN, "extra": {"timeout": "5"}}
+    file.write_text(json.dumps({"bifrost_default": stored, "by_uri": f"bifrost://:{TOKEN}@gw/?timeout=5"}))
+    script = (
+        "import asyncio\n"
+        "from airflow_bifrost import BifrostHook\n"
+        "for config in BifrostHook().get_config(), asyncio.run(BifrostHook('by_uri').aget_config()):\n"
+        "    print('read:', config.base_url, config.token, config.timeout)\n"
+    )
+    environment = {
+        **os.environ,
+        "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(file)}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert [line for line in done.stdout.splitlines() if line.startswith("read:")] == [
+        f"read: https://gw:8080 {TOKEN} 5.0",
+        f"read: https://gw {TOKEN} 5.0",
+    ], done.stderr
