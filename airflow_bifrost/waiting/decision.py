@@ -193,8 +193,9 @@ def on_fault(
 
 
 def in_words(seconds: float) -> str:
-    """``seconds`` for a reader: ``1 day 1 hour``, ``45 seconds``."""
-    return pendulum.duration(seconds=max(1, round(seconds))).in_words()
+    """``seconds`` for a reader: ``1 day 1 hour``, ``45 seconds``; from ten minutes on in whole minutes."""
+    step = 60 if seconds >= 600 else 1
+    return pendulum.duration(seconds=max(1, step * round(seconds / step))).in_words()
 
 
 def _pause_after_fault(faults: int, error: BifrostError, policy: WaitPolicy, random: Callable[[], float]) -> float:

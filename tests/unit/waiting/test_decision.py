@@ -32,6 +32,7 @@ from airflow_bifrost.waiting.decision import (
     TimedOut,
     WaitPolicy,
     Watch,
+    in_words,
     on_batch,
     on_fault,
 )
@@ -180,6 +181,20 @@ def test_a_status_change_is_told_with_counts_next_look_and_time_left() -> None:
     assert line.level == logging.INFO
     for part in ("b1", "in_progress", "24 of 100 rows done, 1 failed", "1 minute", "1 hour left"):
         assert part in line.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 second"),
+        (45, "45 seconds"),
+        (599, "9 minutes 59 seconds"),
+        (89_994, "1 day 1 hour"),
+        (5400, "1 hour 30 minutes"),
+    ],
+)
+def test_spans_are_told_as_a_reader_would_say_them(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
 
 
 def test_nothing_is_told_when_nothing_changed() -> None:
