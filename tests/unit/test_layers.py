@@ -1,0 +1,119 @@
+"""The layers: a room imports only from rooms before it. Read from the source, imports inside functions and for types included."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import airflow_bifrost
+
+ROOT = Path(airflow_bifrost.__file__).parent
+
+# Rooms of one layer know nothing of each other.
+LAYERS = (
+    {"gateway"},
+    {"waiting"},
+    {"hooks"},
+    {"triggers"},
+    {"tasks"},
+    {"sensors", "operators"},
+)
+FOR_ALL = {"exceptions", "_compat", "__version__", "provider_info"}
+WITHOUT_AIRFLOW = {"gateway", "waiting"}
+ABOUT_AIRFLOW = {"_compat", "provider_info"}  # exceptions takes its base class from the former
+
+MODULES = sorted(ROOT.rglob("*.py"))
+IDS = [str(path.relative_to(ROOT)) for path in MODULES]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a module imports, each as far as it goes: ``from a.b import c`` is ``a.b.c``."""
+    package = ["airflow_bifrost", *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported_by(path: Path) -> set[str]:
+    return {parts[1] for name in imports(path) if (parts := name.split("."))[0] == "airflow_bifrost" and len(parts) > 1}
+
+
+def imports_airflow(path: Path) -> bool:
+    return any(name.split(".")[0] == "airflow" for name in imports(path))
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert rooms - {"testing"} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=IDS)
+def test_a_room_imports_only_from_rooms_before_it(path: Path) -> None:
+    room = room_of(path)
+    if room in FOR_ALL:
+        allowed = FOR_ALL
+    elif room == "__init__":
+        return  # names every room, for lazy loading; see test_imports
+    elif room == "testing":
+        allowed = {"testing", "__version__"}
+    else:
+        place = next(number for number, layer in enumerate(LAYERS) if room in layer)
+        allowed = FOR_ALL.union({room}, *LAYERS[:place])
+    assert rooms_imported_by(path) <= allowed
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in WITHOUT_AIRFLOW], ids=str)
+def test_the_gateway_and_the_waiting_know_nothing_of_airflow(path: Path) -> None:
+    assert not imports_airflow(path)
+    assert not rooms_imported_by(path) & ABOUT_AIRFLOW
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) == "testing"], ids=str)
+def test_the_local_gateway_needs_nothing_of_airflow(path: Path) -> None:
+    assert not imports_airflow(path)
+
+
+def test_the_metadata_imports_nothing_but_types() -> None:
+    assert set(imports(ROOT / "provider_info.py")) == {"__future__.annotations", "typing.Any"}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "_compat.py"], ids=str)
+def test_only_compat_branches_on_the_version_of_airflow(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    for attempt in (node for node in ast.walk(tree) if isinstance(node, ast.Try | ast.TryStar)):
+        caught = {name.id for handler in attempt.handlers for name in ast.walk(handler) if isinstance(name, ast.Name)}
+        body = ast.Module(attempt.body, [])
+        tried = {
+            (getattr(node, "module", None) or getattr(node, "names", [ast.alias("")])[0].name).split(".")[0]
+            for node in ast.walk(body)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        assert not ("airflow" in tried and caught & {"ImportError", "ModuleNotFoundError", "AttributeError"})
+    asked = {name for name in imports(path) if name in {"airflow.__version__", "airflow.version.version"}}
+    assert not asked
+    assert not any(name.startswith(("packaging.", "importlib.metadata")) for name in imports(path))
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    module = tmp_path / "hooks" / "module.py"
+    module.parent.mkdir()
+    module.write_text(
+        "import airflow_bifrost.sensors.batch as batch\n"
+        "from airflow_bifrost import waiting\n"
+        "from . import connection\n"
+        "from ..triggers import event\n"
+        "def late():\n    from airflow_bifrost.operators.batch import BatchRetrieveOperator\n"
+    )
+    assert rooms_imported_by(module) == {"sensors", "waiting", "hooks", "triggers", "operators"}
