@@ -37,10 +37,11 @@ class BifrostHook(BaseHook):
     the connection's. Calls that may be repeated are, for up to a minute, when the gateway does not answer; creating a batch and
     uploading a file never are.
 
-    All calls raise :class:`~airflow_bifrost.exceptions.BifrostError` or one of its kinds, and ``ValueError`` for an argument
-    that is wrong before anything is sent.
+    All calls raise :class:`~airflow_bifrost.exceptions.BifrostError` or one of its kinds, ``ValueError`` for an argument that is
+    wrong before anything is sent, and ``OSError`` for a local file that cannot be read or written.
 
-    Use it as a context manager (``with`` or ``async with``) to have its connections closed.
+    Use it as a context manager (``with`` or ``async with``) to have its connections closed; it can be used again afterwards. The
+    coroutines may be used in one event loop after another; connections are closed in the loop that opened them.
 
     :param bifrost_conn_id: id of the Airflow connection.
     """
@@ -199,10 +200,15 @@ class BifrostHook(BaseHook):
         :param extra_body: members of the body that this hook does not know, e.g. ``role_arn`` for Bedrock.
         """
         return self.get_conn().create_batch(
+            input_file_id=input_file_id,
+            requests=requests,
+            endpoint=endpoint,
             provider=provider,
-            **_create_arguments(
-                input_file_id, requests, endpoint, completion_window, metadata, model, idempotency_key, extra_body
-            ),
+            completion_window=completion_window,
+            metadata=metadata,
+            model=model,
+            idempotency_key=idempotency_key or str(uuid.uuid4()),
+            extra_body=extra_body,
         )
 
     async def acreate_batch(
@@ -220,10 +226,15 @@ class BifrostHook(BaseHook):
     ) -> Batch:
         """See :meth:`create_batch`."""
         return await (await self.aget_conn()).create_batch(
+            input_file_id=input_file_id,
+            requests=requests,
+            endpoint=endpoint,
             provider=provider,
-            **_create_arguments(
-                input_file_id, requests, endpoint, completion_window, metadata, model, idempotency_key, extra_body
-            ),
+            completion_window=completion_window,
+            metadata=metadata,
+            model=model,
+            idempotency_key=idempotency_key or str(uuid.uuid4()),
+            extra_body=extra_body,
         )
 
     def cancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
@@ -263,7 +274,9 @@ class BifrostHook(BaseHook):
                 file,
                 filename=os.path.basename(path),
                 provider=provider,
-                **_upload_arguments(purpose, idempotency_key, extra_form),
+                purpose=purpose,
+                idempotency_key=idempotency_key or str(uuid.uuid4()),
+                extra_form=extra_form,
             )
 
     async def aupload_file(
@@ -282,7 +295,9 @@ class BifrostHook(BaseHook):
                 file,
                 filename=os.path.basename(path),
                 provider=provider,
-                **_upload_arguments(purpose, idempotency_key, extra_form),
+                purpose=purpose,
+                idempotency_key=idempotency_key or str(uuid.uuid4()),
+                extra_form=extra_form,
             )
 
     def list_files(self, *, provider: str | None = None, limit: int | None = 100) -> list[File]:
@@ -311,7 +326,7 @@ class BifrostHook(BaseHook):
         return await (await self.aget_conn()).delete_file(file_id, provider=provider)
 
     def download_file(self, file_id: str, path: str | os.PathLike[str], *, provider: str | None = None) -> int:
-        """Stream a file's content to ``path``, which appears only when it is whole.
+        """Stream a file's content to ``path``, which appears only when it is whole. One that breaks off is not begun again.
 
         :return: its size in bytes.
         """
@@ -390,38 +405,6 @@ class BifrostHook(BaseHook):
             )
             for name, field in CONN_FIELDS.items()
         }
-
-
-def _create_arguments(
-    input_file_id: str | None,
-    requests: Sequence[Mapping[str, Any]] | None,
-    endpoint: str | None,
-    completion_window: str | None,
-    metadata: Mapping[str, str] | None,
-    model: str | None,
-    idempotency_key: str | None,
-    extra_body: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    return {
-        "input_file_id": input_file_id,
-        "requests": requests,
-        "endpoint": endpoint,
-        "completion_window": completion_window,
-        "metadata": metadata,
-        "model": model,
-        "idempotency_key": idempotency_key or str(uuid.uuid4()),
-        "extra_body": extra_body,
-    }
-
-
-def _upload_arguments(
-    purpose: str, idempotency_key: str | None, extra_form: Mapping[str, str] | None
-) -> dict[str, Any]:
-    return {
-        "purpose": purpose,
-        "idempotency_key": idempotency_key or str(uuid.uuid4()),
-        "extra_form": extra_form,
-    }
 
 
 def _page_size(limit: int | None) -> int:

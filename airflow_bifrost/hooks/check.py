@@ -40,10 +40,9 @@ def _what_is_wrong(client: GatewayClient, error: BifrostGatewayError) -> str:
         return f"Unreachable: {config.base_url} does not answer. {error}"
     if isinstance(error, BifrostAuthError):
         return f"{_who_refused(error, config.provider)} {error}"
-    if isinstance(error, BifrostRequestError) and error.status_code >= 500:  # in the gateway's own words
-        return f"Upstream not usable: the gateway has no batch API for {config.provider!r}. {error}"
     if isinstance(error, BifrostProtocolError | BifrostRequestError) or error.status_code == 404:
-        if not _is_bifrost(client):
+        in_the_gateways_own_words = isinstance(error, BifrostRequestError) and error.status_code >= 500
+        if not in_the_gateways_own_words and not _is_bifrost(client):
             return f"Not a Bifrost gateway: {config.base_url} answers, but not as one. {error}"
         if isinstance(error, BifrostProtocolError):
             return f"Wrong path_prefix: there is a gateway, but no batch API below {config.path_prefix!r}. {error}"

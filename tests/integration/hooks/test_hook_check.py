@@ -119,6 +119,15 @@ def test_an_upstream_that_the_gateway_has_no_batches_for_is_called_so(
     assert message.startswith(f"Upstream not usable: the gateway has no batch API for {upstream!r}. ")
 
 
+def test_a_proxy_that_hides_the_gateways_health_does_not_make_it_no_gateway(
+    hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.inject(Fault(status=404, path_contains="/health"))
+    assert hook.test_connection()[0] is True
+    connect(monkeypatch, gateway.connection_json(token=TOKEN, provider="nosuch"))
+    assert hook.test_connection()[1].startswith("Upstream not usable: ")
+
+
 def test_a_key_of_the_gateway_that_its_upstream_refuses_is_no_fault_of_the_token(
     hook: Any, gateway: LocalGateway
 ) -> None:
