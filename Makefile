@@ -12,7 +12,8 @@ unexport AIRFLOW_HOME AIRFLOW_CONFIG
 help:
 	@echo "make demo    see a batch being waited for: a local gateway, a real Airflow, the example DAG"
 	@echo "             KEEP=1 leaves the Airflow UI up until Ctrl-C"
-	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] does it with your own gateway"
+	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] does it with your own gateway;"
+	@echo "             all of them may stand in the environment instead, where nobody sees the token"
 	@echo "make test    run all tests; ARGS='tests/unit -x' goes to pytest"
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
