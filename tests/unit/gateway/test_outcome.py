@@ -89,6 +89,8 @@ def test_the_outcome_of_a_status_on_every_upstream(provider, status, given, outc
         ("bedrock", "completed", counts(5, 3, 2), "partial"),
         ("gemini", "completed", counts(5, 5, 2, succeeded=3), "partial"),
         ("gemini", "completed", counts(5, 5, 5), "failed"),
+        ("gemini", "completed", counts(5, 3, 3), "failed"),
+        ("gemini", "completed", counts(None, 3, 3), "failed"),
         ("gemini", "completed", counts(5, 5, 0, succeeded=5), "succeeded"),
         ("bedrock", "failed", counts(5, 3, 2), "partial"),
         ("openai", "failed", counts(5, 3, 2), "failed"),
