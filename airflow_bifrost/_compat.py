@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asgiref.sync import sync_to_async
-
 if TYPE_CHECKING:
     from airflow.sdk import Connection, conf
     from airflow.sdk.exceptions import (
@@ -49,6 +47,8 @@ async def async_connection(conn_id: str) -> Connection:
 
     if hasattr(BaseHook, "aget_hook"):  # came with the repaired aget_connection
         return await BaseHook.aget_connection(conn_id)
+    from asgiref.sync import sync_to_async
+
     return await sync_to_async(BaseHook.get_connection)(conn_id)
 
 
