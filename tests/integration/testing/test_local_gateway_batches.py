@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from local_gateway_client import Client
+from integration.testing.local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
 

@@ -7,7 +7,7 @@ import time
 
 import httpx
 import pytest
-from local_gateway_client import Client
+from integration.testing.local_gateway_client import Client
 
 from airflow_bifrost.testing import Fault, LocalGateway, VirtualKey
 
