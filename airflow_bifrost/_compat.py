@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
+        TaskDeferralTimeout,
     )
 else:
     try:  # Airflow 3.2 and later
@@ -24,6 +25,7 @@ else:
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
+            TaskDeferralTimeout,
         )
     except ImportError:  # Airflow 3.1
         from airflow.configuration import conf
@@ -34,6 +36,7 @@ else:
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
+            TaskDeferralTimeout,
         )
 
 
@@ -59,6 +62,7 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "TaskDeferralTimeout",
     "async_connection",
     "conf",
 ]

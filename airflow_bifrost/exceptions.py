@@ -90,7 +90,7 @@ class BifrostAuthError(BifrostGatewayError):
 
 
 class BatchNotFound(BifrostGatewayError):
-    """404. With several keys behind the gateway it is no proof that the batch does not exist."""
+    """404: with several keys behind the gateway it is no proof that the batch does not exist."""
 
 
 class BifrostRequestError(BifrostGatewayError):

@@ -32,7 +32,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "max_connections": {
         "label": "Connections",
-        "description": "Size of the pool that all tasks of one triggerer share. Default: 16.",
+        "description": "Size of a client's connection pool. Default: 16; a triggerer sends at most 8 requests per upstream at a time.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
 }

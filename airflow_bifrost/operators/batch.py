@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_bifrost._compat import AirflowSensorTimeout, TaskDeferralTimeout
 from airflow_bifrost.exceptions import BatchFailed
 from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, seconds_of
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
@@ -75,6 +76,13 @@ class BatchRetrieveOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the deferral."""
         return self._finish(context, self._wait().resume(context, event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """As a sensor does: the deferral that Airflow itself ended, because the trigger did not, is a timeout like any other."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as error:
+            raise AirflowSensorTimeout(*error.args) from error
 
     def on_kill(self) -> None:
         if self.cancel_on_kill and self._ti is not None:

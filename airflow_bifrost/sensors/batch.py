@@ -35,7 +35,7 @@ class BatchSensor(BaseSensorOperator):
         other raises :class:`~airflow_bifrost.exceptions.BatchFailed`, which Airflow does not retry.
     :param poke_interval: seconds, or a timedelta, between two looks at a batch.
     :param timeout: seconds, or a timedelta, after which the wait gives up with ``AirflowSensorTimeout``. Retries do not begin it
-        anew, clearing the task does.
+        anew (before Airflow 3.3 that needs ``[bifrost] state_path``), clearing the task does.
     :param not_found_grace: seconds, or a timedelta, for which a 404 is borne: with several keys behind the gateway it may be
         another key's.
     :param cancel_on_kill: cancel the batches when a user ends the task while it waits: marks it failed, succeeded or skipped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ from airflow_bifrost.waiting.decision import (
     Finished,
     GiveUp,
     KeepWaiting,
+    Line,
     LookUpConnection,
     TimedOut,
     WaitPolicy,
@@ -38,6 +40,7 @@ End = Finished | GiveUp | TimedOut
 FIRST_EVENT_AFTER = (
     5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")
 )
+LAST_LOOK = 30.0  # seconds that a look which the deadline cuts short may still take, its turn in the hub included
 CANCEL_WITHIN = 20.0  # seconds for on_kill as a whole; Airflow allows 30
 
 
@@ -53,8 +56,8 @@ class BatchTrigger(BaseTrigger):
     :param deadline: unix seconds after which the wait gives up. It is absolute, so a restart of the triggerer does not move it.
     :param execution_deadline: unix seconds at which the task's ``execution_timeout`` is over; None without one.
     :param not_found_grace: seconds for which a 404 is borne.
-    :param deferred_at: unix seconds of the deferral. No event is fired in the first 5 s after it.
-    :param watches: what the worker has seen already, as :class:`airflow_bifrost.waiting.decision.Watch` in JSON.
+    :param deferred_at: unix seconds of the deferral; None: now. No event is fired in the first 5 s after it.
+    :param watches: what the sensor has seen already in the worker; leave it out in an operator of your own.
     :param cancel_on_kill: cancel the batches when a user ends the task while it is deferred (Airflow 3.3 and later).
     """
 
@@ -68,7 +71,7 @@ class BatchTrigger(BaseTrigger):
         *,
         execution_deadline: float | None = None,
         not_found_grace: float = 300.0,
-        deferred_at: float = 0.0,
+        deferred_at: float | None = None,
         watches: list[dict[str, Any]] | None = None,
         cancel_on_kill: bool = False,
     ) -> None:
@@ -80,7 +83,7 @@ class BatchTrigger(BaseTrigger):
         self.deadline = deadline
         self.execution_deadline = execution_deadline
         self.not_found_grace = not_found_grace
-        self.deferred_at = deferred_at
+        self.deferred_at = time.time() if deferred_at is None else deferred_at
         self.watches = watches or []
         self.cancel_on_kill = cancel_on_kill
 
@@ -178,7 +181,12 @@ class BatchTrigger(BaseTrigger):
         while True:
             decision: Decision
             try:
-                batch, provider = await hub.get_batch(watch.batch_id, self.provider)
+                async with asyncio.timeout(max(0.0, self._deadline() - time.time()) + LAST_LOOK):
+                    batch, provider = await hub.get_batch(watch.batch_id, self.provider)
+            except TimeoutError:
+                return TimedOut(
+                    watch, Line(logging.WARNING, f"No answer for batch {watch.batch_id} until the deadline")
+                )
             except BifrostError as error:
                 decision = on_fault(watch, error, policy, now=time.time(), random=random.random)
             else:

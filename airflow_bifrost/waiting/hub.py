@@ -1,13 +1,14 @@
 """One hub per event loop and connection: all triggers of a triggerer ask through it.
 
-It owns the shared client and the resolved connection, and lets at most ``max_in_flight`` requests through at a time. The
-first to come opens it, the last to leave closes it. A loop of its own has a hub of its own, since ``dag.test()`` runs
+It owns the shared client and the resolved connection, and lets at most eight requests per upstream through at a time, so that a
+slow upstream does not delay the others. The first to come opens it, the last to leave closes it. A loop of its own has a hub of its own, since ``dag.test()`` runs
 each trigger in a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from weakref import WeakKeyDictionary
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 
-MAX_IN_FLIGHT = 8  # requests at a time, per connection; the others queue here and not in httpx
+MAX_IN_FLIGHT = 8  # requests at a time, per connection and upstream; the others queue here and not in httpx
 
 Open = Callable[[], Awaitable[AsyncGatewayClient]]
 
@@ -28,7 +29,7 @@ class Hub:
     def __init__(self, open_client: Open) -> None:
         self._open = open_client
         self._members = 0
-        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._slots: defaultdict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MAX_IN_FLIGHT))
         self._client: AsyncGatewayClient | None = None
         self._retired: list[AsyncGatewayClient] = []
         self._opening: asyncio.Task[AsyncGatewayClient] | None = None
@@ -60,13 +61,13 @@ class Hub:
 
         :return: the batch, and the name of the upstream that was asked.
         """
-        async with self._slots:
+        async with self._slots[provider]:
             client = self._client or await self._connected()
             return await client.get_batch(batch_id, provider=provider), client.config.upstream(provider)
 
     async def cancel_batch(self, batch_id: str, provider: str | None) -> Batch:
         """Ask the gateway to cancel a batch."""
-        async with self._slots:
+        async with self._slots[provider]:
             client = self._client or await self._connected()
             return await client.cancel_batch(batch_id, provider=provider)
 

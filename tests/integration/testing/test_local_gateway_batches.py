@@ -248,7 +248,7 @@ def test_a_list_of_many_batches_is_quick(gateway: LocalGateway, client: Client) 
         gateway.add_batch(status="completed", rows=[])
     began = time.perf_counter()
     assert len(client.get("/openai/v1/batches", params={"limit": 100}).json()["data"]) == 100
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 5
 
 
 def test_the_cursor_of_a_list_of_files_is_called_after(client: Client) -> None:
