@@ -7,6 +7,7 @@ to the connection's origin only, because every URL is built from it.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import socket
 import ssl
@@ -261,14 +262,11 @@ class GatewayClient(_Client):
             raise _network_error(error, asked) from error
 
     def _read(self, response: httpx.Response, asked: Asked, cap: int) -> bytes:
-        body = bytearray()
-        for chunk in response.iter_bytes(CHUNK):
-            body += chunk
-            if len(body) > cap:
-                if response.status_code != 200:
-                    return b""  # its status alone says enough
-                raise responses.too_large(cap, asked)
-        return bytes(body)
+        body = _Body(response, asked, cap, self.config.timeout)
+        for chunk in response.iter_bytes():
+            if not body.take(chunk):
+                break
+        return body.whole()
 
 
 class AsyncGatewayClient(_Client):
@@ -397,14 +395,43 @@ class AsyncGatewayClient(_Client):
             raise _network_error(error, asked) from error
 
     async def _read(self, response: httpx.Response, asked: Asked, cap: int) -> bytes:
-        body = bytearray()
-        async for chunk in response.aiter_bytes(CHUNK):
-            body += chunk
-            if len(body) > cap:
-                if response.status_code != 200:
-                    return b""  # its status alone says enough
-                raise responses.too_large(cap, asked)
-        return bytes(body)
+        body = _Body(response, asked, cap, self.config.timeout)
+        async for chunk in response.aiter_bytes():
+            if not body.take(chunk):
+                break
+        return body.whole()
+
+
+class _Body:
+    """An answer's body while it comes in: bounded in size and, if it should be small, in time, for httpx's timeout begins anew with
+    every byte."""
+
+    def __init__(self, response: httpx.Response, asked: Asked, cap: int, seconds: float) -> None:
+        self._status = response.status_code
+        self._asked = asked
+        self._cap = cap
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds if cap == SMALL_ANSWER else math.inf
+        self._chunks = bytearray()
+
+    def take(self, chunk: bytes) -> bool:
+        """Add a piece.
+
+        :return: whether to read on.
+        :raises BifrostGatewayError: it is too much, or takes too long.
+        """
+        self._chunks += chunk
+        if len(self._chunks) > self._cap:
+            if self._status == 200:
+                raise responses.too_large(self._cap, self._asked)
+            self._chunks.clear()  # its status alone says enough
+            return False
+        if time.monotonic() > self._until:
+            raise responses.unavailable(f"the answer was not whole after {self._seconds:g} s", self._asked)
+        return True
+
+    def whole(self) -> bytes:
+        return bytes(self._chunks)
 
 
 class _Cursor:

@@ -34,10 +34,6 @@ class BatchStatus(StrEnum):
         word = re.sub(r"^(job_state|batch_state)_", "", word)
         return _WORDS.get(word, cls.UNKNOWN)
 
-    @property
-    def is_terminal(self) -> bool:
-        return self in _TERMINAL
-
 
 _WORDS = {str(status): status for status in BatchStatus if status != "unknown"} | {
     "canceling": BatchStatus.CANCELLING,  # Anthropic, and OpenAI's published enum
@@ -54,17 +50,6 @@ _WORDS = {str(status): status for status in BatchStatus if status != "unknown"} 
     "inprogress": BatchStatus.IN_PROGRESS,
     "partiallycompleted": BatchStatus.PARTIALLY_COMPLETED,
 }
-
-_TERMINAL = frozenset(
-    {
-        BatchStatus.COMPLETED,
-        BatchStatus.PARTIALLY_COMPLETED,
-        BatchStatus.ENDED,
-        BatchStatus.FAILED,
-        BatchStatus.EXPIRED,
-        BatchStatus.CANCELLED,
-    }
-)
 
 
 class Outcome(StrEnum):

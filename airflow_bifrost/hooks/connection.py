@@ -74,7 +74,7 @@ def finding_the_connection(conn_id: str) -> Iterator[None]:
     """Say what to do where Airflow has no such connection, or none that it can read."""
     try:
         yield
-    except AirflowException as error:
+    except (AirflowException, PermissionError) as error:  # a secrets backend may deny access
         variable = f"AIRFLOW_CONN_{conn_id.upper()}"
         if value := os.environ.get(variable):
             raise _cannot_work(

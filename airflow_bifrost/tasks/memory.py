@@ -46,7 +46,9 @@ class _FileMemory:
 
     def set(self, key: str, value: Any) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / f"{key}.json").write_text(json.dumps(value))
+        part = self._folder / f".{key}.part"
+        part.write_text(json.dumps(value))
+        part.rename(self._folder / f"{key}.json")  # never half a record
 
 
 class _NoMemory:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_bifrost._compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowTaskTimeout
-from airflow_bifrost.exceptions import BifrostError
+from airflow_bifrost.exceptions import BifrostError, BifrostUnavailable
 from airflow_bifrost.tasks.memory import TaskMemory, task_memory
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the upstreams' window of 24 hours, and
 DEFAULT_POLL_INTERVAL = 60.0  # seconds
 DEFAULT_NOT_FOUND_GRACE = 300.0  # seconds
 BACKSTOP = 300.0  # seconds after the deadline at which Airflow itself ends a deferral whose trigger did not
+FIRST_ROUND = 60.0  # seconds that the looks before a deferral may take, for a long list and a slow gateway
 MEMORY_KEY = "bifrost_wait"
 
 log = logging.getLogger("airflow.task")
@@ -71,11 +72,11 @@ class BatchWait:
         memory = task_memory(context)
         deadline, watches = self._recall(context, memory)
         policy = WaitPolicy(self.poll_interval, deadline, self.not_found_grace)
+        progress = _Progress(context["ti"])
         with _Looker(self, policy, watches) as looker:
             while True:
                 looker.look()
-                if looker.progress:
-                    context["ti"].xcom_push("progress", looker.progress)
+                progress.offer(looker.progress(), last=not looker.waiting)
                 if not looker.waiting:
                     return [looker.summaries[batch_id] for batch_id in self.batch_ids]
                 if looker.timed_out:
@@ -92,8 +93,7 @@ class BatchWait:
         from airflow_bifrost.triggers.event import BatchEvent
 
         read = BatchEvent.read(event)
-        if read.progress:
-            context["ti"].xcom_push("progress", read.progress)
+        _Progress(context["ti"]).offer(read.progress, last=True)
         if read.error is not None:
             raise read.error.to_exception()
         if read.kind == "timeout":
@@ -116,7 +116,7 @@ class BatchWait:
         ti = context["ti"]
         record = memory.get(MEMORY_KEY)
         if record and record["max_tries"] == ti.max_tries:
-            kept = {item["batch_id"]: Watch(**item) for item in record["watches"]}
+            kept = {item["batch_id"]: Watch.from_json(item) for item in record["watches"]}
             return record["deadline"], {batch_id: kept.get(batch_id, new) for batch_id, new in watches.items()}
         began = time.time()
         if self.mode == "reschedule" and (first := ti.get_first_reschedule_date(context)):
@@ -181,11 +181,13 @@ class _Looker:
         self.watches = watches
         self.summaries: dict[str, dict[str, Any]] = {}
         self.timed_out = False
-        self.progress: dict[str, Any] | None = None
         self._wait = wait
         self._policy = policy
         self._latest: dict[str, Batch] = {}
+        self._provider = ""
+        self._outage: BifrostUnavailable | None = None
         self._client: GatewayClient | None = None
+        self._connected_at = 0.0
 
     def __enter__(self) -> _Looker:
         return self
@@ -200,8 +202,9 @@ class _Looker:
 
     @property
     def next_look_at(self) -> float:
-        """Unix seconds."""
-        return min(self.watches[batch_id].look_at for batch_id in self.waiting)
+        """Unix seconds. A worker that is started anew for each look takes all of them at once."""
+        due = [self.watches[batch_id].look_at for batch_id in self.waiting]
+        return max(due) if self._wait.mode == "reschedule" else min(due)
 
     def look(self) -> None:
         """Look at each batch that is waited for and due.
@@ -209,12 +212,17 @@ class _Looker:
         :raises BifrostError: waiting on cannot help.
         """
         from airflow_bifrost.waiting.decision import Finished, GiveUp, LookUpConnection, TimedOut
-        from airflow_bifrost.waiting.progress import progress_of
+        from airflow_bifrost.waiting.hub import CONNECTION_TTL
 
-        now = time.time()
+        began = time.time()
+        self._outage = None
+        if self._client is not None and began > self._connected_at + CONNECTION_TTL:
+            self._disconnect()
         for batch_id in self.waiting:
-            if self.watches[batch_id].look_at > now:
+            if self.watches[batch_id].look_at > began:
                 continue
+            if self._wait.mode == "deferrable" and time.time() > began + FIRST_ROUND:
+                break  # the triggerer has the first look at the others
             decision = self._look_at(self.watches[batch_id])
             if isinstance(decision, LookUpConnection):
                 self._disconnect()
@@ -228,21 +236,30 @@ class _Looker:
                 self.summaries[batch_id] = decision.summary.to_xcom()
             elif isinstance(decision, TimedOut):
                 self.timed_out = True
-        if len(self._latest) == len(self.watches):
-            self.progress = progress_of(self._latest, self._provider(), now=time.time())
+
+    def progress(self) -> dict[str, Any] | None:
+        """How far all of the batches are; None while some of them were never seen."""
+        from airflow_bifrost.waiting.progress import progress_of
+
+        if len(self._latest) < len(self.watches):
+            return None
+        return progress_of(self._latest, self._provider, now=time.time())
 
     def _look_at(self, watch: Watch) -> Decision:
         from airflow_bifrost.waiting.decision import on_batch, on_fault
 
         try:
-            batch = self._connected().get_batch(watch.batch_id, provider=self._wait.provider)
+            if self._outage is not None:
+                raise self._outage
+            client = self._connected()
+            batch = client.get_batch(watch.batch_id, provider=self._wait.provider)
         except BifrostError as error:
+            if isinstance(error, BifrostUnavailable) and error.status_code is None:
+                self._outage = error  # one look without an answer is enough for this round
             return on_fault(watch, error, self._policy, now=time.time(), random=random.random)
         self._latest[watch.batch_id] = batch
-        return on_batch(watch, batch, self._provider(), self._policy, now=time.time(), random=random.random)
-
-    def _provider(self) -> str:
-        return self._connected().config.upstream(self._wait.provider)
+        self._provider = client.config.upstream(self._wait.provider)
+        return on_batch(watch, batch, self._provider, self._policy, now=time.time(), random=random.random)
 
     def _connected(self) -> GatewayClient:
         from airflow_bifrost.gateway.retry import NO_RETRY
@@ -250,12 +267,33 @@ class _Looker:
 
         if self._client is None:
             self._client = BifrostHook(self._wait.conn_id).open_client(retry=NO_RETRY)
+            self._connected_at = time.time()
         return self._client
 
     def _disconnect(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+class _Progress:
+    """Keeps the ``progress`` XCom current from the worker; what goes wrong with it never harms the wait."""
+
+    def __init__(self, ti: Any) -> None:
+        from airflow_bifrost.triggers.airflow_channel import progress_interval
+        from airflow_bifrost.waiting.progress import ProgressPace
+
+        self._ti = ti
+        self._pace = ProgressPace(progress_interval())
+
+    def offer(self, progress: dict[str, Any] | None, *, last: bool = False) -> None:
+        """Write it, if there is any, and it is time or the last."""
+        if progress is None or (self._pace.due(lambda: progress, now=time.monotonic()) is None and not last):
+            return
+        try:
+            self._ti.xcom_push("progress", progress)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow or an XCom backend raises must not harm the wait
+            log.warning("The progress XCom cannot be written (%s: %s); going on", type(error).__name__, error)
 
 
 def _names(batch_ids: Sequence[str]) -> str:

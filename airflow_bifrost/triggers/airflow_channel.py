@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from airflow_bifrost._compat import conf
-from airflow_bifrost.waiting.progress import changed
+from airflow_bifrost.waiting.progress import ProgressPace
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,11 @@ log = logging.getLogger(__name__)
 ENDED_STATES = frozenset({"success", "failed", "skipped", "removed", "upstream_failed"})
 
 _writes: set[asyncio.Task[None]] = set()  # the loop itself keeps no strong reference
+
+
+def progress_interval() -> float:
+    """``[bifrost] progress_interval``, in seconds."""
+    return float(conf.getfloat("bifrost", "progress_interval", fallback=60.0))
 
 
 def _channel() -> Any:
@@ -59,21 +65,18 @@ class ProgressXCom:
 
     def __init__(self, task_instance: Any) -> None:
         self._task_instance = task_instance
-        self._interval = conf.getfloat("bifrost", "progress_interval", fallback=60.0)
-        self._last: dict[str, Any] | None = None
-        self._next_at = 0.0
+        self._pace = ProgressPace(progress_interval())
         self._write: asyncio.Task[None] | None = None
         self._failed = False
 
-    def offer(self, progress: dict[str, Any]) -> None:
-        """Write ``progress`` if it is time, in the background."""
-        if self._task_instance is None or time.monotonic() < self._next_at or not changed(self._last, progress):
+    def offer(self, progress: Callable[[], dict[str, Any]]) -> None:
+        """Write what ``progress`` computes if it is time, in the background."""
+        if self._task_instance is None or (self._write is not None and not self._write.done()):
             return
-        if self._write is not None and not self._write.done():
+        current = self._pace.due(progress, now=time.monotonic())
+        if current is None:
             return
-        self._last = progress
-        self._next_at = time.monotonic() + self._interval
-        self._write = asyncio.create_task(self._send(progress))
+        self._write = asyncio.create_task(self._send(current))
         _writes.add(self._write)
         self._write.add_done_callback(_writes.discard)
 

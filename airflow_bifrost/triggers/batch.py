@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -86,6 +87,7 @@ class BatchTrigger(BaseTrigger):
         self.deferred_at = time.time() if deferred_at is None else deferred_at
         self.watches = watches or []
         self.cancel_on_kill = cancel_on_kill
+        self._has_ended = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -107,6 +109,7 @@ class BatchTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one event. Faults that may pass never end it before the deadline."""
         event = await self._wait()
+        self._has_ended = True
         if self.task_instance is not None:  # in a triggerer, not under dag.test()
             await asyncio.sleep(self.deferred_at + FIRST_EVENT_AFTER - time.time())
         yield TriggerEvent(event.model_dump(mode="json"))
@@ -117,8 +120,8 @@ class BatchTrigger(BaseTrigger):
         Airflow 3.3 calls this also when another triggerer took the trigger over from one that was slow, while the task waits on
         in good health. So the task's state decides; where it cannot be had, nothing is cancelled.
         """
-        if not self.cancel_on_kill:
-            return
+        if not self.cancel_on_kill or self._has_ended or time.time() >= self._deadline():
+            return  # the wait has ended by itself, here or in another triggerer
 
         try:
             async with asyncio.timeout(CANCEL_WITHIN):
@@ -131,18 +134,17 @@ class BatchTrigger(BaseTrigger):
             self.log.warning("Cancelling %s took too long; the batches may still be running", self.batch_ids)
 
     async def _wait(self) -> BatchEvent:
-        known = {watch["batch_id"]: Watch(**watch) for watch in self.watches}
+        known = {watch["batch_id"]: Watch.from_json(watch) for watch in self.watches}
         batch_ids = dict.fromkeys(self.batch_ids)
         latest: dict[str, Batch] = {}
-        progress: dict[str, Any] | None = None
+        upstream = ""
         written = ProgressXCom(self.task_instance)
 
         def seen(batch_id: str, batch: Batch, provider: str) -> None:
-            nonlocal progress
-            latest[batch_id] = batch
+            nonlocal upstream
+            latest[batch_id], upstream = batch, provider
             if len(latest) == len(batch_ids):  # the sums over some of the batches would be no progress of the whole
-                progress = progress_of(latest, provider, now=time.time())
-                written.offer(progress)
+                written.offer(lambda: progress_of(latest, provider, now=time.time()))
 
         async with self._hub() as hub:
             ends = await _until_all_have_ended_or_one_gave_up(
@@ -151,7 +153,8 @@ class BatchTrigger(BaseTrigger):
                     for batch_id in batch_ids
                 }
             )
-        return self._event(ends, progress)
+        whole = len(latest) == len(batch_ids)
+        return self._event(ends, progress_of(latest, upstream, now=time.time()) if whole else None)
 
     def _event(self, ends: list[End], progress: dict[str, Any] | None) -> BatchEvent:
         summaries = {end.watch.batch_id: end.summary.to_xcom() for end in ends if isinstance(end, Finished)}
@@ -177,7 +180,10 @@ class BatchTrigger(BaseTrigger):
         """Look at one batch until its wait ends; decides nothing itself."""
 
         policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace)
-        await asyncio.sleep(self._until_first_look(watch, time.time()))
+        now = time.time()
+        if watch.look_at and now > watch.look_at + self.poll_interval:  # not the first triggerer that runs this
+            watch = replace(watch, worked=True)
+        await asyncio.sleep(self._until_first_look(watch, now))
         while True:
             decision: Decision
             try:
@@ -238,8 +244,6 @@ class BatchTrigger(BaseTrigger):
 async def _until_all_have_ended_or_one_gave_up(
     waits: set[asyncio.Task[End]],
 ) -> list[End]:
-    from airflow_bifrost.waiting.decision import GiveUp
-
     ends: list[End] = []
     pending = set(waits)
     try:

@@ -8,9 +8,9 @@ nothing about the batch, so what may pass is borne until the deadline; what has 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 import pendulum
 
@@ -27,6 +27,7 @@ from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import BatchStatus, processed_rows
 from airflow_bifrost.gateway.summary import BatchSummary
 
+MIN_POLL_INTERVAL = 1.0  # seconds; a poll_interval of 0 is no reason to ask without a pause
 FAULT_CAP = 300.0  # seconds; the longest pause between tries in an outage, unless the poll interval is longer
 SAY_EVERY = 10  # faults between two log lines
 SAY_PERCENT = 10  # rows done, in percent, between two log lines
@@ -70,6 +71,11 @@ class Watch:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Fields that this version does not know are passed over: the package may be upgraded while a task waits."""
+        return cls(**{known.name: value[known.name] for known in fields(cls) if known.name in value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ def on_batch(
         return Finished(seen, summary, Line(logging.INFO, f"{state}: {summary.outcome}{recovered}"))
     if now >= policy.deadline:
         return TimedOut(seen, Line(logging.WARNING, f"{state}, and the time to wait for it is over"))
-    delay = _until(policy, now, policy.poll_interval * (0.9 + 0.2 * random()))
+    delay = _until(policy, now, max(policy.poll_interval, MIN_POLL_INTERVAL) * (0.9 + 0.2 * random()))
     line = None
     if tell or watch.faults:
         left = in_words(policy.deadline - now)

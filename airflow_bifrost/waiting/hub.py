@@ -8,15 +8,19 @@ each trigger in a new one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from weakref import WeakKeyDictionary
 
+from airflow_bifrost.exceptions import BifrostConfigurationError
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 
 MAX_IN_FLIGHT = 8  # requests at a time, per connection and upstream; the others queue here and not in httpx
+
+CONNECTION_TTL = 300.0  # seconds after which the connection is looked up again: it may have been corrected
 
 Open = Callable[[], Awaitable[AsyncGatewayClient]]
 
@@ -29,6 +33,7 @@ class Hub:
     def __init__(self, open_client: Open) -> None:
         self._open = open_client
         self._members = 0
+        self._fresh_until = 0.0
         self._slots: defaultdict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MAX_IN_FLIGHT))
         self._client: AsyncGatewayClient | None = None
         self._retired: list[AsyncGatewayClient] = []
@@ -62,19 +67,27 @@ class Hub:
         :return: the batch, and the name of the upstream that was asked.
         """
         async with self._slots[provider]:
-            client = self._client or await self._connected()
+            client = await self._current()
             return await client.get_batch(batch_id, provider=provider), client.config.upstream(provider)
 
     async def cancel_batch(self, batch_id: str, provider: str | None) -> Batch:
         """Ask the gateway to cancel a batch."""
         async with self._slots[provider]:
-            client = self._client or await self._connected()
+            client = await self._current()
             return await client.cancel_batch(batch_id, provider=provider)
 
     async def renew(self) -> None:
         """Look the connection up again, once for all who ask meanwhile. What is on its way ends on the old client."""
-        self._opening = self._opening or asyncio.create_task(self._connect())
-        await asyncio.shield(self._opening)
+        await self._connected()
+
+    async def _current(self) -> AsyncGatewayClient:
+        if self._client is None:
+            return await self._connected()
+        if time.monotonic() > self._fresh_until:
+            self._fresh_until = time.monotonic() + CONNECTION_TTL  # one looks it up, the others go on meanwhile
+            with suppress(BifrostConfigurationError):  # what has worked before is borne
+                return await self._connected()
+        return self._client
 
     async def _connected(self) -> AsyncGatewayClient:
         self._opening = self._opening or asyncio.create_task(self._connect())
@@ -87,6 +100,7 @@ class Hub:
             client = await self._open()
         finally:
             self._opening = None
+        self._fresh_until = time.monotonic() + CONNECTION_TTL
         before = self._client
         if before is not None and before.config == client.config:
             await client.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pendulum
@@ -35,6 +35,33 @@ def progress_of(batches: Mapping[str, Batch], provider: str, *, now: float) -> d
 def changed(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
     """Whether anything but the time of the look differs."""
     return old is None or any(old[key] != new[key] for key in new if key != "checked_at")
+
+
+class ProgressPace:
+    """When the XCom is worth writing again: at most once in an interval, and only if it changed.
+
+    :param interval: seconds.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._last: dict[str, Any] | None = None
+        self._next_at = 0.0
+
+    def due(self, progress: Callable[[], dict[str, Any]], *, now: float) -> dict[str, Any] | None:
+        """The progress to write now, or None.
+
+        :param progress: computes it; called only when it is time, since over thousands of batches it takes a while.
+        :param now: seconds on a clock that never goes back.
+        """
+        if now < self._next_at:
+            return None
+        current = progress()
+        self._next_at = now + min(self._interval, 1.0)
+        if not changed(self._last, current):
+            return None
+        self._last, self._next_at = current, now + self._interval
+        return current
 
 
 def _sum(numbers: Any) -> int | None:

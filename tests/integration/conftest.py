@@ -40,8 +40,13 @@ class FakeTI:
     start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_reschedule_date: datetime | None = None
     xcoms: dict[str, Any] = field(default_factory=dict)
+    pushes: list[str] = field(default_factory=list)
+    broken_xcoms: tuple[str, ...] = ()
 
     def xcom_push(self, key: str, value: Any) -> None:
+        if key in self.broken_xcoms:
+            raise RuntimeError(f"{key} cannot be written today")
+        self.pushes.append(key)
         json.dumps(value)  # what cannot be JSON must not get this far
         self.xcoms[key] = value
 
@@ -58,6 +63,7 @@ class End:
     error: BaseException | None = None
     xcoms: dict[str, Any] = field(default_factory=dict)
     deferrals: int = 0
+    defer_timeout: float | None = None
     reschedules: int = 0
 
     @property
@@ -95,6 +101,7 @@ def run_to_its_end(
             end.state = "success"
         except TaskDeferred as deferred:
             end.deferrals += 1
+            end.defer_timeout = deferred.timeout.total_seconds()
             resume = (deferred.method_name, {"event": fire(deferred.trigger)})
             continue
         except AirflowRescheduleException as rescheduled:
@@ -130,6 +137,9 @@ def fire(trigger: Any) -> Any:
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway that the connection ``bifrost_default`` leads to. Its batches stand still until they are set."""
+    from airflow_bifrost.waiting import decision
+
+    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
     with LocalGateway(batch_seconds=3600, virtual_keys=["sk-bf-good", "sk-bf-new"]) as running:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
         yield running

@@ -16,6 +16,11 @@ from airflow_bifrost import BatchRetrieveOperator, BatchSensor
 from airflow_bifrost._compat import AirflowSensorTimeout
 from airflow_bifrost.testing import Fault, LocalGateway
 
+try:
+    from airflow.sdk.exceptions import TaskDeferred  # Airflow 3.2 and later
+except ImportError:
+    from airflow.exceptions import TaskDeferred
+
 MODES = {
     "deferrable": {},
     "poke": {"deferrable": False, "mode": "poke"},
@@ -276,6 +281,103 @@ def test_a_bad_outcome_among_many_is_raised_when_all_have_ended_and_names_each(
     assert late in str(end.error)
     assert good not in str(end.error)
     assert [summary["outcome"] for summary in end.xcoms["return_value"]] == ["succeeded", "failed", "expired"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_progress_xcom_that_cannot_be_written_never_harms_the_wait(mode: str, gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, **RUNNING)
+    with _later(lambda: gateway.set_batch(batch_id, **DONE)):
+        end = run_to_its_end(
+            lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=30, **MODES[mode]),
+            ti=FakeTI(broken_xcoms=("progress",)),
+        )
+    assert end.state == "success"
+
+
+def test_in_the_worker_progress_is_written_at_most_once_in_the_interval_and_only_when_it_changed(
+    gateway: LocalGateway,
+) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, **RUNNING)
+    ti = FakeTI()
+    with _later(lambda: gateway.set_batch(batch_id, **DONE)):
+        run_to_its_end(
+            lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=30, **MODES["poke"]),
+            ti=ti,
+        )
+    assert ti.pushes.count("progress") == 2  # the first look's and the last one's
+    assert len(gateway.requests) > 3
+
+
+def test_rescheduling_for_many_takes_all_looks_in_one_start_of_the_worker(gateway: LocalGateway) -> None:
+    batch_ids = [gateway.add_batch(rows=1, status="in_progress") for _ in range(10)]
+    end = run_to_its_end(
+        lambda: BatchSensor(task_id="wait", batch_id=batch_ids, poke_interval=1.0, timeout=2.5, **MODES["reschedule"])
+    )
+    assert end.kind == "AirflowSensorTimeout"
+    assert end.reschedules <= 4
+    assert len(gateway.requests) == 10 * (end.reschedules + 1)
+
+
+def test_what_the_worker_knows_goes_to_the_triggerer(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, **RUNNING)
+    store = Store()
+    sensor = BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.5, timeout=30, cancel_on_kill=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({"ti": FakeTI(), "task_state_store": store})
+
+    kwargs = deferred.value.trigger.serialize()[1]
+    assert kwargs["cancel_on_kill"] is True
+    [watch] = kwargs["watches"]
+    assert (watch["worked"], watch["status"]) == (True, "in_progress")
+    assert watch["look_at"] > time.time() - 1
+
+
+def test_airflows_own_end_of_a_deferral_comes_after_the_deadline(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    end = run_to_its_end(lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=0.5))
+    assert end.defer_timeout is not None
+    assert end.defer_timeout > 0.5 + 60  # the trigger's own last look included
+
+
+def test_a_connection_that_cannot_be_read_for_a_moment_is_borne_in_the_worker_too(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = gateway.add_batch(rows=10)
+    gateway.set_batch(batch_id, **RUNNING)
+    connection = gateway.connection_json(token="sk-bf-good")
+
+    def lose_the_connection() -> None:
+        monkeypatch.delenv("AIRFLOW_CONN_BIFROST_DEFAULT")
+        gateway.inject(Fault(status=401, times=1))
+
+    def find_it_again() -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", connection)
+        gateway.set_batch(batch_id, **DONE)
+
+    later = threading.Timer(1.5, find_it_again)
+    later.start()
+    with _later(lose_the_connection):
+        end = run_to_its_end(
+            lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=60, **MODES["poke"])
+        )
+    later.join()
+    assert end.state == "success", end.error
+
+
+def test_a_gateway_that_hangs_costs_one_timeout_and_not_one_for_each_id(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token="sk-bf-good", timeout=1))
+    batch_ids = [gateway.add_batch(rows=1, status="in_progress") for _ in range(20)]
+    gateway.inject(Fault(delay=60, times=None))
+    end = run_to_its_end(
+        lambda: BatchSensor(task_id="wait", batch_id=batch_ids, poke_interval=0.05, timeout=0, **MODES["poke"])
+    )
+    assert end.kind == "AirflowSensorTimeout"
+    assert len(gateway.requests) == 1
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -257,6 +257,15 @@ def test_on_kill_cancels_only_when_the_task_has_really_ended(
     assert any(request.path.endswith("/cancel") for request in gateway.requests) == cancels
 
 
+def test_on_kill_of_a_trigger_that_was_left_behind_cancels_nothing(gateway: LocalGateway, channel: Channel) -> None:
+    channel.state = "failed"
+    batch_id = gateway.add_batch(rows=10, status="in_progress")
+    killed = trigger(batch_id, cancel_on_kill=True, deadline=time.time() - 1)
+    killed.task_instance = TASK
+    asyncio.run(killed.on_kill())
+    assert gateway.requests == []
+
+
 def test_on_kill_cancels_nothing_unless_asked_to(gateway: LocalGateway, channel: Channel) -> None:
     channel.state = "failed"
     batch_id = gateway.add_batch(rows=10, status="in_progress")
@@ -276,6 +285,56 @@ def test_on_kill_gives_up_when_airflow_does_not_answer(
     killed.task_instance = TASK
     asyncio.run(killed.on_kill())
     assert gateway.requests == []
+
+
+@pytest.mark.usefixtures("channel", "quick_faults")
+def test_a_wait_that_another_triggerer_has_begun_bears_what_a_new_one_would_not(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(rows=1)
+    gateway.set_batch(batch_id, **DONE)
+    gateway.inject(Fault(status=200, body="<html>", content_type="text/html", times=2))
+    begun = Watch(
+        batch_id, look_at=time.time() - 60
+    )  # the worker met an outage, an earlier triggerer may have met none
+    assert fire(trigger(batch_id, watches=[begun.to_json()]))["kind"] == "finished"
+
+
+def test_a_corrected_connection_reaches_waits_that_run(
+    gateway: LocalGateway, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "CONNECTION_TTL", 0.2)
+    batch_id = gateway.add_batch(rows=1, status="in_progress")
+
+    async def watched() -> dict[str, Any]:
+        wait = asyncio.create_task(first_event(trigger(batch_id)))
+        await until(lambda: len(gateway.requests) >= 2)
+        with LocalGateway(batch_seconds=3600) as other:
+            other.add_batch(batch_id=batch_id, rows=1, status="completed")
+            monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", other.connection_json())
+            return await asyncio.wait_for(wait, 60)
+
+    assert asyncio.run(watched())["kind"] == "finished"
+
+
+def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(gateway: LocalGateway) -> None:
+    looked_up = []
+
+    async def slowly() -> Any:
+        await asyncio.sleep(0.2)
+        looked_up.append(await BifrostHook().aopen_client())
+        return looked_up[-1]
+
+    async def two() -> None:
+        batch_id = gateway.add_batch(rows=1)
+        async with hub_module.Hub.join("bifrost_default", slowly) as hub:
+            first = asyncio.create_task(hub.get_batch(batch_id, None))
+            second = asyncio.create_task(hub.get_batch(batch_id, None))
+            await asyncio.sleep(0.05)
+            first.cancel()
+            await second
+        assert first.cancelled()
+
+    asyncio.run(two())
+    assert len(looked_up) == 1
 
 
 @pytest.mark.usefixtures("channel")

@@ -236,6 +236,14 @@ def test_a_limit_on_a_paid_batch_is_warned_of_as_such(error: BifrostError) -> No
     assert "paid for already" in fault(SEEN, error).line.text
 
 
+def test_a_poll_interval_of_nothing_is_no_reason_to_ask_without_a_pause() -> None:
+    assert delay_of(look(NEW, batch(), policy=replace(POLICY, poll_interval=0.0))) == pytest.approx(1.0)
+
+
+def test_a_watch_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    assert Watch.from_json({"batch_id": "b1", "worked": True, "colour": "green"}) == Watch("b1", worked=True)
+
+
 def test_a_watch_goes_through_json_unharmed() -> None:
     watch = fault(SEEN, BatchNotFound("404")).watch
     assert Watch(**json.loads(json.dumps(watch.to_json()))) == watch

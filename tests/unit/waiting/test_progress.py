@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.waiting.progress import changed, progress_of
+from airflow_bifrost.waiting.progress import ProgressPace, changed, progress_of
 
 NOW = 1_775_400_000.0
 
@@ -52,6 +52,28 @@ def test_failures_that_gemini_counts_as_completed_are_not_counted_twice() -> Non
 
 def test_more_rows_done_than_there_are_is_all_of_them() -> None:
     assert progress_of({"b1": batch(total=10, completed=12)}, "openai", now=NOW)["percent"] == 100.0
+
+
+def test_progress_is_due_once_in_an_interval_and_only_when_it_changed() -> None:
+    pace = ProgressPace(60)
+    told = []
+    for second in range(200):
+        progress = {"completed": min(second // 10, 10)}
+        if pace.due(lambda progress=progress: progress, now=second):
+            told.append(second)
+    assert told == [0, 60, 120]
+
+
+def test_what_is_not_due_is_not_even_computed() -> None:
+    pace, computed = ProgressPace(60), []
+
+    def progress() -> dict[str, Any]:
+        computed.append(1)
+        return {"completed": 1}
+
+    for moment in range(100):
+        pace.due(progress, now=moment / 100)
+    assert len(computed) == 1
 
 
 def test_a_later_look_alone_is_no_change() -> None:
