@@ -164,6 +164,11 @@ def look_up(batch_id: str, provider: str) -> str:
 
     try:
         with BifrostHook() as hook:
+            ok, reason = (
+                hook.test_connection()
+            )  # asks once, where the hook's own calls would sit out an outage of a minute
+            if not ok and reason.startswith("Unreachable"):
+                raise DemoError(reason)
             return hook.get_batch(batch_id, provider=provider).status
     except (BifrostError, ValueError) as error:
         raise DemoError(str(error)) from error

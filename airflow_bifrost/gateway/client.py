@@ -126,6 +126,8 @@ def _network_error(error: httpx.HTTPError, asked: Asked) -> BifrostGatewayError:
             may_pass = False
         cause = cause.__cause__ or cause.__context__
     text = str(error)
+    if "WRONG_VERSION_NUMBER" in text:
+        text += "; it seems to speak plain http: set the connection's schema to http"
     return responses.unavailable(
         f"{type(error).__name__}: {text}" if text else type(error).__name__, asked, may_pass=may_pass
     )

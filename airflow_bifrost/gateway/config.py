@@ -67,6 +67,10 @@ class GatewayConfig:
             raise ValueError(f"host: {error}") from None
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.path_prefix):
             raise ValueError("path_prefix: it must look like '/openai', without a slash at its end")
+        base_path = parts.path.rstrip("/")
+        for tail in (f"{self.path_prefix}/v1", "/v1", self.path_prefix):
+            if tail and base_path.endswith(tail):
+                raise ValueError(f"host: leave {tail!r} out of the URL, it is added (see path_prefix)")
         for name in ("timeout", "connect_timeout"):
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not 0 < seconds < 86_400:

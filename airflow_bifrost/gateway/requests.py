@@ -102,7 +102,7 @@ def get_batch(batch_id: str, provider: str) -> GatewayRequest:
 
 def list_batches(provider: str, *, limit: int | None = None, after: str | None = None) -> GatewayRequest:
     return GatewayRequest(
-        f"listing batches of {provider!r}", _RUNS_ON, "GET", "/v1/batches", _page_query(provider, limit, after)
+        f"listing batches of {provider!r}", _NOTHING_BILLED, "GET", "/v1/batches", _page_query(provider, limit, after)
     )
 
 

@@ -89,6 +89,7 @@ _ADVICE = {
     BifrostUnavailable: "This can pass: try again later.",
     BifrostProtocolError: "Check the connection's host, schema, port and `path_prefix`.",
 }
+_ADVICE_NO_ANSWER_YET = "This can pass: try again later. If it does not, check the connection's host, schema and port."
 _ADVICE_NO_ANSWER = "Check the connection's host, schema, port and `verify`."
 
 # Kinds that prove that a request had no effect. A 429 is not among them: the gateway itself repeats a POST, so that an earlier try may
@@ -139,7 +140,7 @@ def unavailable(problem: str, asked: Asked, *, may_pass: bool = True) -> Bifrost
             asked,
             BifrostUnavailable,
             f"no answer ({asked.quote(problem)})",
-            _ADVICE[BifrostUnavailable] if may_pass else _ADVICE_NO_ANSWER,
+            _ADVICE_NO_ANSWER_YET if may_pass else _ADVICE_NO_ANSWER,
         ),
         may_pass=may_pass,
     )

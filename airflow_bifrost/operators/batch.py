@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_bifrost._compat import AirflowSensorTimeout, TaskDeferralTimeout
 from airflow_bifrost.exceptions import BatchFailed
-from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, seconds_of
+from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
 from airflow_bifrost.tasks.verdict import judge
 from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, BatchWait
@@ -94,10 +94,10 @@ class BatchRetrieveOperator(BaseOperator):
         from airflow_bifrost.gateway.summary import BatchSummary
         from airflow_bifrost.hooks.bifrost import BifrostHook
 
-        batch_id = self._checked_id()
+        batch_id, requested = self._checked_id(), provider_of(self.provider)
         with BifrostHook(self.bifrost_conn_id) as hook:
-            batch = hook.get_batch(batch_id, provider=self.provider)
-            provider = hook.get_conn().config.upstream(self.provider)
+            batch = hook.get_batch(batch_id, provider=requested)
+            provider = hook.get_conn().config.upstream(requested)
         summary = BatchSummary.of(batch, batch_id=batch_id, provider=provider)
         self.log.info("Batch %s of %s is %s, outcome %s", batch_id, provider, summary.status, summary.outcome)
         return summary.to_xcom()
@@ -105,7 +105,7 @@ class BatchRetrieveOperator(BaseOperator):
     def _wait(self) -> BatchWait:
         return BatchWait(
             batch_ids=[self._checked_id()],
-            provider=self.provider,
+            provider=provider_of(self.provider),
             conn_id=self.bifrost_conn_id,
             mode="deferrable" if self.deferrable else "poke",
             poll_interval=self.poll_interval,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 
 from airflow_bifrost.exceptions import BatchFailed
-from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, seconds_of
+from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
 from airflow_bifrost.tasks.verdict import judge, skipping
 from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, BatchWait
@@ -91,7 +91,7 @@ class BatchSensor(BaseSensorOperator):
     def _wait(self) -> BatchWait:
         return BatchWait(
             batch_ids=batch_ids_of(self.batch_id),
-            provider=self.provider,
+            provider=provider_of(self.provider),
             conn_id=self.bifrost_conn_id,
             mode="deferrable" if self.deferrable else "reschedule" if self.reschedule else "poke",
             poll_interval=self.poke_interval,

@@ -23,7 +23,7 @@ def batch_ids_of(value: Any) -> list[str]:
     """
     from airflow_bifrost.gateway.requests import checked_id
 
-    if value is None:
+    if value is None or value == "None":  # the text is what a template makes of None
         raise ValueError("batch_id is None: the task that makes it has pushed nothing")
     if isinstance(value, str) and value.startswith("["):
         raise ValueError(
@@ -33,6 +33,18 @@ def batch_ids_of(value: Any) -> list[str]:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict):
         return [checked_id(item, f"batch_id[{index}]") for index, item in enumerate(value)]
     return [checked_id(value)]
+
+
+def provider_of(value: Any) -> str | None:
+    """The upstream in ``provider``; None, or empty, is the connection's.
+
+    :raises ValueError: it is not a string, or a None that was rendered to text.
+    """
+    if value == "None":
+        raise ValueError("provider is None, rendered to text: the task that makes it has pushed nothing")
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"provider must be a string, not {type(value).__name__}")
+    return value or None
 
 
 def checked_accept(accept: Collection[str]) -> tuple[str, ...]:

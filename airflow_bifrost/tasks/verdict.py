@@ -23,7 +23,8 @@ def judge(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> No
     which = "The batch" if len(summaries) == 1 else f"{len(bad)} of {len(summaries)} batches"
     raise BatchFailed(
         f"{which} did not end as accepted ({', '.join(accept)}): {'; '.join(_describe(summary) for summary in bad)}."
-        " What had run by then is billed. Waiting again would change nothing.",
+        " What had run by then is billed. Waiting again changes nothing: mend the rows and submit them again, or add the outcome"
+        " to `accept`.",
         summaries=bad,
     )
 

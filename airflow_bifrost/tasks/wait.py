@@ -69,6 +69,9 @@ class BatchWait:
         """
         from airflow_bifrost.waiting.decision import WaitPolicy
 
+        if not self.batch_ids:
+            log.warning("batch_id is an empty list: there is nothing to wait for")
+            return []
         memory = task_memory(context)
         deadline, watches = self._recall(context, memory)
         policy = WaitPolicy(self.poll_interval, deadline, self.not_found_grace)
@@ -168,9 +171,10 @@ class BatchWait:
     def _timeout_error(self, waiting: Sequence[str]) -> AirflowSensorTimeout:
         from airflow_bifrost.waiting.decision import in_words
 
+        what = "The batch runs on and is billed" if len(waiting) == 1 else "The batches run on and are billed"
         return AirflowSensorTimeout(
-            f"{_names(waiting)} did not end within {in_words(self.timeout)} (timeout)."
-            " The batches run on and are billed: clear the task to wait again, or cancel them."
+            f"{_names(waiting)} did not end within {in_words(self.timeout)}, the sensor's or operator's `timeout`."
+            f" {what}: clear the task to wait again, or cancel with `BifrostHook().cancel_batch(id)`."
         )
 
 

@@ -175,8 +175,9 @@ def on_fault(
     seen = replace(watch, faults=watch.faults + 1, doubt_since=doubt_since)
     if isinstance(error, BifrostAuthError) and not watch.refreshed:
         return LookUpConnection(replace(watch, refreshed=True))
+    grace_ends = (doubt_since or now) + policy.not_found_grace
     if doubtful:
-        bearable = now < (doubt_since or now) + policy.not_found_grace
+        bearable = now < grace_ends
     elif isinstance(error, BifrostGatewayError) and not isinstance(error, BifrostAuthError):
         bearable = error.may_pass or watch.worked
     else:
@@ -186,6 +187,8 @@ def on_fault(
     if now >= policy.deadline:
         return TimedOut(seen, Line(logging.WARNING, f"{error} The time to wait for batch {watch.batch_id} is over"))
     delay = _until(policy, now, _pause_after_fault(seen.faults, error, policy, random))
+    if doubtful:
+        delay = min(delay, grace_ends - now)
     line = None
     if seen.faults == 1 or seen.faults % SAY_EVERY == 0:
         hint = ""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_bifrost.gateway.outcome import Outcome
-from airflow_bifrost.tasks.arguments import OUTCOMES, batch_ids_of, checked_accept, seconds_of
+from airflow_bifrost.tasks.arguments import OUTCOMES, batch_ids_of, checked_accept, provider_of, seconds_of
 
 
 def test_one_id_is_a_list_of_one() -> None:
@@ -20,9 +20,20 @@ def test_any_iterable_of_ids_is_taken_in_its_order(ids: Any) -> None:
     assert batch_ids_of(ids) == ["a", "b"]
 
 
-def test_an_id_that_was_never_pushed_is_named_as_such() -> None:
-    with pytest.raises(ValueError, match="pushed nothing"):
-        batch_ids_of(None)
+@pytest.mark.parametrize("value", [None, "None"], ids=["None", "None, rendered to text"])
+def test_what_was_never_pushed_is_named_as_such(value: Any) -> None:
+    with pytest.raises(ValueError, match="batch_id is None"):
+        batch_ids_of(value)
+
+
+def test_an_upstream_that_was_never_pushed_is_named_as_such() -> None:
+    with pytest.raises(ValueError, match="provider is None"):
+        provider_of("None")
+
+
+@pytest.mark.parametrize(("value", "provider"), [(None, None), ("", None), ("azure", "azure")])
+def test_no_upstream_is_that_of_the_connection(value: Any, provider: str | None) -> None:
+    assert provider_of(value) == provider
 
 
 def test_a_list_that_was_rendered_to_text_is_told_from_an_id() -> None:

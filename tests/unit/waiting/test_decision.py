@@ -138,6 +138,16 @@ def test_a_404_is_borne_for_the_grace_and_then_fails() -> None:
     assert isinstance(fault(first.watch, BatchNotFound("404"), now=NOW + 300), GiveUp)
 
 
+def test_the_last_look_for_a_404_is_taken_when_the_grace_ends() -> None:
+    watch, now = NEW, NOW
+    for _ in range(20):
+        decision = fault(watch, BatchNotFound("404"), now=now)
+        if isinstance(decision, GiveUp):
+            break
+        watch, now = decision.watch, decision.watch.look_at
+    assert now == pytest.approx(NOW + POLICY.not_found_grace)
+
+
 def test_an_answer_ends_the_grace_of_a_404() -> None:
     doubtful = fault(NEW, BatchNotFound("404")).watch
     answered = look(doubtful, batch(), now=NOW + 200).watch
