@@ -112,3 +112,13 @@ def test_any_base_url_is_accepted_or_a_value_error(text, schema):
         GatewayConfig(schema + text)
     except ValueError:
         return
+
+
+@pytest.mark.parametrize("tail", ["/openai", "/openai/v1", "/v1", "/openai/v1/"])
+def test_a_url_copied_from_an_openai_client_is_told_what_to_leave_out(tail):
+    with pytest.raises(ValueError, match="host: leave '/(openai|v1|openai/v1)' out"):
+        GatewayConfig(f"https://gateway.example.com{tail}")
+
+
+def test_a_path_of_its_own_below_which_the_gateway_is_stays():
+    assert GatewayConfig("https://example.com/bifrost").root == "https://example.com/bifrost"
