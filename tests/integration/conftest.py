@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from airflow_bifrost.testing import LocalGateway
 
@@ -146,8 +147,6 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
 
 
 @pytest.fixture
-def quick_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_faults(mocker: MockerFixture) -> None:
     """Tries after a fault follow within a fraction of a second."""
-    from airflow_bifrost.waiting import decision
-
-    monkeypatch.setattr(decision, "_pause_after_fault", lambda *_: 0.05)
+    mocker.patch("airflow_bifrost.waiting.decision._pause_after_fault", return_value=0.05)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from integration.conftest import fire, rebuilt
+from pytest_mock import MockerFixture
 
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.testing import Fault, LocalGateway
@@ -134,17 +135,10 @@ def test_the_first_look_is_taken_when_the_worker_said_and_not_before(gateway: Lo
 
 @pytest.mark.usefixtures("channel")
 def test_all_triggers_of_a_loop_share_one_client_and_one_lookup_of_the_connection(
-    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+    gateway: LocalGateway, mocker: MockerFixture
 ) -> None:
     batch_ids = [gateway.add_batch(rows=1) for _ in range(50)]
-    opened = []
-    open_client = BifrostHook.aopen_client
-
-    async def counting(self: BifrostHook, **arguments: Any) -> Any:
-        opened.append(await open_client(self, **arguments))
-        return opened[-1]
-
-    monkeypatch.setattr(BifrostHook, "aopen_client", counting)
+    opening = mocker.spy(BifrostHook, "aopen_client")
 
     async def all_of_them() -> list[dict[str, Any]]:
         waits = [asyncio.create_task(first_event(trigger(batch_id))) for batch_id in batch_ids]
@@ -155,8 +149,8 @@ def test_all_triggers_of_a_loop_share_one_client_and_one_lookup_of_the_connectio
 
     events = asyncio.run(all_of_them())
     assert {event["kind"] for event in events} == {"finished"}
-    assert len(opened) == 1
-    assert opened[0]._http.is_closed
+    assert opening.call_count == 1
+    assert opening.spy_return._http.is_closed
 
 
 def test_the_last_trigger_to_leave_closes_the_client_also_when_it_is_cancelled(
