@@ -71,7 +71,7 @@ _MAY_PASS = re.compile(
 )
 
 _ADVICE_BY_TYPE = {
-    "virtual_key_required": "The gateway wants a virtual key it knows: put one (sk-bf-...) into the connection's password.",
+    "virtual_key_required": "No token was sent: put a virtual key (sk-bf-...) into the connection's password.",
     "virtual_key_not_found": "The gateway does not know this virtual key: correct the connection's password.",
     "access_not_found": "The gateway does not know this virtual key: correct the connection's password.",
     "virtual_key_blocked": "The virtual key is inactive: have it activated, or use another.",
@@ -195,12 +195,18 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
         return _protocol_error(said, status, asked, may_pass=False)
     kind = _class_of(status, body)
     return kind(
-        _message(asked, kind, said, _ADVICE_BY_TYPE.get(body.type or "", _ADVICE[kind])),
+        _message(asked, kind, said, _advice(kind, body, asked)),
         status_code=status,
         error_type=body.type and asked.quote(body.type),
         error_code=body.code and asked.quote(body.code),
         retry_after=parse_retry_after(response.headers.get("retry-after"), asked.now),
     )
+
+
+def _advice(kind: type[BifrostGatewayError], body: GatewayErrorBody, asked: Asked) -> str:
+    if body.type == "virtual_key_required" and asked.token:  # said of unknown keys too
+        return "A token was sent, but the gateway knows no such virtual key (sk-bf-...): correct the connection's password."
+    return _ADVICE_BY_TYPE.get(body.type or "", _ADVICE[kind])
 
 
 def _class_of(status: int, body: GatewayErrorBody) -> type[BifrostGatewayError]:

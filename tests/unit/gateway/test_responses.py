@@ -224,7 +224,7 @@ def test_a_message_says_what_happened_to_which_batch_where_what_it_costs_and_wha
 @pytest.mark.parametrize(
     ("kind", "advice"),
     [
-        ("virtual_key_required", "put one (sk-bf-...) into the connection's password"),
+        ("virtual_key_required", "No token was sent: put a virtual key (sk-bf-...) into the connection's password"),
         ("virtual_key_not_found", "does not know this virtual key"),
         ("access_not_found", "does not know this virtual key"),
         ("virtual_key_blocked", "inactive"),
@@ -300,3 +300,9 @@ def test_every_word_of_a_stranger_is_shortened_and_stripped_of_keys():
 def test_an_odd_message_on_a_200_is_told_and_stripped_of_keys():
     with pytest.raises(BifrostProtocolError, match=r"look at its id, status \(bad \*\*\*\)"):
         responses.parse(Batch, raw({"extra_fields": {}, "error": {"message": "bad sk-proj-abcdef123456"}}), asked())
+
+
+def test_a_token_that_the_gateway_does_not_know_is_told_from_none_at_all():
+    body = {"type": "virtual_key_required", "error": {"message": "virtual key is required"}, "extra_fields": {}}
+    with pytest.raises(BifrostAuthError, match="A token was sent, but the gateway knows no such virtual key"):
+        responses.parse(Batch, raw(body, 401), asked(token="sk-bf-unknown"))
