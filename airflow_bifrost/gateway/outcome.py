@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
+from airflow_bifrost.gateway import versions
 from airflow_bifrost.gateway.models import Batch, RequestCounts
 
 
@@ -35,9 +36,9 @@ class BatchStatus(StrEnum):
         return _WORDS.get(word, cls.UNKNOWN)
 
 
-_WORDS = {str(status): status for status in BatchStatus if status != "unknown"} | {
-    "canceling": BatchStatus.CANCELLING,  # Anthropic, and OpenAI's published enum
-    "canceled": BatchStatus.CANCELLED,
+_WORDS = {
+    **{str(status): status for status in BatchStatus if status != "unknown"},
+    **{said: BatchStatus(means) for said, means in versions.WORDS.items()},
     "pending": BatchStatus.VALIDATING,  # Google
     "queued": BatchStatus.VALIDATING,
     "running": BatchStatus.IN_PROGRESS,

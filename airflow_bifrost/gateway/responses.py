@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from airflow_bifrost.gateway.models import GatewayErrorBody, Page, read_json
 from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.requests import GatewayRequest
 from airflow_bifrost.gateway.retry import parse_retry_after
+from airflow_bifrost.gateway.versions import Fault, fault_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -56,29 +56,6 @@ class Asked:
     def quote(self, text: str) -> str:
         return quote(text, token=self.token)
 
-
-# Faults of configuration or of the request that the gateway reports as a 500 (400 on its native routes and in later versions).
-_NEVER_ACCEPTED = re.compile(
-    r"failed to get config for provider|provider not found for|no batch-enabled keys found|no config found for batch APIs"
-    r"|no keys found (?:for provider|that support model)|\bis required\b|invalid json|invalid pagination cursor"
-    r"|failed to parse request|doesn't support direct content download|batch results not available",
-    re.IGNORECASE,
-)
-
-# Faults of the moment that the gateway reports as a 400 on its native routes; on the others they are a 500.
-_MAY_PASS = re.compile(
-    r"network error|failed to execute HTTP request|queue is full|still processing|not yet available", re.IGNORECASE
-)
-
-_ADVICE_BY_TYPE = {
-    "virtual_key_required": "No token was sent: put a virtual key (sk-bf-...) into the connection's password.",
-    "virtual_key_not_found": "The gateway does not know this virtual key: correct the connection's password.",
-    "access_not_found": "The gateway does not know this virtual key: correct the connection's password.",
-    "virtual_key_blocked": "The virtual key is inactive: have it activated, or use another.",
-    "access_blocked": "The virtual key is inactive: have it activated, or use another.",
-    "provider_blocked": "The virtual key may not use this upstream: allow it in the gateway, or change `provider`.",
-    "model_blocked": "The virtual key may not use this model: allow it in the gateway.",
-}
 
 _ADVICE = {
     BifrostAuthError: "Check the connection's password, and the upstream's key in the gateway.",
@@ -193,9 +170,10 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
         return _protocol_error(said + where, status, asked, may_pass=body.from_gateway or status == 204)
     if status == 404 and response.content_type == "text/html":
         return _protocol_error(said, status, asked, may_pass=False)
-    kind = _class_of(status, body)
+    fault = fault_of(status, type=body.type, code=body.code, message=body.message)
+    kind = fault.kind if fault else _class_of(status)
     return kind(
-        _message(asked, kind, said, _advice(kind, body, asked)),
+        _message(asked, kind, said, _advice(kind, fault, asked)),
         status_code=status,
         error_type=body.type and asked.quote(body.type),
         error_code=body.code and asked.quote(body.code),
@@ -203,13 +181,14 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
     )
 
 
-def _advice(kind: type[BifrostGatewayError], body: GatewayErrorBody, asked: Asked) -> str:
-    if body.type == "virtual_key_required" and asked.token:  # said of unknown keys too
+def _advice(kind: type[BifrostGatewayError], fault: Fault | None, asked: Asked) -> str:
+    if fault and fault.type == "virtual_key_required" and asked.token:  # said of unknown keys too
         return "A token was sent, but the gateway knows no such virtual key (sk-bf-...): correct the connection's password."
-    return _ADVICE_BY_TYPE.get(body.type or "", _ADVICE[kind])
+    return (fault and fault.advice) or _ADVICE[kind]
 
 
-def _class_of(status: int, body: GatewayErrorBody) -> type[BifrostGatewayError]:
+def _class_of(status: int) -> type[BifrostGatewayError]:
+    """What a status says by itself."""
     match status:
         case 401 | 403:
             return BifrostAuthError
@@ -221,10 +200,6 @@ def _class_of(status: int, body: GatewayErrorBody) -> type[BifrostGatewayError]:
             return BifrostRateLimited
         case 408 | 425:
             return BifrostUnavailable
-        case 400 if _MAY_PASS.search(body.message or ""):
-            return BifrostUnavailable
-        case 500 if body.code == "unsupported_operation" or _NEVER_ACCEPTED.search(body.message or ""):
-            return BifrostRequestError
     return BifrostUnavailable if status >= 500 else BifrostRequestError
 
 

@@ -78,55 +78,6 @@ def test_the_status_of_an_error_decides_its_class_whatever_the_body(status, erro
     assert (caught.value.status_code, caught.value.may_pass) == (status, may_pass)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        "failed to get config for provider: not found",
-        "provider not found for batch create request",
-        "no batch-enabled keys found for provider: cohere and model: ",
-        "no config found for batch APIs. Please enable 'Use for Batch APIs' on at least one key for provider: openai",
-        "no keys found for provider: gemini",
-        "no keys found that support model: gpt-4o",
-        "role_arn is required for Bedrock batch API (provide in extra_params)",
-        "endpoint is required for OpenAI batch API",
-        "Invalid JSON",
-        "invalid pagination cursor",
-        "failed to parse request",
-        "Gemini Files API doesn't support direct content download. Use the file URI in your requests instead.",
-        "batch results not available: output_file_id is empty (batch may not be completed)",
-    ],
-)
-def test_a_mistake_that_the_gateway_reports_as_a_500_or_a_400_is_a_mistake(message):
-    for status in (500, 400):
-        error = said(message, status)
-        assert type(error) is BifrostRequestError
-        assert error.may_pass is False
-
-
-def test_an_unsupported_operation_is_a_mistake_whatever_its_words():
-    assert type(said("whatever", 500)) is BifrostUnavailable
-    error = said(
-        "x", 500, error={"code": "unsupported_operation", "message": "batch_retrieve is not supported by groq provider"}
-    )
-    assert type(error) is BifrostRequestError
-    assert error.error_code == "unsupported_operation"
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "failed to execute HTTP request to provider API",
-        "network error occurred while connecting to provider API (DNS lookup, connection refused, etc.)",
-        "request dropped: queue is full",
-    ],
-)
-def test_a_fault_of_the_moment_that_a_native_route_reports_as_a_400_can_pass(message):
-    for status in (500, 400):
-        error = said(message, status)
-        assert type(error) is BifrostUnavailable
-        assert error.may_pass is True
-
-
 def test_words_of_an_upstream_behind_a_bad_gateway_make_no_mistake():
     assert type(said("a certificate is required", 502)) is BifrostUnavailable
 
@@ -221,23 +172,10 @@ def test_a_message_says_what_happened_to_which_batch_where_what_it_costs_and_wha
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "advice"),
-    [
-        ("virtual_key_required", "No token was sent: put a virtual key (sk-bf-...) into the connection's password"),
-        ("virtual_key_not_found", "does not know this virtual key"),
-        ("access_not_found", "does not know this virtual key"),
-        ("virtual_key_blocked", "inactive"),
-        ("access_blocked", "inactive"),
-        ("provider_blocked", "may not use this upstream"),
-        ("model_blocked", "may not use this model"),
-        ("anything_else", "Check the connection's password"),
-    ],
-)
-def test_a_refused_token_comes_with_what_to_do(kind, advice):
-    error = said("no", 403, type=kind)
-    assert advice in str(error)
-    assert error.error_type == kind
+def test_a_refusal_in_words_that_nobody_knows_comes_with_where_to_look():
+    error = said("no", 403, type="anything_else")
+    assert "Check the connection's password" in str(error)
+    assert error.error_type == "anything_else"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,265 @@
+"""What gateways of different versions say for the same thing, and what it means here: one table.
+
+A gateway does not tell its version with an answer, so every version's way of saying a thing is understood at all times: ``responses``
+reads the faults, ``outcome`` the words for a status, the doctor the fields. Versions 1.3.49 to 1.4.19 were recorded; later ones were
+read in the gateway's source and its changelog.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from airflow_bifrost.exceptions import (
+    BifrostAuthError,
+    BifrostBudgetExceeded,
+    BifrostGatewayError,
+    BifrostRateLimited,
+    BifrostRequestError,
+    BifrostUnavailable,
+)
+
+ALL = "all"
+UP_TO_1_4 = "up to 1.4"
+SINCE_1_5 = "1.5 and later"
+SINCE_1_6 = "1.6 and later"
+SINCE_2 = "2.0 and later"
+SINCE_2_1 = "2.1 and later"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error that means the same whatever HTTP status a version gives it.
+
+    It is recognised by exactly one of ``type``, ``code`` and ``message``.
+
+    :param what: what has happened.
+    :param statuses: HTTP status -> the versions (and routes) that answer with it. With another status the words are not the
+        gateway's own: an upstream behind it may say the same.
+    :param kind: the error that it becomes.
+    :param type: the top-level ``type``, or ``error.type``.
+    :param code: ``error.code``.
+    :param message: matches within ``error.message``.
+    :param advice: what to do about it; None: what is said for its kind.
+    """
+
+    what: str
+    statuses: dict[int, str]
+    kind: type[BifrostGatewayError]
+    type: str | None = None
+    code: str | None = None
+    message: re.Pattern[str] | None = None
+    advice: str | None = None
+
+    def is_told_by(self, status: int, type_: str | None, code: str | None, message: str | None) -> bool:
+        """Whether an error of this status and with these words tells of it."""
+        if status not in self.statuses:
+            return False
+        if self.message is not None:
+            return self.message.search(message or "") is not None
+        return type_ == self.type if self.type is not None else code == self.code
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A spelling of a batch's status: ``said`` is read as ``means``."""
+
+    said: str
+    means: str
+    versions: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field that only some versions have. ``where``: ``batch``, or ``extra_fields``, which every answer may carry."""
+
+    where: str
+    name: str
+    versions: str
+
+
+def _says(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+# The same mistake is a 500 on the openai routes, and a 400 on the native ones and since 2.0.
+_MISTAKE = {500: f"{UP_TO_1_4}, openai routes", 400: f"{UP_TO_1_4}, native routes; {SINCE_2}"}
+_ONLY_500 = {500: ALL}
+_REFUSED = {401: "who asks is not known, in most versions", 403: "who asks is known, and in 1.4 where not"}
+_CHECK_THE_TOKEN = "The gateway does not know this virtual key: correct the connection's password."  # noqa: S105 - advice
+_INACTIVE = "The virtual key is inactive: have it activated, or use another."
+_NO_BATCH_KEY = "Give a key of this upstream `use_for_batch_api` in the gateway, or change `provider`."
+
+TABLE: tuple[Fault | Word | Field, ...] = (
+    # Mistakes of configuration, or in the request
+    Fault(
+        "the upstream is unknown, mis-spelt or not configured",
+        _MISTAKE,
+        BifrostRequestError,
+        message=_says(r"failed to get config for provider|provider not found for"),
+        advice="Check the spelling of `provider` (lower case), and that the gateway has this upstream configured.",
+    ),
+    Fault(
+        "no key of the upstream may be used for batches",
+        _MISTAKE,
+        BifrostRequestError,
+        message=_says(r"no batch-enabled keys found|no config found for batch APIs"),
+        advice=_NO_BATCH_KEY,
+    ),
+    Fault(
+        "the upstream has no key, or none for the model",
+        _MISTAKE,
+        BifrostRequestError,
+        message=_says(r"no keys found (?:for provider|that support model)"),
+        advice="Give this upstream a key in the gateway; one with a list of models serves only those.",
+    ),
+    Fault(
+        "the upstream has no such call",
+        _MISTAKE,
+        BifrostRequestError,
+        code="unsupported_operation",
+        advice="The gateway offers this call only for other upstreams: change `provider`.",
+    ),
+    Fault(
+        "an argument is missing or unreadable",
+        _MISTAKE,
+        BifrostRequestError,
+        message=_says(
+            r"\bis required for (?:\w+ )?(?:batch|file)\b|(?:parameter|header|field) is required|^invalid json"
+            r"|failed to parse request|model should be in provider/model format"
+        ),
+    ),
+    Fault(
+        "the cursor is not the gateway's own", _MISTAKE, BifrostRequestError, message=_says("invalid pagination cursor")
+    ),
+    Fault(
+        "Gemini's files have no download",
+        _ONLY_500,
+        BifrostRequestError,
+        message=_says("doesn't support direct content download"),
+    ),
+    Fault(
+        "there is no output file: the batch runs, or no row succeeded",
+        _ONLY_500,
+        BifrostRequestError,
+        message=_says("batch results not available"),
+    ),
+    # Faults of the moment
+    Fault(
+        "the gateway could not reach the upstream",
+        {**_MISTAKE, 502: SINCE_2},
+        BifrostUnavailable,
+        message=_says("network error occurred|failed to execute HTTP request"),
+    ),
+    Fault(
+        "the gateway's queue is full",
+        {**_MISTAKE, 503: SINCE_2},
+        BifrostUnavailable,
+        message=_says("queue is full"),
+        advice="This can pass: ask less often, or give the upstream a longer queue in the gateway.",
+    ),
+    Fault(
+        "the upstream's answer is not what it promises",
+        _MISTAKE,
+        BifrostUnavailable,
+        message=_says(r"(?:HTML|empty) response received from provider|failed to unmarshal response from provider"),
+    ),
+    Fault(
+        "the batch still runs, so that it has no results",
+        _MISTAKE,
+        BifrostUnavailable,
+        message=_says("still processing|results not yet available"),
+        advice="Ask again when the batch has ended.",
+    ),
+    Fault(
+        "the upstream refuses every key of the gateway",
+        {502: SINCE_2},
+        BifrostUnavailable,
+        type="upstream_credentials_exhausted",
+        advice="Check the upstream's keys in the gateway; if they are good, this passes.",
+    ),
+    # Governance: what the gateway's own rules refuse
+    Fault(
+        "there is no virtual key, or the gateway does not know it",
+        _REFUSED,
+        BifrostAuthError,
+        type="virtual_key_required",
+        advice="No token was sent: put a virtual key (sk-bf-...) into the connection's password.",
+    ),
+    Fault(
+        "the gateway does not know the virtual key",
+        _REFUSED,
+        BifrostAuthError,
+        type="virtual_key_not_found",
+        advice=_CHECK_THE_TOKEN,
+    ),
+    Fault(
+        "the gateway does not know the virtual key",
+        _REFUSED,
+        BifrostAuthError,
+        type="access_not_found",
+        advice=_CHECK_THE_TOKEN,
+    ),
+    Fault("the virtual key is inactive", _REFUSED, BifrostAuthError, type="virtual_key_blocked", advice=_INACTIVE),
+    Fault("the virtual key is inactive", _REFUSED, BifrostAuthError, type="access_blocked", advice=_INACTIVE),
+    Fault(
+        "the virtual key may not use the upstream",
+        _REFUSED,
+        BifrostAuthError,
+        type="provider_blocked",
+        advice="The virtual key may not use this upstream: allow it in the gateway, or change `provider`.",
+    ),
+    Fault(
+        "the virtual key may not use the model",
+        _REFUSED,
+        BifrostAuthError,
+        type="model_blocked",
+        advice="The virtual key may not use this model: allow it in the gateway.",
+    ),
+    Fault("the budget is used up", {402: ALL}, BifrostBudgetExceeded, type="budget_exceeded"),
+    Fault("the limit of requests is used up", {429: ALL}, BifrostRateLimited, type="request_limited"),
+    Fault("the limit of tokens is used up", {429: ALL}, BifrostRateLimited, type="token_limited"),
+    Fault(
+        "the gateway wants a header that this package does not send",
+        {400: ALL},
+        BifrostRequestError,
+        type="missing_required_headers",
+        advice="Take the header out of the gateway's required ones, or let a proxy add it.",
+    ),
+    Fault(
+        "the upstream took too long",
+        {504: ALL},
+        BifrostUnavailable,
+        type="request_timed_out",
+        advice="This can pass; if it does not, raise `default_request_timeout_in_seconds` of the upstream in the gateway.",
+    ),
+    # Words
+    Word("canceled", "cancelled", "the published API of all versions; Azure's own word, handed on"),
+    Word("canceling", "cancelling", "the published API of all versions"),
+    # Fields
+    Field("batch", "display_name", SINCE_2),
+    Field("batch", "input_blob", SINCE_1_6),
+    Field("batch", "output_blob", SINCE_1_6),
+    Field("batch", "error_blob", SINCE_1_6),
+    Field("extra_fields", "request_type", ALL),
+    Field("extra_fields", "provider", ALL),
+    Field("extra_fields", "latency", ALL),
+    Field("extra_fields", "chunk_index", ALL),
+    Field("extra_fields", "model_requested", UP_TO_1_4),
+    Field("extra_fields", "model_deployment", UP_TO_1_4),
+    Field("extra_fields", "original_model_requested", SINCE_1_5),
+    Field("extra_fields", "resolved_model_used", SINCE_1_5),
+    Field("extra_fields", "raw_request", ALL),
+    Field("extra_fields", "raw_response", ALL),
+    Field("extra_fields", "parse_errors", ALL),
+    Field("extra_fields", "cache_debug", ALL),
+)
+
+FAULTS = tuple(row for row in TABLE if isinstance(row, Fault))
+WORDS = {row.said: row.means for row in TABLE if isinstance(row, Word)}
+EXTRA_FIELDS = frozenset(row.name for row in TABLE if isinstance(row, Field) and row.where == "extra_fields")
+
+
+def fault_of(status: int, *, type: str | None, code: str | None, message: str | None) -> Fault | None:  # noqa: A002 - the field's name
+    """The row that an error tells of; None: its status alone says what there is to say."""
+    return next((row for row in FAULTS if row.is_told_by(status, type, code, message)), None)

@@ -1,0 +1,152 @@
+"""What gateways of different versions say for the same thing: a test for each row of the table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_bifrost.exceptions import BifrostGatewayError
+from airflow_bifrost.gateway import requests, responses, versions
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.outcome import BatchStatus
+from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.versions import FAULTS, TABLE, Fault, Field, Word
+
+ASKED = Asked(requests.get_batch("batch_1", "openai"), "my_conn", 1_775_400_000.0)
+
+# Where a row goes by the message: what gateways say.
+MESSAGES = {
+    "the upstream is unknown, mis-spelt or not configured": [
+        "failed to get config for provider: not found",
+        "provider not found for batch create request",
+    ],
+    "no key of the upstream may be used for batches": [
+        "no batch-enabled keys found for provider: cohere and model: ",
+        "no config found for batch APIs. Please enable 'Use for Batch APIs' on at least one key for provider: openai",
+    ],
+    "the upstream has no key, or none for the model": [
+        "no keys found for provider: gemini",
+        "no keys found for provider: gemini and model: ",
+        "no keys found that support model: gpt-4o",
+    ],
+    "an argument is missing or unreadable": [
+        "either input_file_id or requests is required for batch create request",
+        "endpoint is required for OpenAI batch API",
+        "requests array is required for Anthropic batch API",
+        "role_arn is required for Bedrock batch API (provide in extra_params)",
+        "s3_bucket is required for Bedrock file operations (provide in storage_config.s3 or extra_params)",
+        "file content is required for file upload request",
+        "provider query parameter is required",
+        "x-model-provider query parameter or x-model-provider header is required",
+        "purpose field is required",
+        "Invalid JSON",
+        "failed to parse request",
+        "model should be in provider/model format or provider must be specified",
+    ],
+    "the cursor is not the gateway's own": ["invalid pagination cursor"],
+    "Gemini's files have no download": [
+        "Gemini Files API doesn't support direct content download. Use the file URI in your requests instead."
+    ],
+    "there is no output file: the batch runs, or no row succeeded": [
+        "batch results not available: output_file_id is empty (batch may not be completed)"
+    ],
+    "the gateway could not reach the upstream": [
+        "network error occurred while connecting to provider API (DNS lookup, connection refused, etc.)",
+        "failed to execute HTTP request to provider API",
+    ],
+    "the gateway's queue is full": ["request dropped: queue is full"],
+    "the upstream's answer is not what it promises": [
+        "HTML response received from provider",
+        "empty response received from provider",
+        "failed to unmarshal response from provider API",
+    ],
+    "the batch still runs, so that it has no results": [
+        "batch gem123 is still processing (state: BATCH_STATE_RUNNING), results not yet available"
+    ],
+}
+
+
+def answered(status: int, body: dict) -> BifrostGatewayError:
+    response = RawResponse(status, {"content-type": "application/json"}, json.dumps(body).encode())
+    with pytest.raises(BifrostGatewayError) as caught:
+        responses.parse(Batch, response, ASKED)
+    return caught.value
+
+
+def bodies_of(row: Fault) -> list[dict]:
+    if row.type:
+        return [
+            {"type": row.type, "error": {"message": "no"}},
+            {"error": {"type": row.type, "message": "no"}},
+        ]
+    if row.code:
+        return [{"error": {"code": row.code, "message": "no"}}]
+    return [{"error": {"message": message}} for message in MESSAGES[row.what]]
+
+
+ROWS = [pytest.param(row, id=f"{row.what} ({row.type or row.code or 'message'})") for row in FAULTS]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_fault_means_the_same_whatever_status_a_version_gives_it(row):
+    for status in row.statuses:
+        for body in bodies_of(row):
+            error = answered(status, body)
+            assert type(error) is row.kind
+            assert error.may_pass is row.kind.may_pass
+            assert (row.advice or "") in str(error)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_with_another_status_the_words_are_not_the_gateways_own(row):
+    for body in bodies_of(row):
+        assert versions.fault_of(418, type=row.type, code=row.code, message=body["error"]["message"]) is None
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_fault_is_recognised_by_one_thing(row):
+    assert [row.type, row.code, row.message].count(None) == 2
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_no_earlier_row_takes_a_fault_away(row):
+    for status in row.statuses:
+        for body in bodies_of(row):
+            message = body["error"]["message"]
+            assert versions.fault_of(status, type=row.type, code=row.code, message=message) is row
+
+
+@pytest.mark.parametrize(
+    "message", ["a certificate is required", "The image field is not required", "organization is required for this key"]
+)
+def test_an_upstreams_500_that_only_sounds_like_a_mistake_can_pass(message):
+    assert answered(500, {"error": {"message": message}}).may_pass
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if isinstance(row, Word)], ids=lambda row: row.said)
+def test_a_spelling_of_a_status_is_read_as_what_it_means(row):
+    assert BatchStatus.of(row.said) is BatchStatus(row.means)
+    assert BatchStatus.of(row.said.upper()) is BatchStatus(row.means)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if isinstance(row, Field)], ids=lambda row: row.name)
+def test_a_field_of_some_versions_is_kept_and_known(row):
+    body = {"id": "batch_1", "status": "completed"}
+    answer = {**body, row.name: "x"} if row.where == "batch" else {**body, "extra_fields": {row.name: "x"}}
+    batch = responses.parse(
+        Batch, RawResponse(200, {"content-type": "application/json"}, json.dumps(answer).encode()), ASKED
+    )
+    if row.where == "batch":
+        assert getattr(batch, row.name) == "x"
+        assert row.name in Batch.model_fields
+    else:
+        assert batch.extra_fields == {row.name: "x"}
+        assert row.name in versions.EXTRA_FIELDS
+
+
+def test_each_row_stands_once():
+    keys = [
+        (row.type, row.code, row.message and row.message.pattern) if isinstance(row, Fault) else row for row in TABLE
+    ]
+    assert len(keys) == len({str(key) for key in keys})
