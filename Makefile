@@ -7,7 +7,7 @@ CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 # The user's own Airflow is never read or changed.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
-.PHONY: help demo test lint types docs bench-import clean
+.PHONY: help demo test test-nightly lint types docs bench-import clean
 
 help:
 	@echo "make demo    see a batch being waited for: a local gateway, a real Airflow, the example DAG"
@@ -15,6 +15,7 @@ help:
 	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] does it with your own gateway;"
 	@echo "             all of them may stand in the environment instead, where nobody sees the token"
 	@echo "make test    run all tests; ARGS='tests/unit -x' goes to pytest"
+	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property (15 minutes)"
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
 	@echo "make docs    build the documentation into docs/_build/html"
@@ -27,6 +28,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-nightly: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/conformance/test_mutations.py $(ARGS)
 
 lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
 DAG_FOLDERS = {"examples": TESTS.parent / "dags_examples", "integration": TESTS / "integration" / "dags"}
@@ -36,6 +37,10 @@ os.environ |= {
     ),
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
+
+
+# For `make test-nightly`: what takes minutes.
+settings.register_profile("nightly", max_examples=100_000, print_blob=True)
 
 
 def pytest_unconfigure() -> None:

@@ -102,7 +102,8 @@ def processed_rows(provider: str, counts: RequestCounts) -> int | None:
 
 def _of_completed(provider: str, counts: RequestCounts) -> Outcome:
     if not counts.failed:
-        return Outcome.PARTIAL if counts.expired or counts.canceled else Outcome.SUCCEEDED
+        short = counts.completed is not None and counts.total is not None and counts.completed < counts.total
+        return Outcome.PARTIAL if short or counts.expired or counts.canceled else Outcome.SUCCEEDED
     if provider == "gemini":  # completed includes failures here, and succeeded is absent when it is 0
         return Outcome.PARTIAL if counts.succeeded else Outcome.FAILED
     if counts.total is not None:

@@ -1,0 +1,128 @@
+"""The recorded exchanges: how they are stored, and how to play them. The README says what each member means."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.retry import NO_RETRY
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "recordings"
+CREATE = {"input_file_id": "file-1", "model": "m"}
+UPLOAD = {"purpose": "batch", "content": "{}\n"}
+
+# What a call is given where only its answer matters.
+ANY_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "get_batch": {"batch_id": "some_id"},
+    "cancel_batch": {"batch_id": "some_id"},
+    "batch_results": {"batch_id": "some_id"},
+    "get_file": {"file_id": "some_id"},
+    "delete_file": {"file_id": "some_id"},
+    "file_content": {"file_id": "some_id"},
+    "create_batch": CREATE,
+    "upload_file": UPLOAD,
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One exchange. ``name`` is its file below ``recordings``, without the ending."""
+
+    name: str
+    data: dict[str, Any] = field(repr=False)
+
+    def __getattr__(self, member: str) -> Any:
+        return self.data.get(member)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What its call is given, so that its answer can be read."""
+        return {**ANY_ARGUMENTS.get(self.call, {}), **({} if self.call == "health" else {"provider": self.upstream})}
+
+    def response(self) -> httpx.Response:
+        """Its answer, as a client gets it."""
+        if self.answer is None:
+            raise httpx.RemoteProtocolError(self.no_answer)
+        body = self.answer["body"]
+        content = body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
+        return httpx.Response(self.answer["status"], headers=self.answer["headers"], content=content)
+
+
+def load(folder: Path = FOLDER) -> list[Recording]:
+    return [
+        Recording(str(path.relative_to(folder).with_suffix("")), json.loads(path.read_text()))
+        for path in sorted(folder.rglob("*.json"))
+    ]
+
+
+RECORDINGS = load()
+
+
+def ids(recording: Recording) -> str:
+    return recording.name
+
+
+def ask(recording: Recording, **changed: Any) -> Any:
+    """Make the recording's call, give it the recording's answer, and return what the client makes of it."""
+    return call(recording.call, {**recording.arguments, **changed}, lambda _: recording.response())
+
+
+def call(
+    name: str,
+    arguments: dict[str, Any],
+    answer: Any,
+    *,
+    base_url: str = "http://127.0.0.1:8080",
+    token: str | None = "sk-bf-conformance",
+    path_prefix: str = "/openai",
+) -> Any:
+    """A call of the sync client, to whoever ``answer`` is."""
+    config = GatewayConfig(base_url, token=token, path_prefix=path_prefix)
+    with GatewayClient(config, retry=NO_RETRY, transport=httpx.MockTransport(answer)) as client:
+        if name == "file_content":
+            with client.file_content(**arguments) as chunks:
+                return b"".join(chunks)
+        args, kwargs = _as_the_client_takes_them(name, arguments)
+        return getattr(client, name)(*args, **kwargs)
+
+
+def acall(
+    name: str,
+    arguments: dict[str, Any],
+    answer: Any,
+    *,
+    base_url: str = "http://127.0.0.1:8080",
+    token: str | None = "sk-bf-conformance",
+    path_prefix: str = "/openai",
+) -> Any:
+    """The same with the async client."""
+
+    async def once() -> Any:
+        config = GatewayConfig(base_url, token=token, path_prefix=path_prefix)
+        async with AsyncGatewayClient(config, retry=NO_RETRY, transport=httpx.MockTransport(answer)) as client:
+            if name == "file_content":
+                async with client.file_content(**arguments) as chunks:
+                    return b"".join([chunk async for chunk in chunks])
+            args, kwargs = _as_the_client_takes_them(name, arguments)
+            return await getattr(client, name)(*args, **kwargs)
+
+    return asyncio.run(once())
+
+
+def _as_the_client_takes_them(name: str, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    arguments = dict(arguments)
+    if name == "upload_file":
+        content = io.BytesIO(arguments.pop("content").encode())
+        return [content], {**arguments, "idempotency_key": "k"}
+    if name == "create_batch":
+        return [], {**arguments, "idempotency_key": "k"}
+    return [], arguments
