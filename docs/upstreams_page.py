@@ -1,0 +1,58 @@
+"""Writes docs/upstreams.md from the table that the conformance tests use: `python docs/upstreams_page.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+TABLE = DOCS.parent / "tests" / "conformance" / "upstreams.json"
+PAGE = DOCS / "upstreams.md"
+
+HEAD = """\
+<!-- Written by docs/upstreams_page.py from tests/conformance/upstreams.json: change it there. -->
+# What each upstream says
+
+For each upstream: its own word for a batch's status, what the gateway makes of it, and the [outcome](outcomes.md) that this package
+comes to. No outcome: the batch still runs, and a wait goes on.
+
+*Trust* names the counts of `request_counts` that mean what they say there. The others are missing, not yet counted, or count something
+else. *Results* are the fields that lead to rows. A row with a dot ● stands on answers recorded from a real gateway (version 1.4.19), which
+the tests replay; the others on what the upstreams publish.
+"""
+
+
+def page(table: dict[str, Any]) -> str:
+    """The page, in Markdown."""
+    return HEAD + "".join(section(upstream) for upstream in table.values())
+
+
+def section(upstream: dict[str, Any]) -> str:
+    lines = "".join(line(row) for row in upstream["statuses"])
+    return (
+        f"\n## {upstream['name']}\n\n{upstream['about']}\n\n"
+        f"| {upstream['name']} says | When | Gateway | Outcome | Trust | Results | |\n|---|---|---|---|---|---|---|\n{lines}\n"
+        f"Where the results are: {upstream['results']}\n"
+    )
+
+
+def line(row: dict[str, Any]) -> str:
+    cells = [
+        code(row["said"]),
+        row.get("when", ""),
+        code(row["status"]),
+        code(row["outcome"]) if row["outcome"] else "",
+        ", ".join(row["trusted"]) or "none",
+        ", ".join(map(code, row["results"])),
+        "●" if row["shown_by"] else "",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def code(word: str) -> str:
+    return f"`{word}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(json.loads(TABLE.read_text())))
