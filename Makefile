@@ -7,7 +7,7 @@ CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 # The user's own Airflow is never read or changed.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
-.PHONY: help demo test test-nightly lint types docs bench-import clean
+.PHONY: help demo test test-live test-nightly lint types docs bench-import clean
 
 help:
 	@echo "make demo    see a batch being waited for: a local gateway, a real Airflow, the example DAG"
@@ -15,6 +15,8 @@ help:
 	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] does it with your own gateway;"
 	@echo "             all of them may stand in the environment instead, where nobody sees the token"
 	@echo "make test    run all tests; ARGS='tests/unit -x' goes to pytest"
+	@echo "make test-live GATEWAY=https://... TOKEN=... PROVIDER=openai   check a gateway of yours, read-only;"
+	@echo "             ARGS=--spend also submits two batches of three rows. PREFIX=, MODEL= and all of them may stand in the environment"
 	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property (15 minutes)"
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
@@ -28,6 +30,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-live: $(VENV)/installed-test
+	@$(VENV)/bin/python -m pytest tests/conformance/live $(ARGS)
 
 test-nightly: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/conformance/test_mutations.py $(ARGS)

@@ -102,8 +102,7 @@ def processed_rows(provider: str, counts: RequestCounts) -> int | None:
 
 def _of_completed(provider: str, counts: RequestCounts) -> Outcome:
     if not counts.failed:
-        short = counts.completed is not None and counts.total is not None and counts.completed < counts.total
-        return Outcome.PARTIAL if short or counts.expired or counts.canceled else Outcome.SUCCEEDED
+        return Outcome.PARTIAL if _short(counts) or counts.expired or counts.canceled else Outcome.SUCCEEDED
     if provider == "gemini":  # completed includes failures here, and succeeded is absent when it is 0
         return Outcome.PARTIAL if counts.succeeded else Outcome.FAILED
     if counts.total is not None:
@@ -120,8 +119,13 @@ def _of_ended(counts: RequestCounts) -> Outcome:
         Outcome.CANCELLED: counts.canceled or 0,
     }
     if succeeded:
-        whole = succeeded >= (counts.total or 0) and not any(others.values())
-        return Outcome.SUCCEEDED if whole else Outcome.PARTIAL
+        return Outcome.PARTIAL if _short(counts) or any(others.values()) else Outcome.SUCCEEDED
     if any(others.values()):
         return max(others, key=lambda outcome: others[outcome])
     return Outcome.PARTIAL  # no counts: results may exist, and nothing shows that all rows have one
+
+
+def _short(counts: RequestCounts) -> bool:
+    """Whether a row is missing among those that are counted as done."""
+    done = (counts.completed, counts.succeeded)
+    return counts.total is not None and any(number is not None and number < counts.total for number in done)

@@ -43,6 +43,12 @@ What goes wrong on request
 ``gateway.inject(Fault(status=503, times=2))`` and the like: see ``Fault``. A fault that replaces an answer keeps the
 call from taking effect; with ``applied=True`` it takes effect and only the answer is lost.
 
+``gateway.inject(Fault(upstream=UpstreamAnswer(status=429, body={"error": {"message": "slow down"}})))`` lets the upstream
+behind the gateway answer so, and ``UpstreamAnswer(failure="close")`` lets it fail: the gateway makes of it what the real
+one makes of it for that upstream, route and call. A call that the gateway refuses by itself, because of its token or
+its arguments, does not get there, and the fault waits for the next. Where the real gateway's process ends, here only the
+connection does.
+
 ``gateway.add_batch(...)`` puts a batch straight into the state, ``gateway.set_batch(id, ...)`` overrides what it shows,
 ``gateway.requests`` is what was asked, ``gateway.restart(down_seconds=2)`` is an outage, and ``gateway.reset()`` is a
 clean start for the next test of a shared gateway.
@@ -52,7 +58,7 @@ The same over HTTP
 For a gateway in another process. Bodies are JSON; mistakes are answered with 400 and ``{"error": ...}``.
 
 =========================================  ===============================================================
-``POST /_local/faults``                    the fields of ``Fault``; 204
+``POST /_local/faults``                    the fields of ``Fault``, ``upstream`` as an object; 204
 ``GET``, ``DELETE /_local/faults``         the faults that are due; forget them
 ``POST /_local/batches``                   the arguments of ``LocalGateway.add_batch``; ``{"id": ...}``
 ``GET /_local/batches``                    every batch, with ``provider``, ``rows``, ``idempotency_key``
@@ -70,10 +76,17 @@ if TYPE_CHECKING:
     from airflow_bifrost.testing.governance import VirtualKey
     from airflow_bifrost.testing.recorder import RecordedRequest
     from airflow_bifrost.testing.server import LocalGateway
+    from airflow_bifrost.testing.upstream_answers import UpstreamAnswer
 
-__all__ = ["Fault", "LocalGateway", "RecordedRequest", "VirtualKey"]
+__all__ = ["Fault", "LocalGateway", "RecordedRequest", "UpstreamAnswer", "VirtualKey"]
 
-_HOMES = {"Fault": "faults", "LocalGateway": "server", "RecordedRequest": "recorder", "VirtualKey": "governance"}
+_HOMES = {
+    "Fault": "faults",
+    "LocalGateway": "server",
+    "RecordedRequest": "recorder",
+    "UpstreamAnswer": "upstream_answers",
+    "VirtualKey": "governance",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,28 +5,39 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from airflow_bifrost.testing import calls, control, routes
+from airflow_bifrost.testing import arguments, calls, control, routes
 from airflow_bifrost.testing.calls import Call
-from airflow_bifrost.testing.errors import GatewayError, for_status
+from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.faults import Fault, FaultPlan
-from airflow_bifrost.testing.gateway import Gateway, check_provider, plain_name, upstream
+from airflow_bifrost.testing.gateway import Gateway, plain_name
 from airflow_bifrost.testing.governance import Governance
+from airflow_bifrost.testing.model import JsonObject
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 from airflow_bifrost.testing.store import File
+from airflow_bifrost.testing.typical import typical_error
+from airflow_bifrost.testing.upstream_answers import (
+    GatewayEnds,
+    ReadableAnswer,
+    UpstreamAnswer,
+    UpstreamAnswered,
+    received,
+)
 
 VERSION = "v1.4.19"
 
 _CHUNK = 1 << 18  # bytes of a download that are read at once
 _WEB_PAGE = "<!doctype html><html><head><title>Bifrost</title></head><body><div id='root'></div></body></html>"
 _GARBAGE = b"\x00\x01\x02 this is not JSON"
+_BODILESS = (204, 304)  # statuses that have no body in HTTP
 _CORS = {
     "access-control-allow-methods": "GET, POST, PUT, DELETE, PATCH, OPTIONS, HEAD",
     "access-control-allow-headers": "Content-Type, Authorization, X-Requested-With, X-Stainless-Timeout, X-Api-Key",
@@ -41,16 +52,24 @@ class Dropped(Exception):
 class App:
     """Answers HTTP.
 
+    :param keys: what the gateway's keys of a provider are good for, where that is less than everything.
     :param max_body_bytes: larger requests are refused, as the gateway's ``max_request_body_size_mb`` does.
     """
 
     def __init__(
-        self, gateway: Gateway, governance: Governance, faults: FaultPlan, recorder: Recorder, max_body_bytes: int
+        self,
+        gateway: Gateway,
+        governance: Governance,
+        faults: FaultPlan,
+        recorder: Recorder,
+        keys: Mapping[str, str],
+        max_body_bytes: int,
     ) -> None:
         self.gateway = gateway
         self.governance = governance
         self.faults = faults
         self.recorder = recorder
+        self.keys = keys
         self.max_body_bytes = max_body_bytes
         self.stopping = asyncio.Event()
 
@@ -75,7 +94,7 @@ class App:
         if int(request.headers.get("content-length", 0)) > self.max_body_bytes:
             return Response("Error when parsing request", 400, {"connection": "close"}, "text/plain")
         route = routes.match(method, path)
-        call = None if route is None else await calls.read(request, route)
+        call = None if route is None else await calls.read(request, route, path)
         fault = self.faults.take(method, path, call.provider if call else None)
         if fault is None:
             return await self._real(method, path, request, call)
@@ -112,9 +131,8 @@ class App:
         content: Any = fault.body
         if fault.garbage:
             content = _GARBAGE
-        elif content is None and fault.status not in (None, 204):
-            error = for_status(fault.status or 500)
-            content = (error if call is None else error.about(call.provider, call.route.request_type)).body()
+        elif content is None and fault.status and fault.status not in _BODILESS:
+            content = _typical(fault.status, call).body()
         if not isinstance(content, str | bytes | None):
             content = json.dumps(content)
         return Response(content, fault.status or 200, headers, fault.content_type)
@@ -135,8 +153,11 @@ class App:
         try:
             return await self._carry_out(call)
         except GatewayError as error:
-            native = call.route.native
-            return _json(error.body(), error.status_code(native=native))
+            return _json(error.body(), error.status_code(native=call.route.native))
+        except GatewayEnds:  # here, it costs the connection only
+            raise Dropped from None
+        except ReadableAnswer as mistake:
+            return _json({"error": {"message": str(mistake)}}, 501)
 
     async def _carry_out(self, call: Call) -> Response:
         request_type = call.route.request_type
@@ -147,21 +168,37 @@ class App:
         if call.refusal is not None:
             raise call.refusal
         if request_type == "batch_create":
-            self.gateway.check_input(call.body)
-        check_provider(call.provider, request_type)
+            arguments.check_input(call.body)
+        arguments.check_provider(call.provider, request_type)
         try:
             self.governance.check(call.headers, call.provider)
-            upstream(call.provider, request_type)
-            if request_type == "file_content":
-                return self._download(await asyncio.to_thread(self.gateway.content, call.provider, call.route.segment))
-            body = await self._body(call)
+            arguments.check(call, self.keys)
+            body = await self._outcome(call)
         except GatewayError as error:
             raise error.about(call.provider, request_type, call.body.get("model")) from error
+        if isinstance(body, File):
+            return self._download(body)
+        if isinstance(body, UpstreamAnswer):
+            return Response(body.text, headers={"content-type": body.content_type or "text/plain; charset=utf-8"})
         about = {"request_type": request_type, "provider": call.provider, "latency": 0, "chunk_index": 0}
         unreadable = body.pop("parse_errors", None)
         return _json({**body, "extra_fields": about if unreadable is None else {**about, "parse_errors": unreadable}})
 
-    async def _body(self, call: Call) -> dict[str, Any]:
+    async def _outcome(self, call: Call) -> JsonObject | File | UpstreamAnswer:
+        """What the upstream says to the call, which is its fault if one is due."""
+        fault = self.faults.take(call.method, call.path, call.provider, at_upstream=True)
+        if fault is None or fault.upstream is None:
+            try:
+                return await self._effect(call)
+            except UpstreamAnswered as instead:
+                return received(call.provider, call.route.request_type, instead.answer)
+        if fault.applied:
+            with suppress(GatewayError, UpstreamAnswered):
+                await self._effect(call)
+        await self._wait(fault.delay)
+        return received(call.provider, call.route.request_type, fault.upstream)
+
+    async def _effect(self, call: Call) -> JsonObject | File:
         gateway, provider, route = self.gateway, call.provider, call.route
         native, segment = route.native, route.segment
         if route.request_type == "batch_retrieve":
@@ -172,7 +209,7 @@ class App:
             return gateway.cancel(provider, segment, native=native)
         return await asyncio.to_thread(self._slow(call))
 
-    def _slow(self, call: Call) -> Callable[[], dict[str, Any]]:
+    def _slow(self, call: Call) -> Callable[[], JsonObject | File]:
         """The calls that read or write whole files."""
         gateway, provider, route = self.gateway, call.provider, call.route
         native, segment = route.native, route.segment
@@ -185,6 +222,8 @@ class App:
             return lambda: gateway.list_files(provider, call.query, native=native)
         if route.request_type == "file_retrieve":
             return lambda: gateway.retrieve_file(provider, segment, native=native)
+        if route.request_type == "file_content":
+            return lambda: gateway.content(provider, segment)
         if route.request_type == "file_delete":
             return lambda: gateway.delete_file(provider, segment, native=native)
         upload = call.upload
@@ -194,10 +233,11 @@ class App:
     def _download(self, file: File) -> Response:
         assert file.blob is not None
         headers = {"content-length": str(file.bytes)}
-        return StreamingResponse(self._chunks(file.blob), 200, headers, "application/octet-stream")
+        content = self.gateway.store.open_blob(file.blob)  # before the answer begins: then it may be deleted
+        return StreamingResponse(self._chunks(content), 200, headers, "application/octet-stream")
 
-    def _chunks(self, blob: str) -> Iterator[bytes]:
-        with self.gateway.store.open_blob(blob) as content:
+    def _chunks(self, content: BinaryIO) -> Iterator[bytes]:
+        with content:
             while chunk := content.read(_CHUNK):
                 yield chunk
 
@@ -231,9 +271,17 @@ def _no_route(method: str, path: str, request: Request) -> Response:
         return Response(None, 301 if method == "GET" else 308, {"location": location})
     if method == "GET":
         return Response(_WEB_PAGE, 200, {"cache-control": "no-cache"}, "text/html")
-    return Response("Method Not Allowed", 405, {"allow": "GET, OPTIONS"}, "text/plain")
+    allowed = ["GET", "OPTIONS", *(other for other in ("DELETE", "POST") if routes.match(other, path) is not None)]
+    return Response("Method Not Allowed", 405, {"allow": ", ".join(sorted(allowed))}, "text/plain")
+
+
+def _typical(status: int, call: Call | None) -> GatewayError:
+    if call is None:
+        return typical_error(status)
+    request_type = call.route.request_type
+    return typical_error(status, call.provider, request_type).about(call.provider, request_type)
 
 
 def _json(body: Any, status: int = 200) -> Response:
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    content = None if status in _BODILESS else json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Response(content, status, media_type="application/json")

@@ -22,6 +22,8 @@ class Call:
     """One call of the gateway's API."""
 
     route: Route
+    method: str
+    path: str  # raw
     headers: dict[str, str]
     query: dict[str, str]
     provider: str = ""
@@ -31,10 +33,10 @@ class Call:
     refusal: GatewayError | None = None  # what is wrong with the request itself
 
 
-async def read(request: Request, route: Route) -> Call:
+async def read(request: Request, route: Route, path: str) -> Call:
     """Read a request. What is wrong with it is kept in ``refusal``, since a fault may come before it."""
     query = dict(parse_qsl(request.scope["query_string"].decode("latin-1")))
-    call = Call(route, dict(request.headers), query)
+    call = Call(route, request.method, path, dict(request.headers), query)
     named = ""
     try:
         if route.request_type == "batch_create":

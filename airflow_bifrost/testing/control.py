@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.gateway import Gateway
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
+from airflow_bifrost.testing.upstream_answers import UpstreamAnswer
 
 
 async def answer(request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder) -> Response:
@@ -26,7 +27,7 @@ async def answer(request: Request, path: str, gateway: Gateway, faults: FaultPla
 async def _answer(request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder) -> Response:
     call = f"{request.method} {path}"
     if call == "POST /faults":
-        faults.add(Fault(**await _object(request)))
+        faults.add(_fault(**await _object(request)))
         return Response(status_code=204)
     if call == "GET /faults":
         return JSONResponse([dataclasses.asdict(fault) for fault in faults.pending()])
@@ -62,6 +63,10 @@ def add_batch(
     if counts is not None:
         fields["request_counts"] = counts
     return gateway.put_batch(upstream, rows=rows, status=status, batch_id=batch_id, **fields)
+
+
+def _fault(upstream: dict[str, Any] | None = None, **fields: Any) -> Fault:
+    return Fault(upstream=None if upstream is None else UpstreamAnswer(**upstream), **fields)
 
 
 async def _object(request: Request) -> dict[str, Any]:

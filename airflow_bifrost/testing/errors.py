@@ -61,6 +61,13 @@ def unsupported(provider: str, request_type: str) -> GatewayError:
     )
 
 
+def no_key(provider: str, request_type: str) -> GatewayError:
+    """The provider is configured, but has no key at all."""
+    return twice(
+        f"no keys found for provider: {provider}{' and model: ' if request_type in ('batch_create', 'file_upload') else ''}"
+    )
+
+
 def no_batch_key(provider: str, request_type: str) -> GatewayError:
     """The provider is configured, but none of its keys may be used for batches."""
     if request_type in ("batch_create", "file_upload"):
@@ -88,38 +95,3 @@ def invalid_json(cause: str) -> GatewayError:
 def unparsable_upload(cause: str) -> GatewayError:
     """An upload that is no complete multipart form."""
     return GatewayError("failed to parse request", detail={"error": cause})
-
-
-_HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr><center>cloudflare</center></body></html>"
-
-_BY_STATUS: dict[int, GatewayError] = {
-    400: GatewayError("Invalid batch id", detail={"type": "invalid_request_error"}),
-    401: GatewayError(
-        "virtual key is required. Provide a virtual key via the x-bf-vk header.", kind="virtual_key_required"
-    ),
-    402: GatewayError("Budget exceeded: VK budget exceeded: 5.0000 >= 1.0000 dollars", kind="budget_exceeded"),
-    403: GatewayError("Virtual key is inactive", kind="virtual_key_blocked"),
-    404: GatewayError("No batch found.", detail={"type": "invalid_request_error"}),
-    409: GatewayError("Conflict", detail={"type": "invalid_request_error"}),
-    429: GatewayError("Rate limit reached for requests", detail={"type": "requests", "code": "rate_limit_exceeded"}),
-    500: GatewayError(
-        "The server had an error while processing your request. Sorry about that!", detail={"type": "server_error"}
-    ),
-    502: GatewayError("HTML response received from provider", detail={"error": _HTML.format("502 Bad Gateway")}),
-    503: GatewayError(
-        "HTML response received from provider", detail={"error": _HTML.format("503 Service Temporarily Unavailable")}
-    ),
-    504: GatewayError(
-        "request timed out (default is 30 seconds). You can increase it by setting the "
-        "default_request_timeout_in_seconds in the network_config or in UI - Providers > Provider Name > Network Config.",
-        detail={"error": "timeout", "type": "request_timed_out"},
-        is_bifrost_error=True,
-    ),
-    529: GatewayError("Overloaded", detail={"type": "overloaded_error"}),
-}
-
-
-def for_status(status: int) -> GatewayError:
-    """What the gateway typically answers with this status."""
-    template = _BY_STATUS.get(status, GatewayError(f"provider API error (status {status})"))
-    return replace(template, status=status)

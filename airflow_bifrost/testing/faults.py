@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_bifrost.testing.upstream_answers import UpstreamAnswer
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -19,6 +21,8 @@ class Fault:
     :param delay: seconds before the answer. Alone, the call takes effect at once and only its answer is late.
     :param drop: close the connection without an answer.
     :param garbage: answer with bytes that are not JSON, whatever the content type says.
+    :param upstream: the upstream answers the gateway with this, and the gateway makes of it what it makes of it. Only a
+        call that gets as far as the upstream meets this fault; all others come first.
     :param times: for how many matching calls; None: until cleared.
     :param rate: probability for each matching call.
     :param method: match this method only.
@@ -34,6 +38,7 @@ class Fault:
     delay: float = 0.0
     drop: bool = False
     garbage: bool = False
+    upstream: UpstreamAnswer | None = None
     times: int | None = 1
     rate: float = 1.0
     method: str | None = None
@@ -42,8 +47,11 @@ class Fault:
     applied: bool = False
 
     def __post_init__(self) -> None:
-        if self.status is None and not (self.delay or self.drop or self.garbage):
-            msg = "a fault needs one of status, delay, drop, garbage"
+        if self.status is None and not (self.delay or self.drop or self.garbage or self.upstream):
+            msg = "a fault needs one of status, delay, drop, garbage, upstream"
+            raise ValueError(msg)
+        if self.upstream and (self.replaces_answer or self.body is not None or self.retry_after is not None):
+            msg = "with upstream, the answer is the gateway's own: give no status, body, retry_after, drop or garbage"
             raise ValueError(msg)
         if not 0.0 <= self.rate <= 1.0:
             msg = f"rate is a probability, not {self.rate}"
@@ -86,11 +94,16 @@ class FaultPlan:
         with self._lock:
             return [fault for fault, _ in self._due]
 
-    def take(self, method: str, path: str, provider: str | None) -> Fault | None:
-        """The fault for this call, counted as used; None if nothing goes wrong."""
+    def take(self, method: str, path: str, provider: str | None, *, at_upstream: bool = False) -> Fault | None:
+        """The fault for this call, counted as used; None if nothing goes wrong.
+
+        :param at_upstream: whether the call has come to its upstream, where the faults with ``upstream`` wait for it.
+        """
         with self._lock:
             for index, (fault, left) in enumerate(self._due):
-                if not fault.matches(method, path, provider) or self._random.random() >= fault.rate:
+                if (fault.upstream is not None) != at_upstream or not fault.matches(method, path, provider):
+                    continue
+                if self._random.random() >= fault.rate:
                     continue
                 if left is not None and left <= 1:
                     del self._due[index]

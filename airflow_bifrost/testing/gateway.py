@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,41 +10,16 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from airflow_bifrost.testing import clock, results
+from airflow_bifrost.testing.arguments import cursor, read_cursor
 from airflow_bifrost.testing.clock import Batch
-from airflow_bifrost.testing.errors import (
-    GatewayError,
-    no_batch_key,
-    refused,
-    twice,
-    unknown_provider,
-    unsupported,
-)
 from airflow_bifrost.testing.model import JsonObject, echo_lines, to_line
 from airflow_bifrost.testing.store import File, Store
-from airflow_bifrost.testing.upstreams import UPSTREAMS, WITHOUT_BATCH_KEY, WITHOUT_BATCHES, Snapshot, Upstream
+from airflow_bifrost.testing.upstreams import UPSTREAMS, Snapshot, Upstream
 
 _FIRST_PAGE = 30  # what the gateway asks for if no usable limit is given
 _CHUNK = 1 << 20  # bytes of an upload that are copied at once
 _PAGE_CAP = 100
 _UPSTREAM_PAGE = 20  # what an upstream gives if it is not asked for a number
-
-
-def upstream(provider: str, request_type: str) -> Upstream:
-    """The upstream of this name; the gateway's refusal if it cannot serve the call."""
-    if provider in WITHOUT_BATCH_KEY and (request_type.startswith("batch") or request_type == "file_upload"):
-        raise no_batch_key(provider, request_type)
-    if provider in WITHOUT_BATCHES or provider in WITHOUT_BATCH_KEY:
-        raise unsupported(provider, request_type)
-    return UPSTREAMS[provider]
-
-
-def check_provider(provider: str, request_type: str) -> None:
-    """Raise if the gateway has no such provider; this comes before it looks at the caller's key."""
-    if provider in UPSTREAMS or provider in WITHOUT_BATCHES or provider in WITHOUT_BATCH_KEY:
-        return
-    if request_type == "batch_create":
-        raise GatewayError("provider not found for batch create request")
-    raise unknown_provider().about(provider, request_type)
 
 
 class Gateway:
@@ -66,7 +38,6 @@ class Gateway:
     def create(self, provider: str, body: JsonObject, *, native: bool, idempotency_key: str | None) -> JsonObject:
         """Create a batch. Nothing is looked for first: the same call twice makes two."""
         api = UPSTREAMS[provider]
-        self._check_create(api, body)
         own_input, input_file = self._input(api, body)
         batch = self._add(
             api,
@@ -82,23 +53,6 @@ class Gateway:
         )
         at_creation = replace(self._snapshot(batch), progress=clock.at_creation(batch), yielded={})
         return api.created(at_creation, native=native)
-
-    def check_input(self, body: JsonObject) -> None:
-        """Raise if a create brings nothing to run."""
-        if not body.get("input_file_id") and not body.get("requests"):
-            raise GatewayError("either input_file_id or requests is required for batch create request")
-
-    def _check_create(self, api: Upstream, body: JsonObject) -> None:
-        if api.needs_endpoint and not body.get("endpoint"):
-            raise refused(f"endpoint is required for {api.label} batch API")
-        if api.name == "anthropic" and not body.get("requests"):
-            raise refused("requests array is required for Anthropic batch API")
-        if api.name == "bedrock":
-            if not body.get("model"):
-                raise refused("model is required for Bedrock batch API")
-            for name in ("role_arn", "output_s3_uri"):
-                if not body.get(name):
-                    raise refused(f"{name} is required for Bedrock batch API (provide in extra_params)")
 
     def _input(self, api: Upstream, body: JsonObject) -> tuple[str | None, File]:
         """The input's id as the batch shows it, and the stored file; a file wins over inline requests."""
@@ -129,7 +83,7 @@ class Gateway:
         api = UPSTREAMS[provider]
         before = None
         if api.cursors_advance and query.get("after"):
-            last = self.store.batch(provider, _read_cursor(query["after"]))
+            last = self.store.batch(provider, read_cursor(query["after"]))
             before = 0 if last is None else last.seq
         limit = _limit(query)
         found = self.store.batches(provider, before, limit + 1)
@@ -138,7 +92,7 @@ class Gateway:
             "data": [self._listed(batch, native=native) for batch in found[:limit]],
         }
         if len(found) > limit:
-            page |= {"has_more": True, "next_cursor": _cursor(found[limit - 1].id)}
+            page |= {"has_more": True, "next_cursor": cursor(found[limit - 1].id)}
         return page
 
     def _listed(self, batch: Batch, *, native: bool) -> JsonObject:
@@ -199,14 +153,9 @@ class Gateway:
     ) -> JsonObject:
         """Keep an uploaded file."""
         api = UPSTREAMS[provider]
-        if provider == "bedrock" and not form.get("storage_config[s3][bucket]"):
-            raise refused(
-                "s3_bucket is required for Bedrock file operations (provide in storage_config.s3 or extra_params)"
-            )
         purpose = form["purpose"]
         if api.validates_input and purpose == "batch" and not filename.endswith(".jsonl"):
-            message = "Invalid file format for Batch API. Must be .jsonl"
-            raise api.refusal(400, {"message": message, "type": "invalid_request_error"})
+            raise api.refusal(400, "Invalid file format for Batch API. Must be .jsonl")
         blob, size = self.store.write_blob(iter(partial(content.read, _CHUNK), b""))
         file = self.store.add_file(
             provider, api.new_file_id(filename, form), filename, purpose, time.time(), blob, size
@@ -236,7 +185,7 @@ class Gateway:
         api = UPSTREAMS[provider]
         before = None
         if api.cursors_advance and query.get("after"):
-            last = self.store.file(provider, _read_cursor(query["after"]))
+            last = self.store.file(provider, read_cursor(query["after"]))
             before = 0 if last is None else last.seq
         limit = _limit(query)
         found: list[File] = []
@@ -253,7 +202,7 @@ class Gateway:
             "data": [self._file(file, native=native, listed=True) for file in found[:limit]],
         }
         if len(found) > limit:
-            page |= {"has_more": True, "after": _cursor(found[limit - 1].id)}
+            page |= {"has_more": True, "after": cursor(found[limit - 1].id)}
         return page
 
     def delete_file(self, provider: str, segment: str, *, native: bool) -> JsonObject:
@@ -264,10 +213,6 @@ class Gateway:
 
     def content(self, provider: str, segment: str) -> File:
         """The file whose bytes are asked for, which are there when this returns."""
-        if provider == "gemini":
-            raise refused(
-                "Gemini Files API doesn't support direct content download. Use the file URI in your requests instead."
-            )
         return self._find_file(provider, segment)
 
     def _find_file(self, provider: str, segment: str) -> File:
@@ -381,29 +326,6 @@ def _limit(query: dict[str, str]) -> int:
     except ValueError:
         return _FIRST_PAGE
     return min(limit, _PAGE_CAP) if limit > 0 else _UPSTREAM_PAGE
-
-
-def _cursor(last: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps({"v": 1, "i": 0, "c": last}, separators=(",", ":")).encode()).decode()
-
-
-def _read_cursor(cursor: str) -> str:
-    """The id in a cursor that the gateway gave out; its refusal of anything else."""
-    try:
-        decoded = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise _bad_cursor("failed to decode cursor: illegal base64 data at input byte 0") from None
-    try:
-        return str(json.loads(decoded)["c"])
-    except (ValueError, KeyError, TypeError):
-        first = decoded[:1].decode(errors="replace")
-        raise _bad_cursor(
-            f"failed to unmarshal cursor: invalid character '{first}' looking for beginning of value"
-        ) from None
-
-
-def _bad_cursor(cause: str) -> GatewayError:
-    return replace(twice("invalid pagination cursor", error=cause), is_bifrost_error=True)
 
 
 def plain_name(filename: str | None) -> str:

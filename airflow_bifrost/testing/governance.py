@@ -8,17 +8,54 @@ from dataclasses import dataclass
 from airflow_bifrost.testing.errors import GatewayError
 
 _PREFIX = "sk-bf-"
+_REFUSALS = {
+    "virtual_key_required": (401, "virtual key is required. Provide a virtual key via the x-bf-vk header."),
+    "virtual_key_not_found": (403, "Virtual key not found"),
+    "virtual_key_blocked": (403, "Virtual key is inactive"),
+    "provider_blocked": (403, "Provider '{}' is not allowed for this virtual key"),
+    "request_limited": (
+        429,
+        "Rate limit check failed: rate limit violated for {}: request limit exceeded (9/3, resets every 1h)",
+    ),
+    "token_limited": (
+        429,
+        "Rate limit check failed: rate limit violated for {}: token limit exceeded (9/3, resets every 1h)",
+    ),
+    "budget_exceeded": (402, "Budget exceeded: {} budget exceeded: 5.0000 >= 1.0000 dollars"),
+}
+
+
+_EXHAUSTED = {"budget": "budget_exceeded", "requests": "request_limited", "tokens": "token_limited"}
+
+
+def refusal(kind: str, what: str = "VK") -> GatewayError:
+    """Governance's refusal of this kind, which stands in the top-level ``type``.
+
+    :param what: whose it is: the provider's, or the whole virtual key's.
+    """
+    status, message = _REFUSALS[kind]
+    return GatewayError(message.format(what), status=status, kind=kind)
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualKey:
-    """A token that the gateway knows. ``providers`` None: all of them may be used."""
+    """A token that the gateway knows.
+
+    :param providers: those that it may use; None: all of them.
+    :param exhausted: what it has used up: ``budget``, ``requests`` or ``tokens``.
+    :param exhausted_at: the provider that this is the limit of; None: it is that of the whole key.
+    """
 
     token: str
     providers: tuple[str, ...] | None = None
     active: bool = True
-    budget_exhausted: bool = False
-    rate_limited: bool = False
+    exhausted: str | None = None
+    exhausted_at: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.exhausted is not None and self.exhausted not in _EXHAUSTED:
+            msg = f"exhausted is one of {', '.join(_EXHAUSTED)}, not {self.exhausted!r}"
+            raise ValueError(msg)
 
 
 class Governance:
@@ -39,30 +76,16 @@ class Governance:
         key = self._find(token) if token else None
         if key is None:
             if self.enforced:
-                raise GatewayError(
-                    "virtual key is required. Provide a virtual key via the x-bf-vk header.",
-                    status=401,
-                    kind="virtual_key_required",
-                )
+                raise refusal("virtual_key_required")
             if token:
-                raise GatewayError("Virtual key not found", status=403, kind="virtual_key_not_found")
+                raise refusal("virtual_key_not_found")
             return
         if not key.active:
-            raise GatewayError("Virtual key is inactive", status=403, kind="virtual_key_blocked")
+            raise refusal("virtual_key_blocked")
         if key.providers is not None and provider not in key.providers:
-            raise GatewayError(
-                f"Provider '{provider}' is not allowed for this virtual key", status=403, kind="provider_blocked"
-            )
-        if key.rate_limited:
-            raise GatewayError(
-                "Rate limit check failed: rate limit violated for VK: request limit exceeded (9/3, resets every 1h)",
-                status=429,
-                kind="request_limited",
-            )
-        if key.budget_exhausted:
-            raise GatewayError(
-                "Budget exceeded: VK budget exceeded: 5.0000 >= 1.0000 dollars", status=402, kind="budget_exceeded"
-            )
+            raise refusal("provider_blocked", provider)
+        if key.exhausted is not None and key.exhausted_at in (None, provider):
+            raise refusal(_EXHAUSTED[key.exhausted], key.exhausted_at or "VK")
 
     def _find(self, token: str) -> VirtualKey | None:
         if self._keys is not None:

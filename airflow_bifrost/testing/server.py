@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_bifrost.testing import control
 from airflow_bifrost.testing.app import App
+from airflow_bifrost.testing.arguments import DEFAULT_KEYS, KEYS
 from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.gateway import Gateway
 from airflow_bifrost.testing.governance import Governance, VirtualKey
@@ -119,6 +120,8 @@ class LocalGateway:
     :param port: port to bind; 0 takes a free one.
     :param virtual_keys: the virtual keys that exist; None: any token beginning with ``sk-bf-`` is one.
     :param enforce_auth: whether a call without a virtual key is refused.
+    :param keys: upstream -> what the gateway's own keys of it are good for, if not everything: ``none`` (it has no key) or
+        ``not_for_batches`` (none has ``use_for_batch_api``).
     :param max_body_mb: larger requests are refused, with the gateway's own default.
     """
 
@@ -130,12 +133,17 @@ class LocalGateway:
         port: int = 0,
         virtual_keys: Iterable[str | VirtualKey] | None = None,
         enforce_auth: bool = False,
+        keys: Mapping[str, str] | None = None,
         max_body_mb: int = 100,
     ) -> None:
         self.batch_seconds = batch_seconds
         self._state = state
         self._host = host
         self._port = port
+        self._keys = {**DEFAULT_KEYS, **(keys or {})}
+        if wrong := set(self._keys.values()) - set(KEYS):
+            msg = f"keys are {' or '.join(KEYS)}, not {wrong.pop()!r}"
+            raise ValueError(msg)
         self._max_body_bytes = max_body_mb << 20
         self._governance = Governance(virtual_keys, enforced=enforce_auth)
         self._faults = FaultPlan()
@@ -197,7 +205,7 @@ class LocalGateway:
         if self._gateway is not None:
             self._gateway.store.close()
         self._gateway = Gateway(Store(self._state_path()), self.batch_seconds)
-        app = App(self._gateway, self._governance, self._faults, self._recorder, self._max_body_bytes)
+        app = App(self._gateway, self._governance, self._faults, self._recorder, self._keys, self._max_body_bytes)
         return Server(app, verbose=verbose, on_start=on_start), listening
 
     def _state_path(self) -> Path:

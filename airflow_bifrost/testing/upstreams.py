@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from airflow_bifrost.testing.clock import Batch, Phase, Progress
-from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.model import Fate, JsonObject
 from airflow_bifrost.testing.store import Yield
+from airflow_bifrost.testing.upstream_answers import UpstreamAnswer, UpstreamAnswered
 
 _DAY = 86_400  # seconds
 _random = random.SystemRandom()
@@ -153,30 +153,22 @@ class Upstream:
 
     # refusals
 
-    def no_batch(self, own: str) -> GatewayError:
-        return self.refusal(404, {"message": f"No batch found with id '{own}'.", "type": "invalid_request_error"})
+    def no_batch(self, own: str) -> UpstreamAnswered:
+        return self.refusal(404, f"No batch found with id '{own}'.")
 
-    def no_file(self, own: str) -> GatewayError:
-        return self.refusal(404, {"message": f"No such File object: {own}", "type": "invalid_request_error"})
+    def no_file(self, own: str) -> UpstreamAnswered:
+        return self.refusal(404, f"No such File object: {own}")
 
-    def no_input(self, own: str) -> GatewayError:
-        return GatewayError(
-            f"No such File object: {own}",
-            status=400,
-            detail={"type": "invalid_request_error", "param": "input_file_id"},
-        )
+    def no_input(self, own: str) -> UpstreamAnswered:
+        return self.refusal(400, f"No such File object: {own}", param="input_file_id")
 
-    def not_cancellable(self, snapshot: Snapshot) -> GatewayError:
-        status = snapshot.progress.status
-        return self.refusal(
-            409, {"message": f"Cannot cancel a batch with status '{status}'.", "type": "invalid_request_error"}
-        )
+    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+        return self.refusal(409, f"Cannot cancel a batch with status '{snapshot.progress.status}'.")
 
-    def refusal(self, status: int, error: dict[str, str]) -> GatewayError:
-        """The upstream's error, as the gateway passes it on."""
-        message = error["message"]
-        rest = {name: value for name, value in error.items() if name != "message"}
-        return GatewayError(message, status=status, detail=rest, raw={"error": {**error, "param": None, "code": None}})
+    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
+        """The upstream's own error, in the words and the shape that it has for errors."""
+        known = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+        return _answered(status, {"error": {**known, **detail}})
 
 
 class Azure(Upstream):
@@ -195,9 +187,8 @@ class Azure(Upstream):
     def own_batch_id(self, segment: str, *, native: bool) -> str:
         return segment
 
-    def no_batch(self, own: str) -> GatewayError:
-        error = {"code": "NotFound", "message": f"The batch {own} was not found."}
-        return GatewayError(error["message"], status=404, detail={"code": "NotFound"}, raw={"error": error})
+    def no_batch(self, own: str) -> UpstreamAnswered:
+        return _answered(404, {"error": {"code": "NotFound", "message": f"The batch {own} was not found."}})
 
 
 class Anthropic(Upstream):
@@ -263,18 +254,18 @@ class Anthropic(Upstream):
             succeeded=succeeded, expired=expired, canceled=left if phase is Phase.CANCELLED else 0
         )
 
-    def no_batch(self, own: str) -> GatewayError:
-        return self.refusal(404, {"type": "not_found_error", "message": f"Batch {own} not found"})
+    def no_batch(self, own: str) -> UpstreamAnswered:
+        return self.refusal(404, f"Batch {own} not found", type="not_found_error")
 
-    def no_file(self, own: str) -> GatewayError:
-        return self.refusal(404, {"type": "not_found_error", "message": f"File {own} not found"})
+    def no_file(self, own: str) -> UpstreamAnswered:
+        return self.refusal(404, f"File {own} not found", type="not_found_error")
 
-    def not_cancellable(self, snapshot: Snapshot) -> GatewayError:
-        message = f"Batch {snapshot.batch.id} has ended and cannot be canceled."
-        return self.refusal(400, {"type": "invalid_request_error", "message": message})
+    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+        return self.refusal(400, f"Batch {snapshot.batch.id} has ended and cannot be canceled.")
 
-    def refusal(self, status: int, error: dict[str, str]) -> GatewayError:
-        return GatewayError(error["message"], status=status, detail={"type": error["type"]})
+    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
+        error = {"type": "invalid_request_error", "message": message, **detail}
+        return _answered(status, {"type": "error", "error": error, "request_id": f"req_011{_letters(21)}"})
 
 
 class Gemini(Upstream):
@@ -354,22 +345,21 @@ class Gemini(Upstream):
         uri = f"https://generativelanguage.googleapis.com/v1beta/files/{own}"
         return {"expires_at": created_at + 2 * _DAY, "storage_backend": "api", "storage_uri": uri}
 
-    def no_batch(self, own: str) -> GatewayError:
-        return self.refusal(404, {"message": "Requested entity was not found.", "status": "NOT_FOUND"})
+    def no_batch(self, own: str) -> UpstreamAnswered:
+        return self.refusal(404, "Requested entity was not found.", word="NOT_FOUND")
 
-    def no_file(self, own: str) -> GatewayError:
+    def no_file(self, own: str) -> UpstreamAnswered:
         return self.no_batch(own)
 
-    def no_input(self, own: str) -> GatewayError:
-        message = f"File files/{own} does not exist."
-        return GatewayError(message, status=400, detail={"code": "400"})
+    def no_input(self, own: str) -> UpstreamAnswered:
+        return self.refusal(400, f"File files/{own} does not exist.")
 
-    def not_cancellable(self, snapshot: Snapshot) -> GatewayError:
-        return self.refusal(400, {"message": "The batch is not running.", "status": "FAILED_PRECONDITION"})
+    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+        return self.refusal(400, "The batch is not running.", word="FAILED_PRECONDITION")
 
-    def refusal(self, status: int, error: dict[str, str]) -> GatewayError:
-        raw = {"error": {"code": status, **error}}
-        return GatewayError(error["message"], status=status, detail={"code": str(status)}, raw=raw)
+    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
+        word = detail.get("word", "INVALID_ARGUMENT")
+        return _answered(status, {"error": {"code": status, "message": message, "status": word}})
 
 
 _GEMINI_WORDS: dict[Phase, str] = {
@@ -481,23 +471,26 @@ class Bedrock(Upstream):
     def storage(self, own: str, created_at: int) -> JsonObject:
         return {"storage_backend": "s3", "storage_uri": own}
 
-    def no_batch(self, own: str) -> GatewayError:
+    def no_batch(self, own: str) -> UpstreamAnswered:
         if not own.startswith("arn:aws:bedrock:") or "%" in own:
-            message = "The provided model invocation job identifier is invalid."
-            return self.refusal(400, {"message": message})
-        return self.refusal(404, {"message": "Could not find model invocation job"})
+            return self.refusal(400, "The provided model invocation job identifier is invalid.")
+        return self.refusal(404, "Could not find model invocation job")
 
-    def no_file(self, own: str) -> GatewayError:
-        return self.refusal(404, {"message": "The specified key does not exist."})
+    def no_file(self, own: str) -> UpstreamAnswered:
+        return self.refusal(404, "The specified key does not exist.")
 
-    def no_input(self, own: str) -> GatewayError:
-        return GatewayError(f"The input {own} does not exist.", status=400)
+    def no_input(self, own: str) -> UpstreamAnswered:
+        return self.refusal(400, f"The input {own} does not exist.")
 
-    def not_cancellable(self, snapshot: Snapshot) -> GatewayError:
-        return self.refusal(409, {"message": "The job is not in a state in which it can be stopped."})
+    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+        return self.refusal(409, "The job is not in a state in which it can be stopped.")
 
-    def refusal(self, status: int, error: dict[str, str]) -> GatewayError:
-        return GatewayError(error["message"], status=status, raw=error)
+    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
+        return _answered(status, {"message": message})
+
+
+def _answered(status: int, body: JsonObject) -> UpstreamAnswered:
+    return UpstreamAnswered(UpstreamAnswer(status, body=body))
 
 
 def _present(**counts: int) -> dict[str, int]:
@@ -518,5 +511,4 @@ def _unbase64(text: str) -> str | None:
 
 
 UPSTREAMS: dict[str, Upstream] = {u.name: u for u in (Upstream(), Azure(), Anthropic(), Gemini(), Bedrock())}
-WITHOUT_BATCHES = frozenset({"groq", "mistral"})  # configured, but they have no batch API
-WITHOUT_BATCH_KEY = frozenset({"cohere"})  # configured, but without a key that may be used for batches
+WITHOUT_BATCHES = frozenset({"groq", "mistral", "cohere"})  # configured, but they have no batch API

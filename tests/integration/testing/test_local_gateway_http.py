@@ -22,6 +22,10 @@ def test_a_get_of_anything_else_is_a_web_page(client: Client, path: str) -> None
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
+def test_a_405_names_the_methods_that_there_are(client: Client) -> None:
+    assert client.delete("/openai/v1/batches").headers["allow"] == "GET, OPTIONS, POST"
+
+
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "POST", "HEAD"])
 def test_another_method_on_no_route_is_405(client: Client, method: str) -> None:
     refused = client.request(method, "/openai/v1/batches/b1")
@@ -76,7 +80,7 @@ def test_a_body_over_the_limit_is_400_and_the_connection_is_closed() -> None:
 
 
 def test_a_refusal_of_governance_stands_in_the_top_level_type() -> None:
-    keys = ["sk-bf-good", VirtualKey("sk-bf-broke", budget_exhausted=True)]
+    keys = ["sk-bf-good", VirtualKey("sk-bf-broke", exhausted="budget")]
     with LocalGateway(virtual_keys=keys, enforce_auth=True) as gateway:
         batch_id = gateway.add_batch(status="completed")
         url = f"{gateway.url}/openai/v1/batches/{batch_id}"
@@ -94,6 +98,30 @@ def test_an_unknown_provider_is_found_before_the_keys_own_list_is_looked_at() ->
         assert httpx.get(f"{gateway.url}/openai/v1/batches/b?provider=openai", headers=headers).status_code == 403
 
 
+def test_keys_that_are_not_for_batches_serve_files_only() -> None:
+    with LocalGateway(keys={"openai": "not_for_batches"}) as gateway:
+        file_id = gateway.add_file(b"{}")
+        refused = httpx.get(f"{gateway.url}/openai/v1/batches")
+        assert (refused.status_code, refused.json()["error"]["message"]) == (
+            500,
+            "no batch-enabled keys found for provider: openai and model: ",
+        )
+        assert httpx.get(f"{gateway.url}/openai/v1/files/{file_id}").status_code == 200
+
+
+def test_an_upstream_without_a_key_serves_nothing() -> None:
+    with LocalGateway(keys={"gemini": "none"}) as gateway:
+        for path in ("batches", "files/f1"):
+            refused = httpx.get(f"{gateway.url}/openai/v1/{path}?provider=gemini")
+            assert refused.json()["error"]["message"] == "no keys found for provider: gemini"
+        assert httpx.get(f"{gateway.url}/openai/v1/batches").status_code == 200
+
+
+def test_keys_are_good_for_what_there_is_only() -> None:
+    with pytest.raises(ValueError, match="none or not_for_batches"):
+        LocalGateway(keys={"openai": "chat"})
+
+
 def test_a_status_fault_answers_as_the_gateway_does_with_retry_after_if_asked(
     gateway: LocalGateway, client: Client
 ) -> None:
@@ -101,7 +129,7 @@ def test_a_status_fault_answers_as_the_gateway_does_with_retry_after_if_asked(
     limited = client.get("/openai/v1/batches/b1")
     assert (limited.status_code, limited.headers["retry-after"]) == (429, "7")
     assert limited.json()["error"]["code"] == "rate_limit_exceeded"
-    assert limited.json()["extra_fields"] == {"provider": "openai", "request_type": "batch_retrieve"}
+    assert limited.json()["extra_fields"]["request_type"] == "batch_retrieve"
     assert client.get("/openai/v1/batches/b1").status_code == 404
 
 

@@ -31,6 +31,7 @@ def counts(total=None, completed=None, failed=None, **others):
         ("completed", counts(failed=5), "failed"),
         ("completed", counts(5, 4, 0), "partial"),
         ("completed", counts(5, 0, 0), "partial"),
+        ("completed", counts(5, 5, 0, succeeded=4), "partial"),
         ("completed", counts(5, 4, 0, expired=1), "partial"),
         ("completed", counts(5, 4, 0, canceled=1), "partial"),
         ("COMPLETED", NONE, "succeeded"),

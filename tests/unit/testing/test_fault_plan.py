@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from airflow_bifrost.testing import Fault
+from airflow_bifrost.testing import Fault, UpstreamAnswer
 from airflow_bifrost.testing.faults import FaultPlan
 
 
@@ -55,6 +57,22 @@ def test_a_rate_hits_about_that_share_of_the_calls_and_the_same_ones_each_time()
 def test_a_fault_in_which_nothing_goes_wrong_is_refused() -> None:
     with pytest.raises(ValueError, match="needs one of"):
         Fault(times=3)
+
+
+def test_a_fault_of_the_upstream_waits_there_and_no_other_does() -> None:
+    closed = Fault(upstream=UpstreamAnswer(failure="close"))
+    due = plan(closed, Fault(status=503))
+    assert statuses(due, 2) == [503, None]
+    assert due.take("GET", "/x", "openai", at_upstream=True) is closed
+    assert due.take("GET", "/x", "openai", at_upstream=True) is None
+
+
+@pytest.mark.parametrize(
+    "more", [{"status": 503}, {"drop": True}, {"garbage": True}, {"body": "x"}, {"retry_after": 1}]
+)
+def test_a_fault_of_the_upstream_leaves_the_answer_to_the_gateway(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="the answer is the gateway's own"):
+        Fault(upstream=UpstreamAnswer(503), **more)
 
 
 def test_a_rate_that_is_no_probability_is_refused() -> None:

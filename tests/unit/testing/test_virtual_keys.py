@@ -12,8 +12,11 @@ KEYS = (
     "sk-bf-good",
     VirtualKey("sk-bf-narrow", providers=("gemini",)),
     VirtualKey("sk-bf-off", active=False),
-    VirtualKey("sk-bf-broke", budget_exhausted=True),
-    VirtualKey("sk-bf-spent", rate_limited=True),
+    VirtualKey("sk-bf-broke", exhausted="budget"),
+    VirtualKey("sk-bf-spent", exhausted="requests"),
+    VirtualKey("sk-bf-wordy", exhausted="tokens"),
+    VirtualKey("sk-bf-broke-here", exhausted="budget", exhausted_at="openai"),
+    VirtualKey("sk-bf-broke-elsewhere", exhausted="budget", exhausted_at="azure"),
 )
 
 
@@ -74,10 +77,20 @@ def test_an_unknown_key_is_401_if_enforced_and_403_if_not(headers: dict[str, str
         ("sk-bf-off", (403, "virtual_key_blocked")),
         ("sk-bf-broke", (402, "budget_exceeded")),
         ("sk-bf-spent", (429, "request_limited")),
+        ("sk-bf-wordy", (429, "token_limited")),
+        ("sk-bf-broke-here", (402, "budget_exceeded")),
+        ("sk-bf-broke-elsewhere", None),
     ],
 )
-def test_a_known_key_is_refused_for_its_own_reason(token: str, wanted: tuple[int, str], *, enforced: bool) -> None:
+def test_a_known_key_is_refused_for_its_own_reason(
+    token: str, wanted: tuple[int, str] | None, *, enforced: bool
+) -> None:
     assert refusal(bearer(token), enforced=enforced) == wanted
+
+
+def test_a_key_can_only_have_used_up_what_there_is() -> None:
+    with pytest.raises(ValueError, match="budget, requests, tokens"):
+        VirtualKey("sk-bf-x", exhausted="patience")
 
 
 @pytest.mark.parametrize("header", ["x-bf-vk", "x-api-key"])

@@ -1,0 +1,263 @@
+"""What the gateway makes of an answer of the upstream that is no use to it: a refusal, a failure, or nonsense. Pure.
+
+Each upstream writes its errors in its own shape; the gateway looks for the members that it knows and quotes the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_bifrost.testing.errors import GatewayError, refused
+
+JsonObject = dict[str, Any]
+
+_UNREADABLE = "failed to unmarshal response from provider API"
+_HTML = "HTML response received from provider"
+_EMPTY = "empty response received from provider"
+_NOT_CARRIED_OUT = "failed to execute HTTP request to provider API"
+_NO_CONNECTION = "network error occurred while connecting to provider API (DNS lookup, connection refused, etc.)"
+_TIMED_OUT = (
+    "request timed out (default is 30 seconds). You can increase it by setting the "
+    "default_request_timeout_in_seconds in the network_config or in UI - Providers > Provider Name > Network Config."
+)
+_CLOSED = (
+    "the server closed connection before returning the first response byte. "
+    "Make sure the server returns 'Connection: close' response header before closing the connection"
+)
+_FAILURES = {  # message and cause
+    "close": (_NOT_CARRIED_OUT, _CLOSED),
+    "reset": (_NOT_CARRIED_OUT, _CLOSED),
+    "cut": (_NOT_CARRIED_OUT, "unexpected EOF"),
+    "garbage": (_NOT_CARRIED_OUT, "error when reading response headers: cannot parse response status code"),
+    "refused": (_NO_CONNECTION, "dial tcp 127.0.0.1:443: connect: connection refused"),
+    "unknown_host": (_NO_CONNECTION, "dial tcp: lookup upstream.invalid: no such host"),
+    "timeout": (_TIMED_OUT, "timeout"),
+    "queue_full": ("request dropped: queue is full", None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAnswer:
+    """What an upstream answers the gateway, or how it fails to.
+
+    :param status: HTTP status.
+    :param headers: of the answer. Only its content type matters: the gateway passes no other on.
+    :param body: a JSON value, or text as it stands; None: empty.
+    :param failure: no whole answer comes at all, and the rest is not looked at: ``close`` or ``reset`` (the connection
+        ends before the answer), ``cut`` (within it), ``garbage`` (what comes is no HTTP), ``refused`` (nobody listens),
+        ``unknown_host``, ``timeout``, ``queue_full`` (the gateway is too busy to ask).
+    """
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    failure: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.failure is not None and self.failure not in _FAILURES:
+            msg = f"failure is one of {', '.join(_FAILURES)}, not {self.failure!r}"
+            raise ValueError(msg)
+        if type(self.status) is not int or not 200 <= self.status <= 599:
+            msg = f"status is an HTTP status from 200 to 599, not {self.status!r}"
+            raise ValueError(msg)
+        if not isinstance(self.headers, Mapping) or not all(isinstance(value, str) for value in self.headers.values()):
+            msg = f"headers are names and texts, not {self.headers!r}"
+            raise ValueError(msg)
+        try:
+            json.dumps(self.body)
+        except (TypeError, ValueError) as error:
+            msg = f"body is JSON or text: {error}"
+            raise ValueError(msg) from error
+
+    @property
+    def text(self) -> str:
+        """The body as it comes over the wire."""
+        if self.body is None:
+            return ""
+        return self.body if isinstance(self.body, str) else json.dumps(self.body, ensure_ascii=False)
+
+    @property
+    def value(self) -> Any:
+        """The body as JSON; text that is no JSON stands for itself."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return self.text
+
+    @property
+    def content_type(self) -> str:
+        """The content type; empty if there is none."""
+        return next((value for name, value in self.headers.items() if name.lower() == "content-type"), "")
+
+
+class UpstreamAnswered(Exception):
+    """The upstream has answered a call with something else than what was asked for."""
+
+    def __init__(self, answer: UpstreamAnswer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
+class GatewayEnds(Exception):
+    """The real gateway's process ends on this answer."""
+
+
+class ReadableAnswer(ValueError):
+    """The answer is one that the gateway can use, so it is no fault."""
+
+
+def received(provider: str, request_type: str, answer: UpstreamAnswer) -> JsonObject | UpstreamAnswer:
+    """The gateway's own answer.
+
+    :return: the members of a JSON object that says nothing, or, for the content of a file, the very answer.
+    :raises GatewayError: the gateway answers with an error.
+    :raises GatewayEnds: it does not answer any more.
+    :raises ReadableAnswer: if ``answer`` is no fault.
+    """
+    if answer.failure is not None:
+        raise failed(provider, answer.failure)
+    if provider == "gemini" and request_type == "batch_list" and answer.status in (404, 405):
+        return dict(_NOTHING_LISTED)
+    if answer.status != 200:
+        raise passed_on(provider, request_type, answer)
+    if request_type == "file_content":
+        return answer
+    if provider not in ("gemini", "bedrock"):  # these two go straight to the parser
+        if not answer.text.strip():
+            raise GatewayError(_EMPTY, is_bifrost_error=True)
+        if _looks_like_html(answer.value):
+            raise GatewayError(_HTML, detail={"error": answer.text})
+    if answer.value is not None and not isinstance(answer.value, dict):
+        raise _unreadable(f"Mismatch type object with value {json.dumps(answer.value)[:40]}")
+    return _empty_handed(provider, request_type, answer.value or {})
+
+
+def failed(provider: str, failure: str) -> GatewayError:
+    """The gateway's error for a whole answer that does not come."""
+    message, cause = _FAILURES[failure]
+    if provider == "bedrock" and cause:  # has an HTTP client of its own, whose failures are all one
+        return GatewayError(_NOT_CARRIED_OUT, detail={"error": cause}, is_bifrost_error=True)
+    if failure == "timeout":
+        detail = {"error": cause, "type": "request_timed_out"}
+        return GatewayError(message, status=504, detail=detail, is_bifrost_error=True)
+    return GatewayError(message, detail={"error": cause} if cause else {})
+
+
+# Any status but 200 is a refusal, also one that means success elsewhere.
+
+_MEMBERS = {  # of the upstream's error that the gateway reads
+    "openai": ("message", "type", "code", "param"),
+    "azure": ("message", "type", "code", "param"),
+    "anthropic": ("message", "type"),
+    "gemini": ("message", "code"),
+    "bedrock": ("message", "code"),
+}
+_EMPTY_REFUSALS = {
+    401: "authentication failed: unauthorized (401) - check your API key",
+    403: "access forbidden (403) - your API key may not have permission for this operation",
+    404: "resource not found (404)",
+    429: "rate limit exceeded (429)",
+    **{status: f"provider server error ({status})" for status in (500, 502, 503, 504)},
+}
+
+
+def passed_on(provider: str, request_type: str, answer: UpstreamAnswer) -> GatewayError:
+    """The gateway's error for an answer with any status but 200."""
+    members = _error_members(provider, answer.value)
+    detail: JsonObject = {}
+    if not answer.text.strip():
+        message = _EMPTY_REFUSALS.get(answer.status, f"{_EMPTY} (HTTP {answer.status})")
+    elif members is not None:
+        message = members.pop("message", "")
+        if not message and provider in ("openai", "azure"):
+            message = f"provider API error (status {answer.status})"
+        detail = members
+    elif "text/html" in answer.content_type.lower() or _looks_like_html(answer.text):
+        message, detail = _HTML, {"error": answer.text}
+    else:
+        message = f"provider API error: {answer.text}"
+    quoted = provider != "anthropic" and request_type != "batch_create"
+    return GatewayError(message, status=answer.status, detail=detail, raw=answer.value if quoted else None)
+
+
+def _error_members(provider: str, value: Any) -> JsonObject | None:
+    """What the gateway understands of the upstream's own error; None if it has not the upstream's shape."""
+    error = value.get("error") if isinstance(value, dict) and provider != "bedrock" else value
+    if error is None:
+        return {}
+    if not isinstance(error, dict):
+        return None
+    members = {name: error[name] for name in _MEMBERS[provider] if error.get(name) is not None}
+    if not all(isinstance(members.get(name, ""), str) for name in ("message", "type")):
+        return None
+    return members | {"code": str(members["code"])} if "code" in members else members
+
+
+# The gateway checks the types of what it looks for in a 200, but not whether it is there.
+
+_NOTHING_LISTED: JsonObject = {"object": "list", "data": []}
+_TEXTS = ("id", "object", "endpoint", "input_file_id", "completion_window", "status", "output_file_id", "error_file_id")
+_TIMES = (
+    "created",
+    "in_progress",
+    "expires",
+    "finalizing",
+    "completed",
+    "failed",
+    "expired",
+    "cancelling",
+    "cancelled",
+)
+_OPENAI_BATCH: dict[str, type] = {
+    **dict.fromkeys(_TEXTS, str),
+    **{f"{time}_at": int for time in _TIMES},
+    **dict.fromkeys(("metadata", "request_counts", "errors"), dict),
+}
+_BATCHES: dict[str, dict[str, type]] = {
+    "openai": _OPENAI_BATCH,
+    "azure": _OPENAI_BATCH,
+    "anthropic": {"id": str, "processing_status": str, "request_counts": dict, "created_at": str, "ended_at": str},
+}
+
+
+def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonObject:
+    """The gateway's answer to an object in which nothing is that it looks for."""
+    if provider == "gemini":
+        _check_gemini_job(request_type, value)
+    batch = _BATCHES.get(provider)
+    if batch is not None and request_type == "batch_list" and not value.get("data"):
+        return dict(_NOTHING_LISTED)
+    if batch is not None and request_type in ("batch_retrieve", "batch_create", "batch_cancel"):
+        given = {name: value[name] for name in batch if value.get(name) is not None}
+        if any(type(item) is not batch[name] for name, item in given.items()):
+            raise _unreadable("Mismatch type")
+        if not all(isinstance(text, str) for text in given.get("metadata", {}).values()):
+            raise _unreadable("Mismatch type string")
+        if not given:
+            hollow = {"id": "", "status": "", "request_counts": {"total": 0, "completed": 0, "failed": 0}}
+            shows_processing = provider == "anthropic" and request_type != "batch_cancel"
+            return hollow | {"processing_status": ""} if shows_processing else hollow
+    msg = f"this upstream answer can be read, so it is no fault: {json.dumps(value)[:200]}"
+    raise ReadableAnswer(msg)
+
+
+def _check_gemini_job(request_type: str, value: JsonObject) -> None:
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("batchStats") is not None:
+        return
+    if request_type in ("batch_retrieve", "batch_results"):
+        raise GatewayEnds
+    if request_type == "batch_create":
+        raise refused(f"gemini batch response missing {'metadata' if metadata is None else 'batch stats'}")
+
+
+def _unreadable(cause: str) -> GatewayError:
+    return GatewayError(_UNREADABLE, detail={"error": cause}, is_bifrost_error=True)
+
+
+def _looks_like_html(text: Any) -> bool:
+    marks = ("<!doctype html", "<html", "<head", "<body", "<title>", "<h1>", "<p>", "<div")
+    return isinstance(text, str) and any(mark in text.lower() for mark in marks)

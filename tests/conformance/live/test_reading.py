@@ -1,0 +1,116 @@
+"""What must hold on any gateway, whatever its upstreams have: GET requests only."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from airflow_bifrost import exceptions
+from airflow_bifrost.exceptions import BatchNotFound, BifrostAuthError, BifrostGatewayError, BifrostRequestError
+from airflow_bifrost.gateway import requests, responses
+from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.outcome import BatchStatus, outcome_of_batch
+from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.retry import NO_RETRY
+from airflow_bifrost.gateway.summary import BatchSummary
+
+from ..recordings import RECORDINGS, Recording, ids
+from .conftest import Live
+
+# The gateway's own answers, for which it asks no upstream.
+ANY_GATEWAY = {
+    "paths/unknown_path_is_a_web_page",
+    "paths/unknown_root",
+    "paths/unknown_below_batch",
+    "paths/trailing_slash_redirects",
+    "providers/unknown",
+    "providers/upper_case",
+}
+UNKNOWN_ID = "batch_that_nobody_has_made"
+MANY = 300  # entries of a list that are looked at
+
+
+@pytest.mark.parametrize("recording", [r for r in RECORDINGS if r.name in ANY_GATEWAY], ids=ids)
+def test_the_gateway_says_by_itself_what_the_recorded_one_said(live: Live, recording: Recording) -> None:
+    request = recording.request
+    path = request["path"].replace("/openai", live.config.path_prefix, 1)
+    answer = live.get(path + (f"?{request['query']}" if "query" in request else ""))
+    asked = Asked(requests.get_batch("b", live.provider), "live", 0.0, live.config.token)
+    with pytest.raises(BifrostGatewayError) as caught:
+        responses.parse(Batch, RawResponse(answer.status_code, dict(answer.headers), answer.content), asked)
+    assert type(caught.value) is getattr(exceptions, recording.expected["error"])
+    assert caught.value.may_pass is recording.expected["may_pass"]
+
+
+def test_the_gateway_tells_its_health(live: Live) -> None:
+    assert live.client.health().status == "ok"
+
+
+def test_a_batch_that_does_not_exist_is_not_found(live: Live) -> None:
+    with pytest.raises(BatchNotFound if live.provider != "bedrock" else (BatchNotFound, BifrostRequestError)):
+        live.client.get_batch(UNKNOWN_ID)
+
+
+def test_a_file_that_does_not_exist_is_not_found(live: Live) -> None:
+    with pytest.raises((BatchNotFound, BifrostRequestError)):
+        live.client.get_file("file-that-nobody-has-made")
+
+
+def test_a_cursor_of_elsewhere_is_a_mistake(live: Live) -> None:
+    if live.provider not in ("openai", "azure"):
+        pytest.skip(f"the gateway ignores the cursor for {live.provider}")
+    with pytest.raises(BifrostRequestError):
+        live.client.list_page(limit=2, after="!!!")
+
+
+def test_a_virtual_key_that_does_not_exist_is_refused(live: Live) -> None:
+    config = replace(live.config, token="sk-bf-that-nobody-has-made")
+    with GatewayClient(config, retry=NO_RETRY) as client, pytest.raises(BifrostAuthError):
+        client.list_page(limit=1)
+
+
+def test_a_listing_ends_and_gives_no_batch_twice(live: Live) -> None:
+    listed = [batch.id for batch in islice(live.client.list_batches(), MANY)]
+    assert len(listed) == len(set(listed))
+
+
+def test_a_page_has_no_more_entries_than_were_asked_for(live: Live) -> None:
+    assert len(live.client.list_page(limit=2).data) <= 2
+
+
+def test_every_listed_batch_has_a_status_that_is_known(live: Live) -> None:
+    unknown = {
+        b.status for b in islice(live.client.list_batches(), MANY) if BatchStatus.of(b.status) is BatchStatus.UNKNOWN
+    }
+    assert unknown == set()
+
+
+def test_a_listed_batch_is_the_same_when_it_is_retrieved(live: Live) -> None:
+    newest = live.client.list_page(limit=5).data
+    if not newest:
+        pytest.skip(f"{live.provider} lists no batch")
+    for entry in newest:
+        batch = live.client.get_batch(entry.id)
+        assert batch.created_at == entry.created_at
+        if outcome_of_batch(entry, live.provider):  # what has ended does not change
+            assert batch.status == entry.status
+        BatchSummary.of(batch, batch_id=entry.id, provider=live.provider).to_xcom()
+
+
+def test_the_async_client_reads_the_same(live: Live) -> None:
+    async def page() -> list[str]:
+        async with AsyncGatewayClient(live.config) as client:
+            return [batch.id for batch in (await client.list_page(limit=5)).data]
+
+    assert asyncio.run(page()) == [batch.id for batch in live.client.list_page(limit=5).data]
+
+
+def test_files_are_listed(live: Live) -> None:
+    if live.provider == "bedrock":
+        pytest.skip("Bedrock's files lie in S3: a listing needs a bucket")
+    for file in islice(live.client.list_files(), MANY):
+        assert file.id

@@ -1,0 +1,230 @@
+"""The local gateway answers like the real one: each recorded request is played to it, with the state that the upstream had."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from airflow_bifrost.testing import Fault, LocalGateway, UpstreamAnswer, VirtualKey
+
+from .recordings import HERE, RECORDINGS, Recording, ids
+
+# Reason -> the recordings whose answers the local gateway does not give, and is not meant to.
+DIFFERENCES: dict[str, list[str]] = json.loads((HERE / "differences.json").read_text())
+DIFFERENT = {name for names in DIFFERENCES.values() for name in names}
+
+# Values that say when, where or which, and nothing about the gateway; of Go's own words for a cause only the presence counts.
+VOLATILE = {
+    "id",
+    "batch_id",
+    "input_file_id",
+    "output_file_id",
+    "error_file_id",
+    "operation_name",
+    "results_url",
+    "storage_uri",
+    "next_cursor",
+    "after",
+    "latency",
+    "bytes",
+    "filename",
+    "line",
+}
+# Of a result row; the rest is what a model said, and what it counted.
+FIXED_IN_RESULTS = {"custom_id", "status_code", "type", "object", "role", "finish_reason", "stop_reason"}
+COMPARED_HEADERS = ("content-type", "location", "allow", "cache-control", "connection")
+
+VIRTUAL_KEYS = [
+    VirtualKey("sk-bf-all"),
+    VirtualKey("sk-bf-everything"),
+    VirtualKey("sk-bf-weighted"),
+    VirtualKey("sk-bf-one-model"),
+    VirtualKey("sk-bf-star-models"),
+    VirtualKey("sk-bf-rate"),
+    VirtualKey("sk-bf-inactive-in-file"),  # the setting is lost when such a key is created from a file
+    VirtualKey("sk-bf-openai-only", providers=("openai",)),
+    VirtualKey("sk-bf-bedrock-only", providers=("bedrock",)),
+    VirtualKey("sk-bf-gemini-only", providers=("gemini",)),
+    VirtualKey("sk-bf-inactive", active=False),
+    VirtualKey("sk-bf-broke", exhausted="budget"),
+    VirtualKey("sk-bf-rate-spent", exhausted="requests"),
+    VirtualKey("sk-bf-tokens-spent", exhausted="tokens"),
+    VirtualKey("sk-bf-provider-broke", exhausted="budget", exhausted_at="openai"),
+    VirtualKey("sk-bf-provider-rate", exhausted="requests", exhausted_at="openai"),
+]
+
+
+class Gateways:
+    """A local gateway for each setting that the recorded one had."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[str, LocalGateway] = {}
+
+    def of(self, recording: Recording) -> LocalGateway:
+        settings = {"enforce_auth": True, **(recording.state or {}).get("gateway", {})}
+        name = json.dumps(settings)
+        if name not in self._running:
+            local = LocalGateway(batch_seconds=3600, virtual_keys=VIRTUAL_KEYS, **settings)
+            self._running[name] = self._stack.enter_context(local)
+        return self._running[name]
+
+
+@pytest.fixture(scope="module")
+def gateways() -> Iterator[Gateways]:
+    with ExitStack() as stack:
+        yield Gateways(stack)
+
+
+def rows(upstream: str, wanted: dict[str, int]) -> list[dict[str, Any]]:
+    """Request lines, so many of each fate."""
+    prompts = [prompt for prompt, number in wanted.items() for _ in range(number)]
+    texts = {"ok": "Hi", "fail": "!fail 400", "expire": "!expire", "garble": "!garble"}
+    lines = []
+    for number, prompt in enumerate(prompts, start=1):
+        messages = [{"role": "user", "content": texts[prompt]}]
+        if upstream == "anthropic":
+            lines.append(
+                {"custom_id": f"row-{number}", "params": {"model": "m", "max_tokens": 9, "messages": messages}}
+            )
+        elif upstream == "bedrock":
+            lines.append({"recordId": f"row-{number}", "modelInput": {"messages": messages}})
+        elif upstream == "gemini":
+            body = {"contents": [{"parts": [{"text": texts[prompt]}]}]}
+            lines.append({"key": f"row-{number}", "request": body})
+        else:
+            body = {"model": "m", "messages": messages}
+            lines.append({"custom_id": f"row-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    return lines
+
+
+def prepare(gateway: LocalGateway, recording: Recording) -> None:
+    """Give the gateway the state that the upstream had."""
+    gateway.reset()
+    state = recording.state or {}
+    listed_before = (
+        int(dict(parse_qsl(recording.request.get("query", ""))).get("limit", 30)) if state.get("more") else 0
+    )
+    batches = [{"upstream": recording.upstream, "status": "completed"}] * (
+        listed_before if recording.call == "list_page" else 0
+    )
+    for batch in [*batches, *state.get("batches", ())]:
+        fields = {name: value for name, value in batch.items() if value is not None}
+        if "rows" in fields:
+            fields["rows"] = rows(fields["upstream"], fields["rows"])
+        batch_id = gateway.add_batch(**fields)
+        if absent := {name: None for name, value in batch.items() if value is None}:
+            gateway.set_batch(batch_id, **absent)
+    files = [{"upstream": recording.upstream, "content": ""}] * (
+        listed_before if recording.call == "list_files_page" else 0
+    )
+    for file in [*files, *state.get("files", ())]:
+        fields = dict(file)
+        if "rows" in fields:
+            fields["content"] = "".join(json.dumps(row) + "\n" for row in rows(file["upstream"], fields.pop("rows")))
+        gateway.add_file(fields.pop("content").encode(), **fields)
+    if "upstream_answers" in state:
+        gateway.inject(Fault(upstream=UpstreamAnswer(**state["upstream_answers"])))
+
+
+def play(gateway: LocalGateway, recording: Recording) -> tuple[int, dict[str, str], Any] | None:
+    """The gateway's answer to the recorded request, byte for byte; None if it closes the connection without one."""
+    request = recording.request
+    address = urlsplit(gateway.url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+    body = request.get("body")
+    content = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    target = request["path"] + (f"?{request['query']}" if "query" in request else "")
+    try:
+        connection.putrequest(request["method"], target, skip_accept_encoding=True)
+        for name, value in request["headers"].items():
+            connection.putheader(name, value)
+        if content or request["method"] == "POST":
+            connection.putheader("content-length", str(len(content)))
+        connection.endheaders(content)
+        response = connection.getresponse()
+        raw = response.read()
+    except (http.client.RemoteDisconnected, ConnectionResetError):
+        return None
+    finally:
+        connection.close()
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    if raw and "json" in headers.get("content-type", "") and recording.call != "file_content":
+        return response.status, headers, json.loads(raw)
+    try:
+        return response.status, headers, json.loads(raw) if "json" in headers.get("content-type", "") else raw.decode()
+    except ValueError:
+        return response.status, headers, raw.decode()
+
+
+def differences(real: Any, local: Any, place: str = "body") -> list[str]:
+    """Where two JSON values differ in keys, types and values that are no matter of when or where."""
+    name = place.rpartition(".")[2].rstrip("[]")
+    if isinstance(real, dict) and isinstance(local, dict):
+        found = [f"{place}.{key} is missing" for key in sorted(real.keys() - local.keys())]
+        found += [f"{place}.{key} is too much" for key in sorted(local.keys() - real.keys())]
+        return found + [
+            d
+            for key in sorted(real.keys() & local.keys())
+            for d in differences(real[key], local[key], f"{place}.{key}")
+        ]
+    if isinstance(real, list) and isinstance(local, list):
+        if bool(real) != bool(local):
+            return [f"{place} has {len(local)} members for {len(real)}"]
+        return [d for a, b in zip(real, local, strict=False) for d in differences(a, b, f"{place}[]")]
+    if type(real) is not type(local):
+        return [f"{place} is {local!r}, a {type(local).__name__} for {real!r}"]
+    if place.startswith("body.results[]") and name not in FIXED_IN_RESULTS:
+        return []
+    if name.endswith("_at") or name in VOLATILE or place.endswith("error.error"):
+        return [f"{place} is empty"] if real and not local and name != "latency" else []
+    if ".request_counts." in place:  # how far it has come is a matter of the moment; whether there is a number is not
+        return [] if bool(real) == bool(local) else [f"{place} is {local!r} for {real!r}"]
+    return [] if real == local else [f"{place} is {local!r} for {real!r}"]
+
+
+def compare(recording: Recording, played: tuple[int, dict[str, str], Any] | None) -> list[str]:
+    if played is None or recording.answer is None:
+        return (
+            []
+            if played is None and recording.answer is None
+            else [f"{played and played[0]} for {recording.no_answer or recording.answer['status']}"]
+        )
+    real, (status, headers, body) = recording.answer, played
+    found = [] if status == real["status"] else [f"status is {status} for {real['status']}"]
+    for name in COMPARED_HEADERS:
+        given, wanted = headers.get(name), real["headers"].get(name)
+        if name == "location" and given and wanted:
+            given, wanted = urlsplit(given)._replace(netloc="").geturl(), urlsplit(wanted)._replace(netloc="").geturl()
+        if given != wanted:
+            found.append(f"{name} is {given!r} for {wanted!r}")
+    if real["headers"].get("content-type", "").startswith("text/html"):
+        return found  # a page for people
+    canned = {f"body.{name} " for name in (recording.state or {}).get("canned", ())}
+    return found + [d for d in differences(real["body"], body or None) if not any(map(d.startswith, canned))]
+
+
+def play_and_compare(gateways: Gateways, recording: Recording) -> list[str]:
+    gateway = gateways.of(recording)
+    prepare(gateway, recording)
+    return compare(recording, play(gateway, recording))
+
+
+@pytest.mark.parametrize("recording", [r for r in RECORDINGS if r.name not in DIFFERENT], ids=ids)
+def test_the_local_gateway_answers_like_the_real_one(gateways: Gateways, recording: Recording) -> None:
+    assert play_and_compare(gateways, recording) == []
+
+
+@pytest.mark.parametrize("recording", [r for r in RECORDINGS if r.name in DIFFERENT], ids=ids)
+def test_a_listed_difference_is_still_one(gateways: Gateways, recording: Recording) -> None:
+    assert play_and_compare(gateways, recording)
+
+
+def test_every_listed_difference_is_a_recording() -> None:
+    assert {r.name for r in RECORDINGS} >= DIFFERENT
