@@ -8,7 +8,6 @@ from itertools import islice
 
 import pytest
 
-from airflow_bifrost import exceptions
 from airflow_bifrost.exceptions import BatchNotFound, BifrostAuthError, BifrostGatewayError, BifrostRequestError
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
@@ -42,8 +41,8 @@ def test_the_gateway_says_by_itself_what_the_recorded_one_said(live: Live, recor
     asked = Asked(requests.get_batch("b", live.provider), "live", 0.0, live.config.token)
     with pytest.raises(BifrostGatewayError) as caught:
         responses.parse(Batch, RawResponse(answer.status_code, dict(answer.headers), answer.content), asked)
-    assert type(caught.value) is getattr(exceptions, recording.expected["error"])
-    assert caught.value.may_pass is recording.expected["may_pass"]
+    kind = type(caught.value).__name__
+    assert (kind, caught.value.may_pass) == (recording.expected["error"], recording.expected["may_pass"]), caught.value
 
 
 def test_the_gateway_tells_its_health(live: Live) -> None:
