@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +58,22 @@ async def async_connection(conn_id: str) -> Connection:
     return await sync_to_async(BaseHook.get_connection)(conn_id)
 
 
+@contextmanager
+def outside_of_tasks() -> Iterator[None]:
+    """Look connections up as Airflow's own commands do: in the metadata database too.
+
+    Outside of a task ``airflow.sdk`` asks secrets backends and the environment alone, unless the process calls itself a server.
+    """
+    variable = "_AIRFLOW_PROCESS_CONTEXT"
+    before = os.environ.get(variable)
+    os.environ.setdefault(variable, "server")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+
+
 __all__ = [
     "AirflowException",
     "AirflowFailException",
@@ -65,4 +84,5 @@ __all__ = [
     "TaskDeferralTimeout",
     "async_connection",
     "conf",
+    "outside_of_tasks",
 ]

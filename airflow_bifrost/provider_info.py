@@ -75,6 +75,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.sensors.batch"]}],
         "operators": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.operators.batch"]}],
         "triggers": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.triggers.batch"]}],
+        "cli": ["airflow_bifrost.doctor.cli.get_bifrost_cli_commands"],
         "config": {
             "bifrost": {
                 "description": "Settings of the Bifrost provider.",

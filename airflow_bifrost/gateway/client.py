@@ -24,13 +24,14 @@ from airflow_bifrost import __version__
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.config import GatewayConfig
-from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page
+from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page, read_json
 from airflow_bifrost.gateway.requests import GatewayRequest
 from airflow_bifrost.gateway.responses import Asked, RawResponse
 from airflow_bifrost.gateway.retry import RetryPolicy
 
 R = TypeVar("R")
 Parser = Callable[[RawResponse, Asked], R]
+OnAnswer = Callable[[GatewayRequest, RawResponse], None]
 
 SMALL_ANSWER = 8 * 2**20  # bytes; any answer but files and results
 RESULTS_ANSWER = 512 * 2**20  # bytes; the native results route has no pages
@@ -48,12 +49,23 @@ _results: Parser[BatchResults] = partial(responses.parse, BatchResults)
 _health: Parser[Health] = partial(responses.parse, Health)
 
 
+def _version(response: RawResponse, asked: Asked) -> str | None:
+    """A JSON string, where the gateway says it at all."""
+    responses.check_status(response, asked)
+    try:
+        value = read_json(response.body)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
+
+
 class _Client:
     """What both clients share: everything but the ``await``."""
 
-    def __init__(self, config: GatewayConfig, *, retry: RetryPolicy = RetryPolicy()) -> None:  # noqa: B008 - frozen
+    def __init__(self, config: GatewayConfig, *, retry: RetryPolicy, on_answer: OnAnswer | None) -> None:
         self.config = config
         self.retry = retry
+        self._on_answer = on_answer
         self._root = httpx.URL(config.root)
 
     def _options(self) -> dict[str, Any]:
@@ -107,6 +119,12 @@ class _Client:
 
         return pause
 
+    def _answer(self, response: httpx.Response, body: bytes, asked: Asked) -> RawResponse:
+        raw = _head(response, body)
+        if self._on_answer is not None:
+            self._on_answer(asked.request, raw)
+        return raw
+
     def _provider(self, provider: str | None) -> str:
         return self.config.upstream(provider)
 
@@ -138,6 +156,9 @@ class GatewayClient(_Client):
 
     Every call raises :class:`~airflow_bifrost.exceptions.BifrostGatewayError` or one of its kinds, and ``ValueError`` for
     arguments that are never sent. ``provider`` is the upstream; None is the connection's.
+
+    :param on_answer: called with each request and its answer, errors included, read whole and not yet parsed; not by
+        :meth:`file_content`, which streams.
     """
 
     def __init__(
@@ -147,8 +168,9 @@ class GatewayClient(_Client):
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        on_answer: OnAnswer | None = None,
     ) -> None:
-        super().__init__(config, retry=retry)
+        super().__init__(config, retry=retry, on_answer=on_answer)
         self._sleep = sleep
         self._http = httpx.Client(transport=transport, **self._options())
 
@@ -206,6 +228,9 @@ class GatewayClient(_Client):
     def health(self) -> Health:
         return self._call(requests.health(), _health)
 
+    def version(self) -> str | None:
+        return self._call(requests.version(), _version)
+
     @contextmanager
     def file_content(self, file_id: str, *, provider: str | None = None) -> Iterator[Iterator[bytes]]:
         """The file's bytes, in chunks. The gateway answers only when it has the whole file from the upstream."""
@@ -240,7 +265,7 @@ class GatewayClient(_Client):
     ) -> R:
         def once(asked: Asked) -> R:
             with self._stream(asked, file, filename) as response:
-                return parser(_head(response, self._read(response, asked, cap)), asked)
+                return parser(self._answer(response, self._read(response, asked, cap), asked), asked)
 
         return self._repeat(request, once)
 
@@ -281,8 +306,9 @@ class AsyncGatewayClient(_Client):
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_answer: OnAnswer | None = None,
     ) -> None:
-        super().__init__(config, retry=retry)
+        super().__init__(config, retry=retry, on_answer=on_answer)
         self._sleep = sleep
         self._http = httpx.AsyncClient(transport=transport, **self._options())
 
@@ -338,6 +364,9 @@ class AsyncGatewayClient(_Client):
     async def health(self) -> Health:
         return await self._call(requests.health(), _health)
 
+    async def version(self) -> str | None:
+        return await self._call(requests.version(), _version)
+
     @asynccontextmanager
     async def file_content(self, file_id: str, *, provider: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """See :meth:`GatewayClient.file_content`."""
@@ -373,7 +402,7 @@ class AsyncGatewayClient(_Client):
     ) -> R:
         async def once(asked: Asked) -> R:
             async with self._stream(asked, file, filename) as response:
-                return parser(_head(response, await self._read(response, asked, cap)), asked)
+                return parser(self._answer(response, await self._read(response, asked, cap), asked), asked)
 
         return await self._repeat(request, once)
 

@@ -217,6 +217,13 @@ def health() -> GatewayRequest:
     )
 
 
+def version() -> GatewayRequest:
+    """A route of the gateway's web UI, which a deployment may hide or guard by a login of its own."""
+    return GatewayRequest(
+        "asking for the gateway's version", _NOTHING_BILLED, "GET", "/api/version", prefixed=False, authenticated=False
+    )
+
+
 def _file(file_id: str, provider: str, doing: str, method: str, tail: str = "") -> GatewayRequest:
     checked_id(file_id, "file_id")
     return GatewayRequest(

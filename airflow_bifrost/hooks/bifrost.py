@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
     from airflow_bifrost.gateway.config import GatewayConfig
     from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File
+    from airflow_bifrost.gateway.responses import RawResponse
     from airflow_bifrost.gateway.retry import RetryPolicy
 
 DEFAULT_CONN_ID = "bifrost_default"
@@ -378,10 +379,11 @@ class BifrostHook(BaseHook):
         from airflow_bifrost.gateway.client import GatewayClient
         from airflow_bifrost.gateway.retry import NO_RETRY
 
+        answers: list[RawResponse] = []
         with naming_the_connection(self.bifrost_conn_id):
-            client = GatewayClient(config, retry=NO_RETRY)
+            client = GatewayClient(config, retry=NO_RETRY, on_answer=lambda _, answer: answers.append(answer))
         with client:
-            return check(client)
+            return check(client, answers)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

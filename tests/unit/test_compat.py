@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -49,3 +50,22 @@ def test_async_connection_blocks_the_loop_in_no_version(monkeypatch: pytest.Monk
     monkeypatch.setattr(BaseHook, "get_connection", recorded)
     asyncio.run(_compat.async_connection("gw"))
     assert threading.current_thread() not in asked_in
+
+
+def test_outside_of_tasks_a_lookup_asks_the_database_too_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+    def backends() -> set[str]:
+        return {type(backend).__name__ for backend in ensure_secrets_backend_loaded()}
+
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
+    with _compat.outside_of_tasks():
+        assert backends() == {"EnvironmentVariablesBackend", "MetastoreBackend"}
+    assert backends() == {"EnvironmentVariablesBackend"}
+
+
+def test_a_process_that_says_what_it_is_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
+    with _compat.outside_of_tasks():
+        assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "client"
+    assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "client"

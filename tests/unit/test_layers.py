@@ -17,7 +17,7 @@ LAYERS = (
     {"gateway"},
     {"waiting"},
     {"hooks"},
-    {"triggers"},
+    {"triggers", "doctor"},
     {"tasks"},
     {"sensors", "operators"},
 )
@@ -65,6 +65,8 @@ def test_a_room_imports_only_from_rooms_before_it(path: Path) -> None:
         allowed = FOR_ALL
     elif room == "__init__":
         return  # names every room, for lazy loading; see test_imports
+    elif room == "__main__":
+        allowed = {"doctor"}
     elif room == "testing":
         allowed = {"testing", "__version__"}
     else:
@@ -82,6 +84,16 @@ def test_the_gateway_and_the_waiting_know_nothing_of_airflow(path: Path) -> None
 @pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) == "testing"], ids=str)
 def test_the_local_gateway_needs_nothing_of_airflow(path: Path) -> None:
     assert not imports_airflow(path)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) not in {"doctor", "__main__"}], ids=str)
+def test_nothing_is_built_upon_the_doctor(path: Path) -> None:
+    assert "doctor" not in rooms_imported_by(path)
+
+
+def test_the_doctor_knows_the_gateway_and_the_hook_alone() -> None:
+    asked = set().union(*(rooms_imported_by(path) for path in MODULES if room_of(path) == "doctor"))
+    assert asked - FOR_ALL == {"doctor", "gateway", "hooks"}
 
 
 def test_the_metadata_imports_nothing_but_types() -> None:

@@ -98,6 +98,9 @@ def test_every_module_and_class_in_the_metadata_exists() -> None:
                 importlib.import_module(module)
     module, _, name = info["connection-types"][0]["hook-class-name"].rpartition(".")
     assert getattr(importlib.import_module(module), name) is BifrostHook
+    [commands] = info["cli"]
+    module, _, name = commands.rpartition(".")
+    assert [command.name for command in getattr(importlib.import_module(module), name)()] == ["bifrost"]
 
 
 def test_the_connection_type_is_the_hooks() -> None:

@@ -145,6 +145,24 @@ def test_a_key_of_the_gateway_that_its_upstream_refuses_is_no_fault_of_the_token
     assert message.startswith("Refused by the upstream: the gateway's key for 'openai' does not work. ")
 
 
+@pytest.mark.parametrize("cause", [{"code": "401"}, {}], ids=["azure", "bedrock"])
+def test_an_upstream_that_refuses_without_a_word_is_known_by_its_name(
+    hook: Any, gateway: LocalGateway, cause: dict[str, str]
+) -> None:
+    refusal = {"error": {**cause, "message": "Access denied"}, "extra_fields": {"provider": "openai"}}
+    gateway.inject(Fault(status=403, body=refusal))
+    passed, message = hook.test_connection()
+    assert not passed
+    assert message.startswith("Refused by the upstream: ")
+
+
+def test_the_gateways_login_refuses_without_a_word_and_without_an_upstream(hook: Any, gateway: LocalGateway) -> None:
+    gateway.inject(Fault(status=401, body={"error": {"message": "Unauthorized"}, "extra_fields": {}}))
+    passed, message = hook.test_connection()
+    assert not passed
+    assert message.startswith("Token refused. ")
+
+
 @pytest.mark.parametrize("prefix", ["/nosuch", "/OpenAI", "/anthropic"])
 def test_a_wrong_path_prefix_is_called_so(
     hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, prefix: str

@@ -100,12 +100,13 @@ class Connect:
         retry: RetryPolicy = NO_RETRY,
         transport: Any = None,
         base_url: str = "https://gw.example",
+        on_answer: Any = None,
         **config: Any,
     ) -> Any:
         config = {"token": TOKEN, "name": "unit", **config}
         if handler:
             transport = httpx.MockTransport(handler)
-        options = {"retry": retry, "transport": transport}
+        options = {"retry": retry, "transport": transport, "on_answer": on_answer}
         client = self.kind(GatewayConfig(base_url, **config), self.sleeps, **options)
         self.opened.append(client)
         return client

@@ -143,6 +143,47 @@ def test_an_unhealthy_gateway_is_unavailable(connect):
         connect(Gateway(answer({"status": "unhealthy"}, 503))).health()
 
 
+def test_the_version_is_asked_without_the_token_and_without_the_prefix(connect):
+    gateway = Gateway("v1.4.19")
+    assert connect(gateway, base_url="https://gw.example/behind/a/proxy/").version() == "v1.4.19"
+    assert gateway.last.url.path == "/behind/a/proxy/api/version"
+    assert "authorization" not in gateway.last.headers
+
+
+@pytest.mark.parametrize("body", [{"version": "v1"}, None, 7])
+def test_a_gateway_that_says_its_version_in_another_way_does_not_say_it(connect, body):
+    assert connect(Gateway(answer(body))).version() is None
+
+
+# Listening in
+
+
+def test_each_answer_can_be_had_as_it_came_with_its_request(connect):
+    heard = []
+    gateway = Gateway({**BATCH, "new": 1})
+    connect(gateway, on_answer=lambda *pair: heard.append(pair)).get_batch("batch_1", provider="azure")
+    [(request, raw)] = heard
+    assert (request.method, request.path, request.query) == ("GET", "/v1/batches/batch_1", (("provider", "azure"),))
+    assert (raw.status_code, raw.headers["content-type"]) == (200, "application/json")
+    assert json.loads(raw.body)["new"] == 1
+
+
+def test_answers_that_are_errors_are_heard_too_each_time(connect):
+    heard = []
+    gateway = Gateway(answer({"error": {"message": "no"}}, 503), answer(BATCH))
+    listening = connect(gateway, retry=RetryPolicy(), on_answer=lambda _, raw: heard.append(raw.status_code))
+    assert listening.get_batch("batch_1").id == "batch_1"
+    assert heard == [503, 200]
+
+
+def test_no_answer_is_not_heard(connect):
+    def refuse(request):
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(BifrostUnavailable):
+        connect(refuse, on_answer=lambda *_: pytest.fail("nothing was answered")).get_batch("batch_1")
+
+
 def test_a_deleted_file_says_so(connect):
     assert connect(Gateway({"id": "file-1", "deleted": True})).delete_file("file-1") == DeletedFile(
         id="file-1", deleted=True

@@ -114,7 +114,7 @@ def test_only_creates_and_uploads_are_not_repeatable():
     assert not create().repeatable
     assert not upload.repeatable
     others = [build("x", "openai") for build in BY_ID]
-    others += [requests.list_batches("openai"), requests.list_files("openai"), requests.health()]
+    others += [requests.list_batches("openai"), requests.list_files("openai"), requests.health(), requests.version()]
     assert all(request.repeatable for request in others)
 
 

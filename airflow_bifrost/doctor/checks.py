@@ -1,0 +1,237 @@
+"""What the evidence says, check by check. Pure.
+
+A check that rests on another is skipped where that one found a problem, so that one mistake is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_bifrost.doctor.evidence import UPSTREAMS, Evidence, Listed
+from airflow_bifrost.doctor.findings import Finding, State, note, ok, problem
+from airflow_bifrost.doctor.forms import Form, unknown_forms
+from airflow_bifrost.doctor.timing import clock, latency
+from airflow_bifrost.exceptions import (
+    BifrostAuthError,
+    BifrostBudgetExceeded,
+    BifrostGatewayError,
+    BifrostRateLimited,
+    BifrostUnavailable,
+)
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import GatewayErrorBody, Health, Page
+from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.gateway.versions import Fault, fault_of
+from airflow_bifrost.hooks.check import Refusal, what_is_refused
+
+PAGE_ONE_FOR_EVER = frozenset({"anthropic", "gemini", "bedrock"})  # their lists take no cursor
+
+_SEE_UPSTREAM = "see the check 'upstream'"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """:param needs: the check that must have found no problem."""
+
+    look: Callable[[str, Evidence], Finding]
+    needs: str | None = None
+
+
+def look_at(evidence: Evidence) -> list[Finding]:
+    """Every check's finding, in their order."""
+    found: dict[str, Finding] = {}
+    for name, check in checks_for(evidence.provider).items():
+        base = found[check.needs] if check.needs else None
+        found[name] = check.look(name, evidence) if base is None or base.holds else _skipped(name, base)
+    return list(found.values())
+
+
+def holds(name: str, evidence: Evidence) -> bool:
+    """Whether a check, and what it needs, finds no problem."""
+    return next(finding.holds for finding in look_at(evidence) if finding.name == name)
+
+
+def checks_for(provider: str) -> dict[str, Check]:
+    """All checks, by their names.
+
+    :param provider: the connection's own upstream.
+    """
+    others = [name for name in UPSTREAMS if name != provider]
+    return {
+        "connection": Check(_connection),
+        "reachable": Check(_reachable, "connection"),
+        "gateway": Check(_gateway, "reachable"),
+        "path_prefix": Check(_path_prefix, "gateway"),
+        "token": Check(_token, "path_prefix"),
+        "upstream": Check(_upstream, "token"),
+        **{f"upstream.{other}": Check(_other_upstream, "token") for other in others},
+        "listing": Check(_listing, "upstream"),
+        "latency": Check(latency, "upstream"),
+        "clock": Check(clock, "gateway"),
+        "forms": Check(_forms, "path_prefix"),
+    }
+
+
+def cannot_be_read(why: str) -> list[Finding]:
+    """The findings where there is no connection to ask with."""
+    first, *rest = (name for name in checks_for("") if "." not in name)
+    base = problem(first, why)
+    return [base, *(_skipped(name, base) for name in rest)]
+
+
+def forms_in(evidence: Evidence) -> list[Form]:
+    """The answers with something in them that is not known."""
+    config = evidence.config
+    return unknown_forms(evidence.answers, path_prefix=config.path_prefix, token=config.token)
+
+
+def describe(config: GatewayConfig) -> dict[str, Any]:
+    """The connection, for the report."""
+    return {
+        "id": config.name,
+        "url": config.base_url,
+        "provider": config.upstream(None),
+        "path_prefix": config.path_prefix,
+    }
+
+
+def _skipped(name: str, base: Finding) -> Finding:
+    if base.state is State.SKIPPED:
+        return replace(base, name=name)
+    return Finding(name, State.SKIPPED, f"Not looked at: first see to '{base.name}'.")
+
+
+def _connection(name: str, evidence: Evidence) -> Finding:
+    config = evidence.config
+    return ok(name, f"{config.name!r} leads to {config.base_url}, upstream {evidence.provider!r}.")
+
+
+def _reachable(name: str, evidence: Evidence) -> Finding:
+    config = evidence.config
+    if not evidence.answers:
+        return problem(name, f"{config.base_url} does not answer. {evidence.own or ''}".rstrip())
+    if not config.base_url.startswith("https:"):
+        return ok(name, "It answers, on plain http.", tls=False)
+    if config.verify is False:
+        return note(name, "It answers, over TLS; its certificate is not checked, as `verify` is false.", tls=True)
+    return ok(name, "It answers, over TLS.", tls=True)
+
+
+def _gateway(name: str, evidence: Evidence) -> Finding:
+    bears_its_marks = any(GatewayErrorBody.parse(raw.body).from_gateway for _, raw in evidence.answers)
+    if not bears_its_marks and not (isinstance(evidence.health, Health) and evidence.health.components is not None):
+        seen = sorted({f"{raw.status_code} {raw.content_type}".strip() for _, raw in evidence.answers})
+        return problem(
+            name,
+            f"What answers is not a Bifrost gateway, or hides it: {quote(', '.join(seen))}.",
+            "Check host, schema and port. A 5xx may be a proxy's, whose gateway is down.",
+        )
+    version = evidence.version and quote(evidence.version, 40)
+    said = f"Bifrost {version}" if version else "Bifrost; it does not say its version"
+    if isinstance(evidence.health, BifrostUnavailable) and evidence.health.status_code:
+        return note(name, f"{said}. Asked for its health it answers {evidence.health.status_code}.", version=version)
+    return ok(name, f"{said}.", version=version)
+
+
+def _path_prefix(name: str, evidence: Evidence) -> Finding:
+    prefix = evidence.config.path_prefix
+    raw = evidence.first_answer_of_the_batch_api()
+    if isinstance(evidence.own, Page) or (raw and GatewayErrorBody.parse(raw.body).from_gateway):
+        return ok(name, f"The batch API is below {prefix or '/'!r}.")
+    if raw is None or raw.status_code >= 500 or isinstance(evidence.own, BifrostAuthError):
+        return note(name, f"Cannot be told: the batch API did not answer itself. {evidence.own or ''}".rstrip())
+    return problem(
+        name,
+        f"There is a gateway, but no batch API below {prefix or '/'!r}.",
+        "Correct `path_prefix` in the connection; the gateway's own is /openai.",
+    )
+
+
+def _token(name: str, evidence: Evidence) -> Finding:
+    own, raw, has_token = evidence.own, evidence.first_answer_of_the_batch_api(), evidence.config.token is not None
+    refused = what_is_refused(own, raw) if isinstance(own, BifrostAuthError) and raw else None
+    if refused is Refusal.TOKEN:
+        return problem(name, f"The gateway refuses {'the token' if has_token else 'to serve without a token'}. {own}")
+    if refused is Refusal.UPSTREAM_FOR_TOKEN:
+        return note(name, f"The gateway knows the token, but does not let it use this upstream: {_SEE_UPSTREAM}.")
+    if refused is Refusal.KEY_OF_THE_GATEWAY:
+        return note(name, f"The gateway lets the call in; it is the upstream that refuses: {_SEE_UPSTREAM}.")
+    if isinstance(own, BifrostBudgetExceeded | BifrostRateLimited) and _fault(own):
+        return note(name, f"The gateway knows the token, but it has used up what it may: {_SEE_UPSTREAM}.")
+    if not any(isinstance(listed, Page) for listed in evidence.lists.values()):
+        return note(name, f"Cannot be told, as no upstream answers: {_SEE_UPSTREAM}.")
+    if not has_token:
+        return note(name, "The connection has no token, and the gateway serves without one.")
+    if isinstance(evidence.without_token, BifrostAuthError):
+        return ok(name, "Accepted; without one, the gateway refuses.", enforced=True)
+    if isinstance(evidence.without_token, Page):
+        return note(name, "Accepted; but the gateway serves without one too.", enforced=False)
+    return ok(name, "Accepted.")
+
+
+def _upstream(name: str, evidence: Evidence) -> Finding:
+    provider = evidence.provider
+    answers, what, advice = _of_upstream(evidence.own)
+    if answers:
+        return ok(name, f"{provider!r} answers for batches.", provider=provider)
+    return problem(name, f"{provider!r}: {what}", advice, provider=provider)
+
+
+def _other_upstream(name: str, evidence: Evidence) -> Finding:
+    answers, what, _ = _of_upstream(evidence.lists.get(name.removeprefix("upstream.")))
+    return ok(name, "Answers for batches.") if answers else note(name, what)
+
+
+def _of_upstream(listed: Listed | None) -> tuple[bool, str, str | None]:
+    """Whether it answers, what is wrong if not, and what to do about it."""
+    if isinstance(listed, Page):
+        return True, "", None
+    if listed is None or listed.status_code is None:
+        return False, f"No answer. {listed or ''}".rstrip(), None
+    if fault := _fault(listed):
+        return False, f"{fault.what[0].upper()}{fault.what[1:]}.", fault.advice or str(listed)
+    if isinstance(listed, BifrostAuthError):
+        what = f"The upstream refuses the gateway's key ({listed.status_code})."
+        return False, what, "Check the upstream's key in the gateway."
+    return False, str(listed), None
+
+
+def _fault(error: BifrostGatewayError) -> Fault | None:
+    return fault_of(error.status_code or 0, type=error.error_type, code=error.error_code, message=str(error))
+
+
+def _listing(name: str, evidence: Evidence) -> Finding:
+    first, second = evidence.own, evidence.next_page
+    assert isinstance(first, Page)
+    if not first.has_more:
+        return ok(name, "One page; there is no second to try.", pages=1)
+    if not first.next_cursor:
+        return problem(name, "The first page says that there are more, and not how to get them.", pages=1)
+    if not isinstance(second, Page):
+        return problem(name, f"The first page comes, the second does not. {second or ''}".rstrip(), pages=1)
+    if first.data and second.data and second.data[0].id == first.data[0].id:
+        known = evidence.provider in PAGE_ONE_FOR_EVER
+        return (note if known else problem)(
+            name,
+            "The first page comes again and again"
+            + (", as is known of this upstream: older batches cannot be listed." if known else "."),
+            pages=1,
+        )
+    return ok(name, "Two pages, the second by the first one's cursor.", pages=2)
+
+
+def _forms(name: str, evidence: Evidence) -> Finding:
+    forms = forms_in(evidence)
+    if not forms:
+        return ok(name, "Every answer has a form that is known.", answers=len(evidence.answers))
+    unknown = sorted({where for form in forms for where in form.unknown})
+    state = State.NOTE if all(form.harmless for form in forms) else State.PROBLEM
+    return Finding(
+        name,
+        state,
+        f"Not known: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}.",
+        "Report it, with what stands below; ids and the token are masked.",
+        {"unknown": unknown},
+    )

@@ -1,0 +1,71 @@
+"""What was asked of a gateway, and what came of it: all that the checks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from airflow_bifrost.exceptions import BifrostGatewayError
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import Batch, Health, Page
+from airflow_bifrost.gateway.requests import GatewayRequest
+from airflow_bifrost.gateway.responses import RawResponse
+
+UPSTREAMS = ("openai", "azure", "anthropic", "gemini", "bedrock", "vertex")
+POLLS = 20
+
+Listed: TypeAlias = Page[Batch] | BifrostGatewayError
+
+
+@dataclass(slots=True)
+class Polls:
+    """Polls, one after the other.
+
+    :param batch_id: the batch that was retrieved, as a wait does; None: a list of one was, for want of a batch.
+    :param seconds: how long each took that was answered.
+    :param errors: what the others met.
+    """
+
+    batch_id: str | None
+    seconds: list[float] = field(default_factory=list)
+    errors: list[BifrostGatewayError] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """None, or missing in ``lists``: not asked.
+
+    :param answers: every answer as it came, oldest first.
+    :param asked_at: unix seconds on this machine before the first call and after it, which is that for the gateway's health.
+    :param version: None also where the gateway does not say.
+    :param lists: by upstream, one batch of it.
+    :param without_token: the connection's own upstream, asked without a token.
+    :param next_page: what the cursor of the own upstream's list leads to.
+    """
+
+    config: GatewayConfig
+    answers: list[tuple[GatewayRequest, RawResponse]] = field(default_factory=list)
+    asked_at: tuple[float, float] | None = None
+    health: Health | BifrostGatewayError | None = None
+    version: str | None = None
+    lists: dict[str, Listed] = field(default_factory=dict)
+    without_token: Listed | None = None
+    next_page: Listed | None = None
+    polls: Polls | None = None
+
+    @property
+    def provider(self) -> str:
+        """The connection's own upstream."""
+        return self.config.upstream(None)
+
+    @property
+    def own(self) -> Listed | None:
+        return self.lists.get(self.provider)
+
+    @property
+    def health_headers(self) -> Mapping[str, str]:
+        return next((raw.headers for request, raw in self.answers if request.path == "/health"), {})
+
+    def first_answer_of_the_batch_api(self) -> RawResponse | None:
+        return next((raw for request, raw in self.answers if request.prefixed), None)

@@ -1,0 +1,131 @@
+"""Asks the gateway: only reading, each call once, and within bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
+from airflow_bifrost._compat import outside_of_tasks
+from airflow_bifrost.doctor.checks import cannot_be_read, describe, forms_in, holds, look_at
+from airflow_bifrost.doctor.evidence import POLLS, UPSTREAMS, Evidence, Polls
+from airflow_bifrost.doctor.findings import Report
+from airflow_bifrost.exceptions import (
+    BifrostConfigurationError,
+    BifrostGatewayError,
+    BifrostProtocolError,
+    BifrostUnavailable,
+)
+from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import Page
+from airflow_bifrost.gateway.retry import NO_RETRY
+from airflow_bifrost.hooks.bifrost import BifrostHook
+from airflow_bifrost.hooks.connection import naming_the_connection
+
+PATIENCE = 60.0  # seconds for one call; the connection's own timeouts hold too
+POLLING = 30.0  # seconds for all polls
+TOTAL = 150.0  # seconds for everything
+SECOND_PAGE = 20  # batches; more of them show more forms
+
+R = TypeVar("R")
+
+
+def examine(conn_id: str) -> Report:
+    """Find out whether waits through an Airflow connection will work."""
+    try:
+        with outside_of_tasks():
+            config = BifrostHook(conn_id).get_config()
+        with naming_the_connection(conn_id):
+            config.tls()
+    except BifrostConfigurationError as error:
+        return Report({"id": conn_id}, cannot_be_read(str(error)))
+    evidence = asyncio.run(evidence_of(config))
+    report = Report(describe(config), look_at(evidence), [form.to_json() for form in forms_in(evidence)])
+    return report.without(config.token)
+
+
+async def evidence_of(config: GatewayConfig) -> Evidence:
+    """What can be had of a gateway in :data:`TOTAL` seconds."""
+    evidence = Evidence(config)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TOTAL):
+            await _ask_for_all(evidence)
+    return evidence
+
+
+async def _ask_for_all(evidence: Evidence) -> None:
+    """As much as there is sense in: where one thing fails, what rests on it is not asked."""
+    # Room for all that is asked at the same time: a call that queues behind a slow upstream would be taken for one without an answer.
+    async with _client(replace(evidence.config, max_connections=len(UPSTREAMS)), evidence) as client:
+        before = time.time()
+        evidence.health = await _asked(client.health())
+        evidence.asked_at = before, time.time()
+        version, evidence.lists[evidence.provider] = await asyncio.gather(
+            _asked(client.version()), _asked(client.list_page(limit=1))
+        )
+        evidence.version = version if isinstance(version, str) else None
+        if holds("token", evidence):
+            await _ask_all_upstreams(client, evidence)
+        if holds("upstream", evidence):
+            await _list_on(client, evidence)
+            await _poll(client, evidence)
+
+
+def _client(config: GatewayConfig, evidence: Evidence) -> AsyncGatewayClient:
+    return AsyncGatewayClient(
+        config, retry=NO_RETRY, on_answer=lambda request, raw: evidence.answers.append((request, raw))
+    )
+
+
+async def _asked(call: Awaitable[R]) -> R | BifrostGatewayError:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await call
+    except BifrostGatewayError as error:
+        return error
+    except TimeoutError:
+        return BifrostUnavailable(f"There was no answer in {PATIENCE:g} s.")
+    except ValueError as error:  # an id in a list, which this package never sends
+        return BifrostProtocolError(str(error))
+
+
+async def _ask_all_upstreams(client: AsyncGatewayClient, evidence: Evidence) -> None:
+    async def ask(upstream: str) -> None:
+        evidence.lists[upstream] = await _asked(client.list_page(provider=upstream, limit=1))
+
+    async def ask_without_token() -> None:
+        async with _client(replace(evidence.config, token=None), evidence) as nobody:
+            evidence.without_token = await _asked(nobody.list_page(limit=1))
+
+    calls = [ask(upstream) for upstream in UPSTREAMS if upstream != evidence.provider]
+    if evidence.config.token is not None:
+        calls.append(ask_without_token())
+    await asyncio.gather(*calls)
+
+
+async def _list_on(client: AsyncGatewayClient, evidence: Evidence) -> None:
+    own = evidence.own
+    if isinstance(own, Page) and own.has_more and own.next_cursor:
+        page = client.list_page(limit=SECOND_PAGE, after=own.next_cursor)
+        evidence.next_page = await _asked(page)
+
+
+async def _poll(client: AsyncGatewayClient, evidence: Evidence) -> None:
+    """Retrieve the newest batch, as a wait does; where there is none, a list of one asks the same upstream on the same way."""
+    own = evidence.own
+    batch_id = own.data[0].id if isinstance(own, Page) and own.data else None
+    polls = evidence.polls = Polls(batch_id)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(POLLING):
+            for _ in range(POLLS):
+                call = client.get_batch(batch_id) if batch_id else client.list_page(limit=1)
+                began = time.perf_counter()
+                answer = await _asked(call)
+                if isinstance(answer, BifrostGatewayError):
+                    polls.errors.append(answer)
+                else:
+                    polls.seconds.append(time.perf_counter() - began)

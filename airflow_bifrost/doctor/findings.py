@@ -1,0 +1,95 @@
+"""What the doctor says: one finding for each check, and all of them in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from airflow_bifrost.gateway.redact import MIN_TOKEN, STRUCK
+
+
+class State(StrEnum):
+    """How a check ended. A note is worth knowing and no harm; only a problem spoils the verdict."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    :param name: the check; stable.
+    :param finding: what was found, in a line.
+    :param advice: what to do about it.
+    :param values: the same for machines.
+    """
+
+    name: str
+    state: State
+    finding: str
+    advice: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether what rests on it can be looked at."""
+        return self.state in (State.OK, State.NOTE)
+
+
+def ok(name: str, finding: str, **values: Any) -> Finding:
+    return Finding(name, State.OK, finding, None, values)
+
+
+def note(name: str, finding: str, advice: str | None = None, **values: Any) -> Finding:
+    return Finding(name, State.NOTE, finding, advice, values)
+
+
+def problem(name: str, finding: str, advice: str | None = None, **values: Any) -> Finding:
+    return Finding(name, State.PROBLEM, finding, advice, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings about a connection, in the order of the checks.
+
+    :param connection: ``id``, and where it could be read ``url``, ``provider`` and ``path_prefix``.
+    :param forms: answers in a form that is not known, as :class:`airflow_bifrost.doctor.forms.Form` shows them.
+    """
+
+    connection: Mapping[str, Any]
+    findings: Sequence[Finding]
+    forms: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def well(self) -> bool:
+        return not any(finding.state is State.PROBLEM for finding in self.findings)
+
+    def without(self, token: str | None) -> Report:
+        """The same with ``token`` struck out everywhere, whatever way it came in."""
+        if token is None or len(token) < MIN_TOKEN:
+            return self
+        findings = [
+            replace(
+                finding,
+                finding=_struck(finding.finding, token),
+                advice=_struck(finding.advice, token),
+                values=_struck(finding.values, token),
+            )
+            for finding in self.findings
+        ]
+        return Report(_struck(self.connection, token), findings, _struck(self.forms, token))
+
+
+def _struck(value: Any, token: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(token, STRUCK)
+    if isinstance(value, Mapping):
+        return {_struck(name, token): _struck(item, token) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_struck(item, token) for item in value]
+    return value

@@ -1,0 +1,324 @@
+"""What each check says of the evidence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from airflow_bifrost.doctor.checks import look_at
+from airflow_bifrost.doctor.evidence import UPSTREAMS, Evidence, Polls
+from airflow_bifrost.doctor.findings import Finding, State
+from airflow_bifrost.exceptions import (
+    BifrostAuthError,
+    BifrostBudgetExceeded,
+    BifrostGatewayError,
+    BifrostProtocolError,
+    BifrostRateLimited,
+    BifrostRequestError,
+    BifrostUnavailable,
+)
+from airflow_bifrost.gateway import requests
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import Batch, Health, Page
+from airflow_bifrost.gateway.responses import RawResponse
+
+NOW = 1_800_000_000.0
+CONFIG = GatewayConfig("http://gw", token="sk-bf-0123456789abcdef", name="gw")
+REFUSED = BifrostAuthError("no token, no answer", status_code=401, error_type="virtual_key_required")
+DOWN = BifrostUnavailable("the gateway answered 503", status_code=503)
+JSON = {"content-type": "application/json"}
+
+
+def page(*ids: str, **fields: Any) -> Page[Batch]:
+    return Page[Batch].model_validate({"data": [{"id": id_, "status": "completed"} for id_ in ids], **fields})
+
+
+def raw(body: Any, status: int = 200, **headers: str) -> RawResponse:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return RawResponse(status, {**JSON, **headers}, content)
+
+
+def of_list(body: Any, status: int = 200, **headers: str) -> tuple[requests.GatewayRequest, RawResponse]:
+    return requests.list_batches("openai", limit=1), raw(body, status, **headers)
+
+
+def of_health(**headers: str) -> tuple[requests.GatewayRequest, RawResponse]:
+    return requests.health(), raw({"status": "ok", "components": {}}, **headers)
+
+
+MARKED = {"object": "list", "data": [], "extra_fields": {}}
+
+
+def evidence(**given: Any) -> Evidence:
+    """A gateway where all is well, but for what is given. ``own`` is the answer of its own upstream, ``raw`` the same as it came."""
+    own, answer = given.pop("own", page("b2", has_more=True, next_cursor="c")), given.pop("raw", of_list(MARKED))
+    well = {
+        "config": CONFIG,
+        "answers": [of_health(date=formatdate(NOW, usegmt=True)), answer],
+        "asked_at": (NOW, NOW + 0.01),
+        "health": Health(status="ok", components={"db": "ok"}),
+        "version": "v1.4.19",
+        "lists": {**dict.fromkeys(UPSTREAMS, page("b1")), "openai": own},
+        "without_token": REFUSED,
+        "next_page": page("b1"),
+        "polls": Polls("b2", [0.01] * 20),
+    }
+    return Evidence(**{**well, **given})
+
+
+def look(name: str, **given: Any) -> Finding:
+    return next(finding for finding in look_at(evidence(**given)) if finding.name == name)
+
+
+def states(**given: Any) -> dict[str, str]:
+    return {finding.name: finding.state for finding in look_at(evidence(**given))}
+
+
+def test_where_all_is_well_every_check_says_so() -> None:
+    assert set(states().values()) == {"ok"}
+    assert list(states()) == [
+        *("connection", "reachable", "gateway", "path_prefix", "token", "upstream"),
+        *(f"upstream.{name}" for name in ("azure", "anthropic", "gemini", "bedrock", "vertex")),
+        *("listing", "latency", "clock", "forms"),
+    ]
+
+
+def test_what_rests_on_something_that_fails_is_skipped_and_the_rest_is_not() -> None:
+    of_openai = {name: state for name, state in states(own=DOWN).items() if state not in ("ok", "note")}
+    assert of_openai == {"upstream": "problem", "listing": "skipped", "latency": "skipped"}
+
+
+def test_a_gateway_that_does_not_answer_leaves_all_the_rest_unknown() -> None:
+    found = states(answers=[], own=BifrostUnavailable("no answer"))
+    assert found.pop("connection") == "ok"
+    assert found.pop("reachable") == "problem"
+    assert set(found.values()) == {"skipped"}
+
+
+def test_what_is_skipped_names_the_problem_that_it_is_for() -> None:
+    found = look_at(evidence(own=REFUSED, raw=of_list({"type": "virtual_key_required", "extra_fields": {}}, 401)))
+    skipped = {finding.finding for finding in found if finding.state is State.SKIPPED}
+    assert skipped == {"Not looked at: first see to 'token'."}
+
+
+def test_evidence_that_ends_anywhere_is_borne() -> None:
+    look_at(Evidence(CONFIG))
+    for name in ("health", "version", "without_token", "next_page", "polls"):
+        look_at(evidence(**{name: None}))
+    look_at(replace(evidence(), lists={}))
+    look_at(replace(evidence(), lists={"openai": page("b1")}))
+
+
+@pytest.mark.parametrize(
+    ("url", "verify", "state", "said"),
+    [
+        ("http://gw", True, State.OK, "plain http"),
+        ("https://gw", True, State.OK, "over TLS"),
+        ("https://gw", False, State.NOTE, "certificate is not checked"),
+    ],
+)
+def test_whether_tls_protects_the_token_is_told(url: str, verify: bool, state: State, said: str) -> None:
+    found = look("reachable", config=replace(CONFIG, base_url=url, verify=verify))
+    assert (found.state, said in found.finding) == (state, True)
+
+
+def test_the_version_is_told_and_a_gateway_that_does_not_say_it_is_fine() -> None:
+    assert look("gateway").values == {"version": "v1.4.19"}
+    assert look("gateway", version=None).state is State.OK
+
+
+def test_what_bears_none_of_the_gateways_marks_is_no_gateway() -> None:
+    strange = [(requests.list_batches("openai"), RawResponse(200, {"content-type": "text/html"}, b"<html>"))]
+    found = look("gateway", answers=strange, health=BifrostProtocolError("a web page", status_code=200))
+    assert found.state is State.PROBLEM
+    assert "200 text/html" in found.finding
+
+
+def test_a_gateway_that_hides_its_health_is_known_by_its_answers() -> None:
+    assert look("gateway", health=BifrostProtocolError("no", status_code=404)).state is State.OK
+    assert look("gateway", raw=of_list({"is_bifrost_error": False}, 401), health=DOWN).state is State.NOTE
+
+
+def test_a_wrong_path_prefix_is_told_by_the_page_that_answers_there() -> None:
+    web_page = BifrostProtocolError("a web page", status_code=200)
+    answer = requests.list_batches("openai"), RawResponse(200, {"content-type": "text/html"}, b"<html>")
+    found = look("path_prefix", own=web_page, raw=answer)
+    assert found.state is State.PROBLEM
+    assert "'/openai'" in found.finding
+
+
+def test_a_proxys_error_says_nothing_of_the_path_prefix() -> None:
+    assert look("path_prefix", own=DOWN, raw=of_list({"oops": 1}, 503)).state is State.NOTE
+
+
+@pytest.mark.parametrize(
+    ("own", "body", "state", "said"),
+    [
+        (REFUSED, {"type": "virtual_key_required", "extra_fields": {"provider": "openai"}}, "problem", "refuses the token"),
+        (BifrostAuthError("login", status_code=401), {"extra_fields": {}}, "problem", "refuses the token"),
+        (
+            BifrostAuthError("no", status_code=403, error_type="provider_blocked"),
+            {"extra_fields": {"provider": "openai"}},
+            "note",
+            "does not let it use this upstream",
+        ),
+        (
+            BifrostAuthError("bad key", status_code=401, error_type="invalid_request_error"),
+            {"extra_fields": {"provider": "openai"}},
+            "note",
+            "it is the upstream that refuses",
+        ),
+        (
+            BifrostAuthError("Azure's bad key", status_code=401, error_code="401"),
+            {"extra_fields": {"provider": "azure"}},
+            "note",
+            "it is the upstream that refuses",
+        ),
+        (
+            BifrostBudgetExceeded("spent", status_code=402, error_type="budget_exceeded"),
+            {"extra_fields": {"provider": "openai"}},
+            "note",
+            "has used up what it may",
+        ),
+    ],
+)  # fmt: skip
+def test_who_refuses_a_token_is_told(own: BifrostGatewayError, body: Any, state: str, said: str) -> None:
+    found = look("token", own=own, raw=of_list(body, own.status_code or 0))
+    assert found.state == state
+    assert said in found.finding
+
+
+def test_a_token_is_accepted_for_certain_only_where_none_is_refused() -> None:
+    assert look("token").values == {"enforced": True}
+    found = look("token", without_token=page("b1"))
+    assert (found.state, found.values) == (State.NOTE, {"enforced": False})
+
+
+def test_no_token_where_none_is_needed_is_worth_a_note() -> None:
+    no_token = replace(CONFIG, token=None)
+    assert look("token", config=no_token, without_token=None).state is State.NOTE
+    refused = look("token", config=no_token, own=REFUSED, raw=of_list({"extra_fields": {}}, 401))
+    assert refused.state is State.PROBLEM
+    assert "without a token" in refused.finding
+
+
+def test_another_upstreams_answer_shows_that_the_token_is_good() -> None:
+    assert look("token", own=DOWN).state is State.OK
+    cannot_tell = look("token", lists=dict.fromkeys(UPSTREAMS, DOWN))
+    assert (cannot_tell.state, "Cannot be told" in cannot_tell.finding) == (State.NOTE, True)
+
+
+def test_an_upstreams_own_limit_is_none_of_the_token() -> None:
+    assert (
+        look("token", own=BifrostRateLimited("slow down", status_code=429, error_code="rate_limit")).state is State.OK
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BifrostRequestError("failed to get config for provider: not found", status_code=500), "not configured"),
+        (BifrostRequestError("no batch-enabled keys found for provider: azure", status_code=500), "used for batches"),
+        (BifrostRequestError("no", status_code=400, error_code="unsupported_operation"), "has no such call"),
+        (BifrostAuthError("no", status_code=403, error_type="provider_blocked"), "may not use the upstream"),
+        (BifrostAuthError("no", status_code=401, error_code="401"), "The upstream refuses the gateway's key (401)"),
+        (BifrostUnavailable("timed out"), "No answer. timed out"),
+        (DOWN, "the gateway answered 503"),
+    ],
+)
+def test_what_keeps_an_upstream_from_answering_is_told(error: BifrostGatewayError, said: str) -> None:
+    others = {**evidence().lists, "azure": error}
+    assert (look("upstream.azure", lists=others).state, look("upstream", lists=others).state) == ("note", "ok")
+    assert said in look("upstream.azure", lists=others).finding
+    about = raw({"extra_fields": {"provider": "openai"}}, error.status_code or 500)
+    found = look("upstream", own=error, raw=(requests.list_batches("openai"), about))
+    assert found.state is State.PROBLEM
+    assert said in found.finding
+
+
+def test_what_to_do_about_the_own_upstream_is_told() -> None:
+    unknown = BifrostRequestError("failed to get config for provider: not found", status_code=500)
+    assert "spelling" in str(look("upstream", own=unknown).advice)
+
+
+def test_a_cursor_that_leads_to_the_next_page_is_well() -> None:
+    assert look("listing").values == {"pages": 2}
+    assert look("listing", own=page("b1")).values == {"pages": 1}
+
+
+@pytest.mark.parametrize(("provider", "state"), [("openai", "problem"), ("azure", "problem"), ("gemini", "note")])
+def test_page_one_for_ever_is_a_problem_except_where_it_is_known(provider: str, state: str) -> None:
+    own = page("b2", has_more=True, next_cursor="c")
+    found = look(
+        "listing", config=replace(CONFIG, provider=provider), lists={provider: own}, next_page=page("b2", "b1")
+    )
+    assert found.state == state
+
+
+@pytest.mark.parametrize("next_page", [None, DOWN])
+def test_a_second_page_that_does_not_come_is_a_problem(next_page: Any) -> None:
+    assert look("listing", next_page=next_page).state is State.PROBLEM
+
+
+def test_more_without_a_cursor_is_a_problem() -> None:
+    found = look("listing", own=page("b1", has_more=True), next_page=None)
+    assert (found.state, "not how to get them" in found.finding) == (State.PROBLEM, True)
+
+
+def test_the_latency_is_the_median_of_the_polls() -> None:
+    found = look("latency", polls=Polls("b2", [0.010] * 11 + [1.0] * 9))
+    assert found.values == {"median_ms": 10, "min_ms": 10, "max_ms": 1000, "calls": 20, "failed": 0, "of": "batch"}
+    assert look("latency", polls=Polls(None, [0.01] * 20)).values["of"] == "list"
+
+
+def test_slow_polls_are_noted_with_how_many_waits_they_leave_room_for() -> None:
+    found = look("latency", polls=Polls("b2", [4.0] * 20))
+    assert found.state is State.NOTE
+    assert "about 120 waits a minute" in str(found.advice)
+    assert look("latency", polls=Polls("b2", [1.6] * 19)).state is State.NOTE
+
+
+def test_a_poll_that_fails_is_a_problem_and_its_batch_is_not_named() -> None:
+    error = BifrostUnavailable("Retrieving batch 'batch_77' failed", status_code=503)
+    for polls in (Polls("batch_77", [0.01] * 19, [error]), Polls("batch_77", [], [error] * 20)):
+        found = look("latency", polls=polls)
+        assert found.state is State.PROBLEM
+        assert "batch_77" not in found.finding
+    assert look("latency", polls=None).state is State.PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("ahead", "state"),
+    [(0, "ok"), (5, "ok"), (-30, "ok"), (55, "ok"), (75, "problem"), (-75, "problem"), (86_400, "problem")],
+)
+def test_clocks_more_than_a_minute_apart_are_a_problem(ahead: int, state: str) -> None:
+    found = look("clock", answers=[of_health(date=formatdate(NOW + ahead, usegmt=True)), of_list(MARKED)])
+    assert found.state == state
+    assert abs(found.values["skew_seconds"] - ahead) <= 1
+    if ahead:
+        assert ("ahead of" if ahead > 0 else "behind") in found.finding
+
+
+@pytest.mark.parametrize("told_at", [1, 199, -50, 250])
+def test_what_a_slow_answer_may_have_spent_on_its_way_is_no_skew(told_at: int) -> None:
+    date = formatdate(NOW + told_at, usegmt=True)
+    slow = {"asked_at": (NOW, NOW + 200), "answers": [of_health(date=date), of_list(MARKED)]}
+    assert look("clock", **slow).state is State.OK
+
+
+@pytest.mark.parametrize("headers", [{}, {"date": "soon"}, {"date": ""}])
+def test_without_a_date_the_clocks_cannot_be_compared(headers: dict[str, str]) -> None:
+    assert look("clock", answers=[of_health(**headers), of_list(MARKED)]).state is State.NOTE
+
+
+@pytest.mark.parametrize(
+    ("batch", "state"), [({"status": "completed", "priority": 1}, "note"), ({"status": "napping"}, "problem")]
+)
+def test_an_unknown_field_is_a_note_and_an_unknown_status_a_problem(batch: dict[str, Any], state: str) -> None:
+    found = look("forms", raw=of_list({**MARKED, "data": [{"id": "b1", **batch}]}))
+    assert found.state == state
+    assert found.values["unknown"][0] in found.finding

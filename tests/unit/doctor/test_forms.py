@@ -1,0 +1,257 @@
+"""What in an answer is not known, and what of it may be shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from conformance.recordings import RECORDINGS, Recording, ids
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_bifrost.doctor.forms import Form, masked, unknown_forms
+from airflow_bifrost.gateway import requests
+from airflow_bifrost.gateway.outcome import BatchStatus
+from airflow_bifrost.gateway.requests import GatewayRequest
+from airflow_bifrost.gateway.responses import RawResponse
+
+TOKEN = "sk-bf-0123456789abcdef"
+LIST = requests.list_batches("openai", limit=1)
+ONE = requests.get_batch("batch_0123456789abcdef", "openai")
+REQUESTS = {"get_batch": ONE, "list_page": LIST, "health": requests.health()}
+BATCH = {"id": "batch_1", "object": "batch", "status": "in_progress", "extra_fields": {"provider": "openai"}}
+PAGE = {"object": "list", "data": [BATCH], "extra_fields": {"latency": 3}}
+ERROR = {"is_bifrost_error": False, "error": {"message": "no"}, "extra_fields": {}}
+
+
+def forms(request: GatewayRequest, body: Any, status: int = 200, content_type: str = "application/json") -> list[Form]:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = RawResponse(status, {"content-type": content_type}, content)
+    return unknown_forms([(request, answer)], path_prefix="/openai", token=TOKEN)
+
+
+def unknown(*args: Any, **kwargs: Any) -> list[tuple[str, ...]]:
+    return [form.unknown for form in forms(*args, **kwargs)]
+
+
+@pytest.mark.parametrize(("request_", "body"), [(LIST, PAGE), (ONE, BATCH), (LIST, {"object": "list", "data": None})])
+def test_what_is_known_is_not_told(request_: GatewayRequest, body: Any) -> None:
+    assert unknown(request_, body) == []
+
+
+def test_every_field_of_the_api_is_known() -> None:
+    counts = {"total": 3, "completed": 2, "failed": 1, "succeeded": 1, "expired": 1, "canceled": 1, "pending": 1}
+    errors = {"object": "list", "data": [{"code": "c", "message": "m", "param": "p", "line": 1}]}
+    times = {f"{moment}_at": 1700000000 for moment in ("created", "in_progress", "completed", "archived", "expires")}
+    more = {"metadata": {"team": "a"}, "done": False, "error_file_id": "", "progress": 5, "display_name": "n"}
+    assert unknown(ONE, {**BATCH, "request_counts": counts, "errors": errors, **times, **more}) == []
+
+
+def test_no_counts_are_known_too() -> None:
+    assert unknown(ONE, {**BATCH, "request_counts": {"total": 0, "completed": 0, "failed": 0}}) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({**BATCH, "priority": "high"}, "priority"),
+        ({**BATCH, "request_counts": {"total": 1, "paused": 1}}, "request_counts.paused"),
+        ({**BATCH, "errors": {"data": [{"code": "c", "hint": "h"}]}}, "errors[].hint"),
+        ({**BATCH, "extra_fields": {"region": "eu"}}, "extra_fields.region"),
+        ({**BATCH, "status": "napping"}, "status (napping)"),
+        ({**BATCH, "status": "batch_0123456789"}, "status (string)"),
+        ({**BATCH, "created_at": "yesterday"}, "created_at (string)"),
+        ({**BATCH, "request_counts": [1]}, "request_counts (list)"),
+        ({**BATCH, "request_counts": {"total": "many"}}, "request_counts.total (string)"),
+        ({**BATCH, "errors": "all of them"}, "errors (string)"),
+        ({**BATCH, "errors": {"data": ["text"]}}, "errors[] (string)"),
+        ({**BATCH, "metadata": ["a"]}, "metadata (list)"),
+        ({**BATCH, "extra_fields": "none"}, "extra_fields (string)"),
+    ],
+)
+def test_what_is_not_known_of_a_batch_is_named(body: Any, where: str) -> None:
+    assert unknown(ONE, body) == [(where,)]
+    assert unknown(LIST, {**PAGE, "data": [BATCH, body]}) == [(f"data[].{where}",)]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({**PAGE, "total_count": 5}, "total_count"),
+        ({**PAGE, "has_more": "yes"}, "has_more (string)"),
+        ({**PAGE, "extra_fields": {"shard": 1}}, "extra_fields.shard"),
+    ],
+)
+def test_what_is_not_known_of_a_page_is_named(body: Any, where: str) -> None:
+    assert unknown(LIST, body) == [(where,)]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({**ERROR, "trace": "t"}, "trace"),
+        ({**ERROR, "type": "solar_flare"}, "type (solar_flare)"),
+        ({**ERROR, "type": ["solar", "flare"]}, "type (list)"),
+        ({**ERROR, "error": {"message": "no", "hint": "h"}}, "error.hint"),
+        ({**ERROR, "error": "no"}, "error (string)"),
+        ({**ERROR, "extra_fields": {"shard": 1}}, "extra_fields.shard"),
+    ],
+)
+def test_what_is_not_known_of_an_error_is_named_and_harmless(body: Any, where: str) -> None:
+    [form] = forms(ONE, body, status=403)
+    assert (form.unknown, form.harmless) == ((where,), True)
+
+
+def test_the_errors_that_are_known_are_not_told() -> None:
+    assert unknown(ONE, {**ERROR, "type": "provider_blocked", "status_code": 403}, status=403) == []
+    assert (
+        unknown(ONE, {**ERROR, "error": {"type": "any_of_an_upstream", "code": 7, "message": "no"}}, status=400) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "content_type", "harmless"),
+    [
+        (b"<html>", 200, "text/html", False),
+        (b"", 204, "", False),
+        (b"[]", 200, "application/json", False),
+        (b"{", 200, "application/json", False),
+        ({"id": "", "status": ""}, 200, "application/json", False),
+        (ERROR, 201, "application/json", False),
+        (b"<html>Bad Gateway</html>", 502, "text/html", True),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_told(body: Any, status: int, content_type: str, *, harmless: bool) -> None:
+    [form] = forms(ONE, body, status, content_type)
+    assert form.unknown[0].startswith("the whole answer")
+    assert form.harmless is harmless
+
+
+READ = [
+    recording
+    for recording in RECORDINGS
+    if recording.call in REQUESTS and recording.request["method"] == "GET" and recording.answer
+]
+
+
+@pytest.mark.parametrize("recording", READ, ids=ids)
+def test_all_that_a_real_gateway_said_is_known_but_what_no_client_could_know(recording: Recording) -> None:
+    answer, expected = recording.answer, recording.expected
+    body = answer["body"].encode() if isinstance(answer["body"], str) else answer["body"] or b""
+    told = unknown(REQUESTS[recording.call], body, answer["status"], answer["headers"].get("content-type", ""))
+    if (
+        recording.call == "get_batch"
+        and "fields" in expected
+        and BatchStatus.of(expected["fields"]["status"]) is BatchStatus.UNKNOWN
+    ):
+        assert told == [(f"status ({expected['fields']['status']})",)]
+    elif expected.get("error") == "BifrostProtocolError":
+        assert told[0][0].startswith("the whole answer")
+    else:
+        assert told == []
+
+
+def test_an_unknown_field_is_harmless_and_an_unknown_status_is_not() -> None:
+    assert [form.harmless for form in forms(ONE, {**BATCH, "priority": 1})] == [True]
+    assert [form.harmless for form in forms(ONE, {**BATCH, "status": "napping"})] == [False]
+
+
+def test_the_same_unknown_is_told_once() -> None:
+    answer = RawResponse(200, {"content-type": "application/json"}, json.dumps({**BATCH, "priority": 1}).encode())
+    assert len(unknown_forms([(ONE, answer)] * 20, path_prefix="/openai", token=None)) == 1
+
+
+def test_a_list_is_shown_with_the_entry_that_it_is_about() -> None:
+    [form] = forms(LIST, {**PAGE, "data": [BATCH, {**BATCH, "priority": 1}, BATCH]})
+    assert [sorted(entry) for entry in form.answer["data"]] == [["extra_fields", "id", "object", "priority", "status"]]
+
+
+def test_the_request_is_shown_without_ids_and_cursors() -> None:
+    [of_one] = forms(ONE, b"[]")
+    [of_many] = forms(requests.list_batches("openai", limit=20, after="eyJ2IjoxLCJpIjowfQ"), b"[]")
+    assert of_one.asked == "GET /openai/v1/batches/<id>?provider=openai"
+    assert of_many.asked == "GET /openai/v1/batches?provider=openai&limit=20&after=..."
+
+
+def test_what_may_not_be_shown_of_an_answer_is_replaced_by_its_kind() -> None:
+    secret = {
+        "id": "batch_0123456789",
+        "input_file_id": "file-abc",
+        "results_url": "https://api.example/v1/results",
+        "metadata": {"customer": "Ann", "status": "rich", "nested": {"type": "private"}},
+        "errors": {"data": [{"code": "invalid_request", "message": "Row of Ann", "param": "ann"}]},
+        "filename": "ann.jsonl",
+        "account": 123456789,
+        "extra_fields": {"raw_response": {"object": "Ann", "created_at": 5}},
+    }
+    assert masked(secret) == {
+        "id": "<string of 16>",
+        "input_file_id": "<string of 8>",
+        "results_url": "<string of 30>",
+        "metadata": {"customer": "<string of 3>", "status": "<string of 4>", "nested": {"type": "<string of 7>"}},
+        "errors": {"data": [{"code": "invalid_request", "message": "<string of 10>", "param": "<string of 3>"}]},
+        "filename": "<string of 9>",
+        "account": "<number>",
+        "extra_fields": {"raw_response": {"object": "<string of 3>", "created_at": "<number>"}},
+    }
+
+
+def test_names_types_times_counts_and_the_apis_words_are_shown() -> None:
+    readable = {
+        "object": "batch",
+        "status": "BATCH_STATE_PAUSED",
+        "endpoint": "/v1/chat/completions",
+        "created_at": 1700000000,
+        "request_counts": {"total": 5},
+        "done": False,
+        "error_file_id": "",
+        "errors": None,
+    }
+    assert masked(readable) == readable
+
+
+@pytest.mark.parametrize("name", ["batch_0123456789abcdef", "Ann Other's field", "sk-abcdefghijkl", "x" * 60])
+def test_a_name_that_may_be_an_id_is_masked_too(name: str) -> None:
+    assert list(masked({name: 1})) == [f"<name of {len(name)}>"]
+
+
+@pytest.mark.parametrize("status", [TOKEN, f"not {TOKEN}", "sk-proj-abcdefghijkl", "a word of 12345678", "x" * 60])
+def test_a_word_that_may_be_a_secret_is_masked_even_as_a_status(status: str) -> None:
+    assert masked({"status": status}, TOKEN) == {"status": f"<string of {len(status)}>"}
+
+
+def test_a_token_that_looks_like_a_word_is_masked_too() -> None:
+    shown = masked({"status": "sesame", "code": "open sesame", "sesame": True}, "sesame")
+    assert shown == {"status": "<string of 6>", "code": "<string of 11>", "<name of 6>": True}
+
+
+def test_what_is_long_or_deep_is_cut() -> None:
+    assert masked({"data": [{"a": True}, {}, {}]}) == {"data": [{"a": True}, "<2 more>"]}
+    assert len(masked({f"field_{number}": True for number in range(500)})) == 51
+    deep: Any = True
+    for _ in range(500):
+        deep = {"in": [deep]}
+    assert "<object>" in json.dumps(masked(deep))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+FIELDS = st.dictionaries(
+    st.sampled_from(
+        ["id", "status", "request_counts", "errors", "metadata", "extra_fields", "created_at", "data", "x"]
+    ),
+    JSON | st.just(f"it is {TOKEN}") | st.dictionaries(st.just(TOKEN), st.just(TOKEN)),
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(body=FIELDS, entries=st.lists(FIELDS, max_size=2), status=st.sampled_from([200, 201, 401, 500]))
+def test_any_answer_is_borne_and_no_token_shown(body: Any, entries: Any, status: int) -> None:
+    for request in (LIST, ONE, requests.health()):
+        for answer in (body, {**body, "data": [{**BATCH, **entry} for entry in entries]}, {**ERROR, **body}):
+            shown = json.dumps([form.to_json() for form in forms(request, answer, status)])
+            assert TOKEN not in shown
