@@ -40,6 +40,8 @@ class BifrostGatewayError(BifrostError):
     :param status_code: HTTP status of the answer; None if there was none.
     :param error_type: the gateway's word for the error: its top-level ``type``, else ``error.type``; e.g. ``provider_blocked``.
     :param error_code: ``error.code`` of the answer, e.g. ``unsupported_operation``.
+    :param fault: what has happened, where the gateway's own words tell it: the ``what`` of a row in
+        ``airflow_bifrost.gateway.versions``, e.g. ``the virtual key is inactive``. None: they tell nothing that is known.
     :param retry_after: seconds that the answer asks to wait, capped; None if it does not say.
     :param may_pass: whether the fault can pass by itself even where no call has ever worked. A wait bears such a
         fault until its deadline. None: as is usual for the class.
@@ -55,6 +57,7 @@ class BifrostGatewayError(BifrostError):
         status_code: int | None = None,
         error_type: str | None = None,
         error_code: str | None = None,
+        fault: str | None = None,
         retry_after: float | None = None,
         may_pass: bool | None = None,
     ) -> None:
@@ -62,6 +65,7 @@ class BifrostGatewayError(BifrostError):
         self.status_code = status_code
         self.error_type = error_type
         self.error_code = error_code
+        self.fault = fault
         self.retry_after = retry_after
         if may_pass is not None:
             self.may_pass = may_pass

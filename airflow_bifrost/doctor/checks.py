@@ -16,19 +16,20 @@ from airflow_bifrost.doctor.timing import clock, latency
 from airflow_bifrost.exceptions import (
     BifrostAuthError,
     BifrostBudgetExceeded,
-    BifrostGatewayError,
     BifrostRateLimited,
-    BifrostUnavailable,
 )
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import GatewayErrorBody, Health, Page
 from airflow_bifrost.gateway.redact import quote
-from airflow_bifrost.gateway.versions import Fault, fault_of
+from airflow_bifrost.gateway.requests import ONE_PAGE
+from airflow_bifrost.gateway.versions import FAULTS
 from airflow_bifrost.hooks.check import Refusal, what_is_refused
 
-PAGE_ONE_FOR_EVER = frozenset({"anthropic", "gemini", "bedrock"})  # their lists take no cursor
-
 _SEE_UPSTREAM = "see the check 'upstream'"
+_SEE_TO_ITS_STORES = (
+    "Look at the gateway's log, and see to the database that it misses: its config, log or vector store."
+    " Until it is well, any call may fail."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def checks_for(provider: str) -> dict[str, Check]:
         "connection": Check(_connection),
         "reachable": Check(_reachable, "connection"),
         "gateway": Check(_gateway, "reachable"),
+        "health": Check(_health, "gateway"),
         "path_prefix": Check(_path_prefix, "gateway"),
         "token": Check(_token, "path_prefix"),
         "upstream": Check(_upstream, "token"),
@@ -130,9 +132,27 @@ def _gateway(name: str, evidence: Evidence) -> Finding:
         )
     version = evidence.version and quote(evidence.version, 40)
     said = f"Bifrost {version}" if version else "Bifrost; it does not say its version"
-    if isinstance(evidence.health, BifrostUnavailable) and evidence.health.status_code:
-        return note(name, f"{said}. Asked for its health it answers {evidence.health.status_code}.", version=version)
     return ok(name, f"{said}.", version=version)
+
+
+def _health(name: str, evidence: Evidence) -> Finding:
+    """A gateway that is not well answers 503 (``handlers/health.go``). A deployment that hides the route answers in its place."""
+    health, raw = evidence.health, evidence.answer_about_health()
+    if isinstance(health, Health):
+        status = quote(health.status, 40)
+        if health.status.lower() == "ok":
+            return ok(name, "The gateway says that it is well.", status=status)
+        components = quote(", ".join(f"{part}: {state}" for part, state in (health.components or {}).items()))
+        said = f"The gateway says that it is not well: {status!r}{f' ({components})' if components else ''}."
+        return problem(name, said, _SEE_TO_ITS_STORES, status=status)
+    if raw is None:
+        return note(name, f"Cannot be told: there was no answer. {health or ''}".rstrip(), status=None)
+    if raw.status_code == 503 and raw.content_type != "text/html":
+        return problem(
+            name, f"The gateway says that it is not well. {health or ''}".rstrip(), _SEE_TO_ITS_STORES, status=None
+        )
+    seen = quote(f"{raw.status_code} {raw.content_type}".strip())
+    return note(name, f"Cannot be told: the gateway's health is not shown here ({seen}).", status=None)
 
 
 def _path_prefix(name: str, evidence: Evidence) -> Finding:
@@ -158,7 +178,7 @@ def _token(name: str, evidence: Evidence) -> Finding:
         return note(name, f"The gateway knows the token, but does not let it use this upstream: {_SEE_UPSTREAM}.")
     if refused is Refusal.KEY_OF_THE_GATEWAY:
         return note(name, f"The gateway lets the call in; it is the upstream that refuses: {_SEE_UPSTREAM}.")
-    if isinstance(own, BifrostBudgetExceeded | BifrostRateLimited) and _fault(own):
+    if isinstance(own, BifrostBudgetExceeded | BifrostRateLimited) and own.fault:
         return note(name, f"The gateway knows the token, but it has used up what it may: {_SEE_UPSTREAM}.")
     if not any(isinstance(listed, Page) for listed in evidence.lists.values()):
         return note(name, f"Cannot be told, as no upstream answers: {_SEE_UPSTREAM}.")
@@ -190,16 +210,16 @@ def _of_upstream(listed: Listed | None) -> tuple[bool, str, str | None]:
         return True, "", None
     if listed is None or listed.status_code is None:
         return False, f"No answer. {listed or ''}".rstrip(), None
-    if fault := _fault(listed):
-        return False, f"{fault.what[0].upper()}{fault.what[1:]}.", fault.advice or str(listed)
+    if fault := listed.fault:
+        return False, f"{fault[0].upper()}{fault[1:]}.", _advice_on(fault) or str(listed)
     if isinstance(listed, BifrostAuthError):
         what = f"The upstream refuses the gateway's key ({listed.status_code})."
         return False, what, "Check the upstream's key in the gateway."
     return False, str(listed), None
 
 
-def _fault(error: BifrostGatewayError) -> Fault | None:
-    return fault_of(error.status_code or 0, type=error.error_type, code=error.error_code, message=str(error))
+def _advice_on(fault: str) -> str | None:
+    return next((row.advice for row in FAULTS if row.what == fault), None)
 
 
 def _listing(name: str, evidence: Evidence) -> Finding:
@@ -212,7 +232,7 @@ def _listing(name: str, evidence: Evidence) -> Finding:
     if not isinstance(second, Page):
         return problem(name, f"The first page comes, the second does not. {second or ''}".rstrip(), pages=1)
     if first.data and second.data and second.data[0].id == first.data[0].id:
-        known = evidence.provider in PAGE_ONE_FOR_EVER
+        known = evidence.provider in ONE_PAGE
         return (note if known else problem)(
             name,
             "The first page comes again and again"
@@ -232,6 +252,6 @@ def _forms(name: str, evidence: Evidence) -> Finding:
         name,
         state,
         f"Not known: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}.",
-        "Report it, with what stands below; ids and the token are masked.",
+        "Report it with the forms alone: in them ids are masked. The findings quote the gateway's messages, ids and all.",
         {"unknown": unknown},
     )

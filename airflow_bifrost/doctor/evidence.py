@@ -65,7 +65,11 @@ class Evidence:
 
     @property
     def health_headers(self) -> Mapping[str, str]:
-        return next((raw.headers for request, raw in self.answers if request.path == "/health"), {})
+        raw = self.answer_about_health()
+        return raw.headers if raw else {}
+
+    def answer_about_health(self) -> RawResponse | None:
+        return next((raw for request, raw in self.answers if request.path == "/health"), None)
 
     def first_answer_of_the_batch_api(self) -> RawResponse | None:
         return next((raw for request, raw in self.answers if request.prefixed), None)

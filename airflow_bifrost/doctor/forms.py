@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import responses
-from airflow_bifrost.gateway.models import Batch, Health, Page, RequestCounts, read_json
+from airflow_bifrost.gateway.models import Batch, BatchError, Health, Page, RequestCounts, read_json
 from airflow_bifrost.gateway.outcome import BatchStatus
 from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.requests import GatewayRequest
@@ -43,9 +43,22 @@ _WORDS = frozenset(
     }
 )
 _NUMBERS = frozenset({*RequestCounts.model_fields, "chunk_index", "latency", "line", "progress", "status_code"})
-_KNOWN = frozenset({*Batch.model_fields, *_WORDS, *_NUMBERS, *_PAGE_FIELDS, *_ERROR_FIELDS, *_CAUSE_FIELDS})
-_OPAQUE = frozenset({"metadata", "components", "raw_request", "raw_response"})  # of their content only names are shown
+_KNOWN = frozenset(
+    {
+        *(name for model in (Batch, BatchError, Health, Page) for name in model.model_fields),
+        *_WORDS,
+        *_NUMBERS,
+        *_PAGE_FIELDS,
+        *_ERROR_FIELDS,
+        *_CAUSE_FIELDS,
+        *EXTRA_FIELDS,
+    }
+)
+_OPAQUE = frozenset({"metadata", "components", "raw_request", "raw_response"})  # no value in them is shown
+_USERS_NAMES = frozenset({"metadata"})  # whose names are the users' own, and not the API's
 _MAX_DEPTH, _MAX_MEMBERS, _MAX_DIGITS = 8, 50, 4
+_WORD = re.compile(r"\w[\w.-]{0,47}", re.ASCII)
+_ENDPOINT = re.compile(r"/v1(?=.{1,45}$)(?:/[a-z_]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +196,22 @@ def _of_error(value: Mapping[str, Any]) -> Iterator[str]:
 
 def masked(value: Any, token: str | None = None) -> Any:
     """JSON with its names and types, and of its values only what names nobody."""
-    return _masked(value, "", token, shown=True, depth=0)
+    return _masked(value, "", token, shown=True, named=True, depth=0)
 
 
-def _masked(value: Any, name: str, token: str | None, *, shown: bool, depth: int) -> Any:
+def _masked(value: Any, name: str, token: str | None, *, shown: bool, named: bool, depth: int) -> Any:
+    """:param shown: whether values may be, which those in a field that is not known may not.
+    :param named: whether names may be.
+    """
     if isinstance(value, Mapping):
         if depth >= _MAX_DEPTH:
             return "<object>"
+        shown = shown and (depth == 0 or name in _KNOWN) and name not in _OPAQUE
+        named = named and name not in _USERS_NAMES
         inside = {
-            _name(key, token): _masked(item, key, token, shown=shown and name not in _OPAQUE, depth=depth + 1)
+            _name(key, token) if named else _no_name(key): _masked(
+                item, key, token, shown=shown, named=named, depth=depth + 1
+            )
             for key, item in list(value.items())[:_MAX_MEMBERS]
         }
         more = len(value) - _MAX_MEMBERS
@@ -199,27 +219,34 @@ def _masked(value: Any, name: str, token: str | None, *, shown: bool, depth: int
     if isinstance(value, list):
         if depth >= _MAX_DEPTH:
             return "<list>"
-        first = [_masked(item, name, token, shown=shown, depth=depth + 1) for item in value[:1]]
+        first = [_masked(item, name, token, shown=shown, named=named, depth=depth + 1) for item in value[:1]]
         return [*first, f"<{len(value) - 1} more>"] if len(value) > 1 else first
     if value is None or isinstance(value, bool) or value == "":
         return value
     if isinstance(value, str):
-        return value if shown and name in _WORDS and _names_nobody(value, token) else f"<string of {len(value)}>"
+        form = _ENDPOINT if name == "endpoint" else _WORD
+        is_shown = shown and name in _WORDS and _names_nobody(value, token, form)
+        return value if is_shown else f"<string of {len(value)}>"
     return value if shown and (name in _NUMBERS or name.endswith("_at")) else "<number>"
 
 
 def _name(name: str, token: str | None = None) -> str:
     """A field's name, unless it seems to be an id or the like."""
-    return name if name in _KNOWN or _names_nobody(name, token) else f"<name of {len(name)}>"
+    return name if name in _KNOWN or _names_nobody(name, token) else _no_name(name)
+
+
+def _no_name(name: str) -> str:
+    return f"<name of {len(name)}>"
 
 
 def _word(value: Any) -> str:
     return value if isinstance(value, str) and _names_nobody(value, None) else _kind(value)
 
 
-def _names_nobody(text: str, token: str | None) -> bool:
+def _names_nobody(text: str, token: str | None, form: re.Pattern[str] = _WORD) -> bool:
+    """One word without many digits. Prose, addresses and paths may name somebody."""
     digits = sum(char.isdigit() for char in text)
-    is_a_word = re.fullmatch(r"[\w/][\w ./:-]{0,47}", text, re.ASCII) is not None and digits <= _MAX_DIGITS
+    is_a_word = form.fullmatch(text) is not None and digits <= _MAX_DIGITS
     return is_a_word and quote(text) == text and not (token and token in text)
 
 

@@ -6,6 +6,8 @@ for a create, a form field for an upload.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,9 @@ MAX_ID_LENGTH = 1024
 # Upstreams that pick a model themselves, silently, or refuse, unless the create names one. For the others a model would only let
 # the gateway's governance rewrite it to that of another upstream.
 NEED_MODEL = frozenset({"gemini", "bedrock", "vertex"})
+
+# Upstreams of whose lists only the first page can be had: the gateway passes no cursor on to them, and answers with page one again.
+ONE_PAGE = frozenset({"anthropic", "gemini", "bedrock"})
 
 # The gateway passes `x-bf-eh-<name>` on to the upstream as `<name>`; a plain Idempotency-Key it drops.
 IDEMPOTENCY_HEADER = "x-bf-eh-idempotency-key"
@@ -165,6 +170,22 @@ def cancel_batch(batch_id: str, provider: str) -> GatewayRequest:
     )
 
 
+def _native_id(batch_id: str, provider: str) -> str:
+    """The upstream's own id, of the one that the OpenAI-compatible routes gave out: native routes pass on what they are given.
+
+    Gemini knows a batch by its id without ``batches-`` before it. Of a Bedrock job, only its id, the end of its ARN, reaches AWS
+    unharmed.
+    """
+    if provider == "gemini":
+        return batch_id.removeprefix("batches-")
+    if provider == "bedrock":
+        with contextlib.suppress(ValueError):  # it is no base64, or that of something else
+            arn = base64.b64decode(batch_id, validate=True).decode()
+            if arn.startswith("arn:"):
+                return arn.rpartition("/")[2]
+    return batch_id
+
+
 def batch_results(batch_id: str, provider: str) -> GatewayRequest:
     """The native route: the OpenAI-compatible routes have no results."""
     checked_id(batch_id)
@@ -172,7 +193,7 @@ def batch_results(batch_id: str, provider: str) -> GatewayRequest:
         f"reading the results of batch {batch_id!r} of {provider!r}",
         _RUNS_ON,
         "GET",
-        f"/v1/batches/{batch_id}/results",
+        f"/v1/batches/{_native_id(batch_id, provider)}/results",
         (("provider", provider),),
         prefixed=False,
     )

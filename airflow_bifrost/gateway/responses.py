@@ -177,6 +177,7 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
         status_code=status,
         error_type=body.type and asked.quote(body.type),
         error_code=body.code and asked.quote(body.code),
+        fault=fault.what if fault else None,
         retry_after=parse_retry_after(response.headers.get("retry-after"), asked.now),
     )
 

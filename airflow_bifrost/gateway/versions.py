@@ -1,8 +1,8 @@
 """What gateways of different versions say for the same thing, and what it means here: one table.
 
 A gateway does not tell its version with an answer, so every version's way of saying a thing is understood at all times: ``responses``
-reads the faults, ``outcome`` the words for a status, the doctor the fields. Versions 1.3.49 to 1.4.19 were recorded; later ones were
-read in the gateway's source and its changelog.
+reads the faults, ``outcome`` the words for a status, the doctor the fields. Version 1.4.19 was recorded; the others were read in
+the gateway's source.
 """
 
 from __future__ import annotations
@@ -82,12 +82,15 @@ def _says(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-# The same mistake is a 500 on the openai routes, and a 400 on the native ones and since 2.0.
-_MISTAKE = {500: f"{UP_TO_1_4}, openai routes", 400: f"{UP_TO_1_4}, native routes; {SINCE_2}"}
-_ONLY_500 = {500: ALL}
-_REFUSED = {401: "who asks is not known, in most versions", 403: "who asks is known, and in 1.4 where not"}
+# What the gateway refuses or cannot carry out has no status of its own. Up to 1.4 it is a 500 on the openai routes, and a 400 on the
+# native ones unless the gateway blames itself (`is_bifrost_error`); 1.5 and 1.6 have both; since 2.0 blame alone decides.
+_MISTAKE = {500: f"{UP_TO_1_4}, openai routes; 1.5 and 1.6", 400: f"{UP_TO_1_4}, native routes; {SINCE_1_5}"}
+_BLAMED = {500: ALL, 400: "1.5 and 1.6"}
+_UNKNOWN_KEY = {403: f"{UP_TO_1_4}, where keys are not enforced", 401: SINCE_1_5}
+_REFUSED = {403: ALL}
 _CHECK_THE_TOKEN = "The gateway does not know this virtual key: correct the connection's password."  # noqa: S105 - advice
 _INACTIVE = "The virtual key is inactive: have it activated, or use another."
+_CHECK_THE_KEYS = "Check the upstream's keys in the gateway; if they are good, this passes."
 _NO_BATCH_KEY = "Give a key of this upstream `use_for_batch_api` in the gateway, or change `provider`."
 
 TABLE: tuple[Fault | Word | Field, ...] = (
@@ -128,21 +131,28 @@ TABLE: tuple[Fault | Word | Field, ...] = (
             r"\bis required for (?:\w+ )?(?:batch|file)\b|(?:parameter|header|field) is required|^invalid json"
             r"|failed to parse request|model should be in provider/model format"
         ),
+        advice="Correct the argument that the message names.",
     ),
     Fault(
-        "the cursor is not the gateway's own", _MISTAKE, BifrostRequestError, message=_says("invalid pagination cursor")
+        "the cursor is not the gateway's own",
+        _BLAMED,
+        BifrostRequestError,
+        message=_says("invalid pagination cursor"),
+        advice="Give back the `next_cursor` of the page before: a batch's id is none.",
     ),
     Fault(
         "Gemini's files have no download",
-        _ONLY_500,
+        _BLAMED,
         BifrostRequestError,
         message=_says("doesn't support direct content download"),
+        advice="Up to gateway 1.4 there is no way to the rows of a Gemini batch but the gateway's results route.",
     ),
     Fault(
         "there is no output file: the batch runs, or no row succeeded",
-        _ONLY_500,
+        _BLAMED,
         BifrostRequestError,
         message=_says("batch results not available"),
+        advice="If the batch has ended, no row succeeded: download its error file.",
     ),
     # Faults of the moment
     Fault(
@@ -160,15 +170,15 @@ TABLE: tuple[Fault | Word | Field, ...] = (
     ),
     Fault(
         "the upstream's answer is not what it promises",
-        _MISTAKE,
+        {**_MISTAKE, 500: ALL},
         BifrostUnavailable,
         message=_says(r"(?:HTML|empty) response received from provider|failed to unmarshal response from provider"),
     ),
     Fault(
         "the batch still runs, so that it has no results",
-        _MISTAKE,
+        {**_BLAMED, 404: "Anthropic's own answer, handed on"},
         BifrostUnavailable,
-        message=_says("still processing|results not yet available"),
+        message=_says("still processing|results (?:are )?not yet available"),
         advice="Ask again when the batch has ended.",
     ),
     Fault(
@@ -176,32 +186,45 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         {502: SINCE_2},
         BifrostUnavailable,
         type="upstream_credentials_exhausted",
-        advice="Check the upstream's keys in the gateway; if they are good, this passes.",
+        advice=_CHECK_THE_KEYS,
+    ),
+    Fault(
+        "the upstream refuses every key of the gateway",
+        {502: SINCE_2},
+        BifrostUnavailable,
+        code="upstream_credentials_exhausted",
+        advice=_CHECK_THE_KEYS,
     ),
     # Governance: what the gateway's own rules refuse
     Fault(
         "there is no virtual key, or the gateway does not know it",
-        _REFUSED,
+        {401: ALL},
         BifrostAuthError,
         type="virtual_key_required",
         advice="No token was sent: put a virtual key (sk-bf-...) into the connection's password.",
     ),
     Fault(
         "the gateway does not know the virtual key",
-        _REFUSED,
+        _UNKNOWN_KEY,
         BifrostAuthError,
         type="virtual_key_not_found",
         advice=_CHECK_THE_TOKEN,
     ),
     Fault(
         "the gateway does not know the virtual key",
-        _REFUSED,
+        {401: SINCE_2_1},
         BifrostAuthError,
         type="access_not_found",
         advice=_CHECK_THE_TOKEN,
     ),
     Fault("the virtual key is inactive", _REFUSED, BifrostAuthError, type="virtual_key_blocked", advice=_INACTIVE),
-    Fault("the virtual key is inactive", _REFUSED, BifrostAuthError, type="access_blocked", advice=_INACTIVE),
+    Fault(
+        "the virtual key is inactive",
+        {401: SINCE_2_1, 403: SINCE_2_1},
+        BifrostAuthError,
+        type="access_blocked",
+        advice=_INACTIVE,
+    ),
     Fault(
         "the virtual key may not use the upstream",
         _REFUSED,
@@ -246,13 +269,13 @@ TABLE: tuple[Fault | Word | Field, ...] = (
     Field("extra_fields", "latency", ALL),
     Field("extra_fields", "chunk_index", ALL),
     Field("extra_fields", "model_requested", UP_TO_1_4),
-    Field("extra_fields", "model_deployment", UP_TO_1_4),
     Field("extra_fields", "original_model_requested", SINCE_1_5),
     Field("extra_fields", "resolved_model_used", SINCE_1_5),
     Field("extra_fields", "raw_request", ALL),
     Field("extra_fields", "raw_response", ALL),
     Field("extra_fields", "parse_errors", ALL),
-    Field("extra_fields", "cache_debug", ALL),
+    Field("extra_fields", "model_deployment", "the published API"),
+    Field("extra_fields", "cache_debug", "the published API"),
 )
 
 FAULTS = tuple(row for row in TABLE if isinstance(row, Fault))

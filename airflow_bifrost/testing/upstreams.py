@@ -59,13 +59,13 @@ class Upstream:
 
     def own_batch_id(self, segment: str, *, native: bool) -> str:
         """The id that the upstream is asked for, from the raw path segment."""
-        return unquote(segment).partition("#")[0]
+        return unquote(segment.partition("#")[0])
 
     def public_file_id(self, own: str, *, native: bool) -> str:
         return own
 
     def own_file_id(self, segment: str) -> str:
-        return unquote(segment).partition("#")[0]
+        return unquote(segment.partition("#")[0])
 
     def yields(self, batch_id: str, input_file_id: str | None, options: JsonObject) -> list[Yield]:
         """The files that a new batch will yield."""
@@ -296,8 +296,8 @@ class Gemini(Upstream):
         return f"batches/{own}" if native else f"batches-{own}"
 
     def own_batch_id(self, segment: str, *, native: bool) -> str:
-        plain = unquote(segment).partition("#")[0]
-        return plain.removeprefix("batches-").removeprefix("batches/")
+        plain = unquote(segment.partition("#")[0])
+        return plain if native else plain.removeprefix("batches-")
 
     def public_file_id(self, own: str, *, native: bool) -> str:
         return f"files/{own}" if native else f"files-{own}"
@@ -389,10 +389,10 @@ class Bedrock(Upstream):
     list_request_type = ""
 
     # This region's length makes the ids end in base64's padding, which clients tend to quote wrongly.
-    _ARN = "arn:aws:bedrock:eu-north-1:123456789012:model-invocation-job/"
+    ARN = "arn:aws:bedrock:eu-north-1:123456789012:model-invocation-job/"
 
     def new_batch_id(self) -> str:
-        return self._ARN + _letters(12, string.ascii_lowercase + string.digits)
+        return self.ARN + _letters(12, string.ascii_lowercase + string.digits)
 
     def new_file_id(self, filename: str, form: dict[str, str]) -> str:
         bucket = form.get("storage_config[s3][bucket]", "example-bucket")
@@ -405,7 +405,7 @@ class Bedrock(Upstream):
     def own_batch_id(self, segment: str, *, native: bool) -> str:
         """Native routes pass the segment on: AWS takes a bare job id. The others decode base64, and take the rest as it is."""
         if native:
-            return self._ARN + segment
+            return self.ARN + segment
         decoded = _unbase64(segment)
         return segment if decoded is None else decoded
 

@@ -18,6 +18,7 @@ from airflow_bifrost.gateway.retry import NO_RETRY
 HERE = Path(__file__).parent
 FOLDER = HERE / "recordings"
 CREATE = {"input_file_id": "file-1", "model": "m"}
+NO_UPSTREAM = ("health", "version")  # calls that are about none
 UPLOAD = {"purpose": "batch", "content": "{}\n"}
 
 # What a call is given where only its answer matters.
@@ -46,14 +47,15 @@ class Recording:
     @property
     def arguments(self) -> dict[str, Any]:
         """What its call is given, so that its answer can be read."""
-        return {**ANY_ARGUMENTS.get(self.call, {}), **({} if self.call == "health" else {"provider": self.upstream})}
+        return {**ANY_ARGUMENTS.get(self.call, {}), **({} if self.call in NO_UPSTREAM else {"provider": self.upstream})}
 
     def response(self) -> httpx.Response:
         """Its answer, as a client gets it."""
         if self.answer is None:
             raise httpx.RemoteProtocolError(self.no_answer)
         body = self.answer["body"]
-        content = body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
+        is_text = isinstance(body, str) and self.call != "version"  # which is a string in JSON
+        content = body.encode() if is_text else b"" if body is None else json.dumps(body).encode()
         return httpx.Response(self.answer["status"], headers=self.answer["headers"], content=content)
 
 

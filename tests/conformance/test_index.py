@@ -39,4 +39,5 @@ def test_there_are_recordings_of_every_upstream_and_call() -> None:
         "file_content",
         "list_files_page",
         "health",
+        "version",
     }

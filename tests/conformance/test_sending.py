@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import email
 import json
 from typing import Any
@@ -22,7 +23,6 @@ NEVER_SENT = {
     "header": "the token goes as `Authorization: Bearer`, and no other header decides anything",
     "query": "a parameter that the clients put elsewhere, send differently or not at all",
     "body": "the body is of a form that the clients never make",
-    "model": "the upstream needs no model, so none is sent: governance would rewrite it",
 }
 # All that the clients send besides the token and what a body needs.
 ALWAYS = {"host", "accept", "accept-encoding", "connection", "user-agent"}
@@ -70,7 +70,7 @@ def form_of(kind: str, body: bytes) -> dict[str, Any]:
 def body_of(recorded: dict[str, Any]) -> Any:
     body = recorded.get("body")
     kind = recorded["headers"].get("content-type", "")
-    return form_of(kind, body.encode()) if kind.startswith("multipart/") else body
+    return form_of(kind, body.encode()) if kind.startswith("multipart/") else copy.deepcopy(body)
 
 
 @both_clients
@@ -79,21 +79,27 @@ def test_a_recorded_request_is_what_the_call_sends(recording: Recording, client:
     request, recorded = what_is_sent(recording, client), recording.request
     path, _, query = request.url.raw_path.partition(b"?")
     headers = {name for name in request.headers if name not in ALWAYS}
-    expected_query = dict(parse_qsl(recorded.get("query", "")))
+    expected_query = parse_qsl(recorded.get("query", ""))
     expected_body = body_of(recorded)
     if "provider" in recording.sent.get("adds", ()):  # which the clients always name
-        place = expected_body if recording.call in ("create_batch", "upload_file") else expected_query
-        place["provider"] = recording.sent["arguments"]["provider"]
+        provider = recording.sent["arguments"]["provider"]
+        if recording.call in ("create_batch", "upload_file"):
+            expected_body["provider"] = provider
+        else:
+            expected_query = [("provider", provider), *(pair for pair in expected_query if pair[0] != "provider")]
+    for name in recording.sent.get("drops", ()):
+        assert expected_body.pop(name) == recording.sent["arguments"][name]  # it was asked for, and must not be sent
 
     assert request.method == recorded["method"]
     assert path == recorded["path"].encode()
-    assert dict(parse_qsl(query.decode())) == expected_query
+    assert parse_qsl(query.decode()) == expected_query
     assert request.headers.get("authorization") == recorded["headers"].get("authorization")
     if expected_body is None:
         assert request.content == b""
         assert headers - {"authorization", "content-length"} == set()
         return
     assert headers - {"authorization"} <= BODY
+    assert request.headers["x-bf-eh-idempotency-key"] == "k"
     kind = request.headers["content-type"]
     if kind == "application/json":
         assert json.loads(request.content) == expected_body

@@ -39,6 +39,12 @@ def test_a_row_is_shown_by_its_recordings(upstream, row):
         assert [field for field in RESULTS if fields.get(field)] == row["results"]
         assert all(counts[count] is not None for count in ALWAYS_SENT & set(row["trusted"]))
         assert row["trusted"] or all(number is None for number in counts.values())
+        given = {count for count, number in counts.items() if number}
+        assert given - set(row["trusted"]) <= set(
+            row.get("not_trusted", ())
+        )  # a count that is there is trusted, or named as one that is not
+    first = BY_NAME[row["shown_by"][0]].expected["fields"]["request_counts"]
+    assert {count: number for count, number in first.items() if number} == row["counts"]
 
 
 def test_every_recorded_status_of_an_upstream_stands_in_the_table():

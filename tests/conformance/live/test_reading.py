@@ -25,10 +25,11 @@ ANY_GATEWAY = {
     "paths/unknown_path_is_a_web_page",
     "paths/unknown_root",
     "paths/unknown_below_batch",
-    "paths/trailing_slash_redirects",
+    "paths/trailing_slash",
     "providers/unknown",
     "providers/upper_case",
 }
+assert {r.name for r in RECORDINGS} >= ANY_GATEWAY
 UNKNOWN_ID = "batch_that_nobody_has_made"
 MANY = 300  # entries of a list that are looked at
 

@@ -24,6 +24,7 @@ class OddGateway(ThreadingHTTPServer):
     :ivar page: what a list of the connection's upstream is; called with its query if it can be.
     :ivar batch: what a single batch is.
     :ivar status: of both of these.
+    :ivar health_status: of the answer about its health, which is ``health``.
     :ivar delay: seconds before each answer.
     :ivar clock_ahead: seconds; None: no date is sent.
     :ivar asked: path and token of each request.
@@ -36,6 +37,7 @@ class OddGateway(ThreadingHTTPServer):
         self.page: Any = PAGE
         self.batch: Any = BATCH
         self.health: Any = {"status": "ok", "components": {"db_pings": "ok"}}
+        self.health_status = 200
         self.version = "v9.9.9"
         self.status = 200
         self.delay = 0.0
@@ -48,7 +50,7 @@ class OddGateway(ThreadingHTTPServer):
 
     def answer(self, path: str, query: dict[str, str], token: str | None) -> tuple[int, Any]:
         if path == "/health":
-            return 200, self.health
+            return self.health_status, self.health
         if path == "/api/version":
             return 200, self.version
         body = self.page if path.endswith("/batches") else self.batch

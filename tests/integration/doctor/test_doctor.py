@@ -92,6 +92,33 @@ def test_a_web_page_is_no_gateway(visit: Any, odd: OddGateway) -> None:
     assert found.states("reachable", "gateway", "path_prefix") == ["ok", "problem", "skipped"]
 
 
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [
+        (200, {"status": "unhealthy", "components": {"db_pings": "failed"}}),
+        (503, {"is_bifrost_error": False, "error": {"message": "config store not available"}}),
+    ],
+)
+def test_a_gateway_that_is_not_well_is_a_problem_and_the_only_one(
+    visit: Any, odd: OddGateway, status: int, health: Any
+) -> None:
+    odd.health_status, odd.health = status, health
+    found = visit(odd.url)
+    assert not found.report.well
+    assert [name for name, finding in found.by_name.items() if finding.state == "problem"] == ["health"]
+    assert found["latency"].values["calls"] == 20
+
+
+@pytest.mark.parametrize(
+    ("status", "health"), [(404, {"error": "no"}), (401, {"error": "login"}), (404, b"<html>"), (403, b"<html>")]
+)
+def test_a_health_that_is_hidden_is_no_problem(visit: Any, odd: OddGateway, status: int, health: Any) -> None:
+    odd.health_status, odd.health = status, health
+    found = visit(odd.url)
+    assert found.report.well
+    assert found["health"].state == "note"
+
+
 def test_a_wrong_path_prefix_is_told_alone(visit: Any, gateway: LocalGateway) -> None:
     found = visit(gateway.url, path_prefix="/nosuch")
     assert [name for name, finding in found.by_name.items() if finding.state == "problem"] == ["path_prefix"]
@@ -199,7 +226,7 @@ def test_an_unknown_field_is_noted_and_shown_masked(visit: Any, odd: OddGateway)
                 "status": "completed",
                 "extra_fields": {"provider": "openai", "latency": 1},
                 "priority": "<string of 4>",
-                "metadata": {"customer": "<string of 3>"},
+                "metadata": {"<name of 8>": "<string of 3>"},
             },
         }
     ]

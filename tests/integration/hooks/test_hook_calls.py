@@ -141,9 +141,12 @@ def test_cancel_batch_cancels(hook: Any, gateway: LocalGateway) -> None:
     assert gateway.batches[0]["status"] == "cancelling"
 
 
-def test_batch_results_brings_the_rows(hook: Any, gateway: LocalGateway) -> None:
-    batch_id = gateway.add_batch("anthropic", status="ended", rows=3)
-    results = hook.batch_results(batch_id, provider="anthropic")
+@pytest.mark.parametrize(
+    ("provider", "status"), [("anthropic", "ended"), ("gemini", "BATCH_STATE_SUCCEEDED"), ("bedrock", "Completed")]
+)
+def test_batch_results_brings_the_rows(hook: Any, gateway: LocalGateway, provider: str, status: str) -> None:
+    batch_id = gateway.add_batch(provider, status=status, rows=3)
+    results = hook.batch_results(batch_id, provider=provider)
     assert len({row["custom_id"] for row in results.results}) == 3
 
 

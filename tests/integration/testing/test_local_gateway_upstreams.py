@@ -79,9 +79,10 @@ def test_gemini_ids_have_a_dash_a_slash_or_neither(gateway: LocalGateway, client
     batch_id = gateway.add_batch("gemini", status="BATCH_STATE_SUCCEEDED")
     bare = batch_id.removeprefix("batches-")
     assert bare != batch_id
-    for form in (batch_id, bare, f"batches%2F{bare}"):
+    for form in (batch_id, bare):
         assert client.get(f"/openai/v1/batches/{form}?provider=gemini").json()["id"] == batch_id
     assert client.get(f"/v1/batches/{bare}?provider=gemini").json()["id"] == f"batches/{bare}"
+    assert client.get(f"/v1/batches/{batch_id}?provider=gemini").status_code == 404
     assert client.get("/openai/v1/batches?provider=gemini").json()["data"][0]["id"] == bare
 
 
@@ -112,7 +113,7 @@ def test_gemini_native_results_are_cut_down(gateway: LocalGateway, client: Clien
 
 def test_gemini_native_results_may_be_one_invented_row(gateway: LocalGateway, client: Client) -> None:
     batch_id = gateway.add_batch("gemini", rows=2, status="completed", dest=False)
-    (info,) = results(client, batch_id, "gemini").values()
+    (info,) = results(client, batch_id.removeprefix("batches-"), "gemini").values()
     assert info["custom_id"] == "info"
     assert (
         info["response"]["body"]["message"]

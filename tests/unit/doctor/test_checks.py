@@ -18,13 +18,13 @@ from airflow_bifrost.exceptions import (
     BifrostGatewayError,
     BifrostProtocolError,
     BifrostRateLimited,
-    BifrostRequestError,
     BifrostUnavailable,
 )
-from airflow_bifrost.gateway import requests
+from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch, Health, Page
-from airflow_bifrost.gateway.responses import RawResponse
+from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.versions import FAULTS
 
 NOW = 1_800_000_000.0
 CONFIG = GatewayConfig("http://gw", token="sk-bf-0123456789abcdef", name="gw")
@@ -44,6 +44,17 @@ def raw(body: Any, status: int = 200, **headers: str) -> RawResponse:
 
 def of_list(body: Any, status: int = 200, **headers: str) -> tuple[requests.GatewayRequest, RawResponse]:
     return requests.list_batches("openai", limit=1), raw(body, status, **headers)
+
+
+def error_of(body: Any, status: int) -> BifrostGatewayError:
+    """What this package makes of an answer to a list of batches."""
+    with pytest.raises(BifrostGatewayError) as raised:
+        responses.check_status(raw(body, status), Asked(requests.list_batches("openai"), "gw", NOW))
+    return raised.value
+
+
+def gateway_said(message: str, status: int = 500, **more: str) -> BifrostGatewayError:
+    return error_of({"is_bifrost_error": False, "error": {"message": message, **more}, "extra_fields": {}}, status)
 
 
 def of_health(**headers: str) -> tuple[requests.GatewayRequest, RawResponse]:
@@ -81,7 +92,7 @@ def states(**given: Any) -> dict[str, str]:
 def test_where_all_is_well_every_check_says_so() -> None:
     assert set(states().values()) == {"ok"}
     assert list(states()) == [
-        *("connection", "reachable", "gateway", "path_prefix", "token", "upstream"),
+        *("connection", "reachable", "gateway", "health", "path_prefix", "token", "upstream"),
         *(f"upstream.{name}" for name in ("azure", "anthropic", "gemini", "bedrock", "vertex")),
         *("listing", "latency", "clock", "forms"),
     ]
@@ -140,7 +151,67 @@ def test_what_bears_none_of_the_gateways_marks_is_no_gateway() -> None:
 
 def test_a_gateway_that_hides_its_health_is_known_by_its_answers() -> None:
     assert look("gateway", health=BifrostProtocolError("no", status_code=404)).state is State.OK
-    assert look("gateway", raw=of_list({"is_bifrost_error": False}, 401), health=DOWN).state is State.NOTE
+    assert look("gateway", raw=of_list({"is_bifrost_error": False}, 401), health=DOWN).state is State.OK
+
+
+def health_that_is(body: Any, status: int, content_type: str = "application/json") -> dict[str, Any]:
+    """Evidence of a gateway whose ``/health`` answers so."""
+    answer = raw(body, status, **{"content-type": content_type})
+    try:
+        health: Any = responses.parse(Health, answer, Asked(requests.health(), "gw", NOW))
+    except BifrostGatewayError as error:
+        health = error
+    return {"health": health, "answers": [(requests.health(), answer), of_list(MARKED)]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"status": "unhealthy", "components": {"db_pings": "failed"}}, 200, "'unhealthy' (db_pings: failed)"),
+        ({"status": "degraded"}, 200, "'degraded'."),
+        ({"is_bifrost_error": False, "error": {"message": "config store not available"}}, 503, "config store not"),
+        ({"status": "unhealthy", "components": {"db_pings": "failed"}}, 503, "answered 503"),
+    ],
+)
+def test_a_gateway_that_says_that_it_is_not_well_is_a_problem(body: Any, status: int, told: str) -> None:
+    found = look("health", **health_that_is(body, status))
+    assert found.state is State.PROBLEM
+    assert told in found.finding
+    assert "gateway's log" in str(found.advice)
+
+
+def test_a_gateway_that_is_not_well_is_looked_at_all_the_same() -> None:
+    found = states(**health_that_is({"status": "unhealthy", "components": {}}, 200))
+    assert {name for name, state in found.items() if state != "ok"} == {"health", "clock"}  # this answer has no date
+    assert found["clock"] == "note"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "content_type"),
+    [
+        ({"error": "not found"}, 404, "application/json"),
+        ({"error": {"message": "login"}}, 401, "application/json"),
+        (b"<html>Forbidden</html>", 403, "text/html"),
+        (b"<html>It works!</html>", 200, "text/html"),
+        (b"<html>Service Unavailable</html>", 503, "text/html"),
+        (b"", 502, ""),
+    ],
+)
+def test_a_health_that_a_deployment_hides_is_no_problem(body: Any, status: int, content_type: str) -> None:
+    found = look("health", **health_that_is(body, status, content_type))
+    assert (found.state, found.values) == (State.NOTE, {"status": None})
+    assert str(status) in found.finding
+
+
+def test_a_health_that_is_not_answered_is_no_problem() -> None:
+    found = look("health", health=BifrostUnavailable("timed out"), answers=[of_list(MARKED)])
+    assert (found.state, "timed out" in found.finding) == (State.NOTE, True)
+
+
+@pytest.mark.parametrize("components", [{"db_pings": "ok"}, {"db_pings": "disabled"}, {}])
+def test_a_gateway_that_says_that_it_is_well_is(components: dict[str, str]) -> None:
+    found = look("health", **health_that_is({"status": "ok", "components": components}, 200))
+    assert (found.state, found.values) == (State.OK, {"status": "ok"})
 
 
 def test_a_wrong_path_prefix_is_told_by_the_page_that_answers_there() -> None:
@@ -179,7 +250,7 @@ def test_a_proxys_error_says_nothing_of_the_path_prefix() -> None:
             "it is the upstream that refuses",
         ),
         (
-            BifrostBudgetExceeded("spent", status_code=402, error_type="budget_exceeded"),
+            BifrostBudgetExceeded("spent", status_code=402, fault="the budget is used up"),
             {"extra_fields": {"provider": "openai"}},
             "note",
             "has used up what it may",
@@ -221,11 +292,13 @@ def test_an_upstreams_own_limit_is_none_of_the_token() -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (BifrostRequestError("failed to get config for provider: not found", status_code=500), "not configured"),
-        (BifrostRequestError("no batch-enabled keys found for provider: azure", status_code=500), "used for batches"),
-        (BifrostRequestError("no", status_code=400, error_code="unsupported_operation"), "has no such call"),
-        (BifrostAuthError("no", status_code=403, error_type="provider_blocked"), "may not use the upstream"),
-        (BifrostAuthError("no", status_code=401, error_code="401"), "The upstream refuses the gateway's key (401)"),
+        (gateway_said("failed to get config for provider: not found"), "not configured"),
+        (gateway_said("no batch-enabled keys found for provider: azure"), "used for batches"),
+        (gateway_said("no", 400, code="unsupported_operation"), "has no such call"),
+        (gateway_said("no", 403, type="provider_blocked"), "may not use the upstream"),
+        (gateway_said("no", 401, code="401"), "The upstream refuses the gateway's key (401)"),
+        (gateway_said("invalid json: unexpected end"), "An argument is missing or unreadable."),
+        (gateway_said(f"{'x' * 400}: queue is full"), "The gateway's queue is full."),
         (BifrostUnavailable("timed out"), "No answer. timed out"),
         (DOWN, "the gateway answered 503"),
     ],
@@ -241,8 +314,17 @@ def test_what_keeps_an_upstream_from_answering_is_told(error: BifrostGatewayErro
 
 
 def test_what_to_do_about_the_own_upstream_is_told() -> None:
-    unknown = BifrostRequestError("failed to get config for provider: not found", status_code=500)
-    assert "spelling" in str(look("upstream", own=unknown).advice)
+    unknown = gateway_said("failed to get config for provider: not found")
+    assert str(look("upstream", own=unknown).advice).startswith("Check the spelling of `provider`")
+
+
+def test_the_words_of_this_package_are_not_taken_for_the_gateways() -> None:
+    ours = BifrostUnavailable("Listing failed: queue is full, no batch-enabled keys found.", status_code=500)
+    assert look("upstream", own=ours).finding == f"'openai': {ours}"
+
+
+def test_what_to_do_is_the_same_for_all_that_means_the_same() -> None:
+    assert len({(fault.what, fault.advice) for fault in FAULTS}) == len({fault.what for fault in FAULTS})
 
 
 def test_a_cursor_that_leads_to_the_next_page_is_well() -> None:
@@ -322,3 +404,16 @@ def test_an_unknown_field_is_a_note_and_an_unknown_status_a_problem(batch: dict[
     found = look("forms", raw=of_list({**MARKED, "data": [{"id": "b1", **batch}]}))
     assert found.state == state
     assert found.values["unknown"][0] in found.finding
+
+
+def test_what_may_be_reported_and_what_may_not_is_said_where_a_report_is_asked_for() -> None:
+    found = look("forms", raw=of_list({**MARKED, "data": [{"id": "b1", "status": "napping"}]}))
+    assert "forms alone" in str(found.advice)
+    assert "findings quote the gateway's messages" in str(found.advice)
+
+
+@pytest.mark.parametrize("provider", sorted(requests.ONE_PAGE))
+def test_every_upstream_of_one_page_is_known_for_it(provider: str) -> None:
+    own = page("b2", has_more=True, next_cursor="c")
+    found = look("listing", config=replace(CONFIG, provider=provider), lists={provider: own}, next_page=page("b2"))
+    assert found.state is State.NOTE

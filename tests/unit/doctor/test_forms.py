@@ -61,6 +61,8 @@ def test_no_counts_are_known_too() -> None:
         ({**BATCH, "extra_fields": {"region": "eu"}}, "extra_fields.region"),
         ({**BATCH, "status": "napping"}, "status (napping)"),
         ({**BATCH, "status": "batch_0123456789"}, "status (string)"),
+        ({**BATCH, "status": "paused by Ann Smith"}, "status (string)"),
+        ({**BATCH, "customer ann smith": 1}, "<name of 18>"),
         ({**BATCH, "created_at": "yesterday"}, "created_at (string)"),
         ({**BATCH, "request_counts": [1]}, "request_counts (list)"),
         ({**BATCH, "request_counts": {"total": "many"}}, "request_counts.total (string)"),
@@ -179,7 +181,7 @@ def test_what_may_not_be_shown_of_an_answer_is_replaced_by_its_kind() -> None:
         "id": "batch_0123456789",
         "input_file_id": "file-abc",
         "results_url": "https://api.example/v1/results",
-        "metadata": {"customer": "Ann", "status": "rich", "nested": {"type": "private"}},
+        "metadata": {"customer": "Ann", "status": ["rich"], "in": {"type": "private"}},
         "errors": {"data": [{"code": "invalid_request", "message": "Row of Ann", "param": "ann"}]},
         "filename": "ann.jsonl",
         "account": 123456789,
@@ -189,7 +191,11 @@ def test_what_may_not_be_shown_of_an_answer_is_replaced_by_its_kind() -> None:
         "id": "<string of 16>",
         "input_file_id": "<string of 8>",
         "results_url": "<string of 30>",
-        "metadata": {"customer": "<string of 3>", "status": "<string of 4>", "nested": {"type": "<string of 7>"}},
+        "metadata": {
+            "<name of 8>": "<string of 3>",
+            "<name of 6>": ["<string of 4>"],
+            "<name of 2>": {"<name of 4>": "<string of 7>"},
+        },
         "errors": {"data": [{"code": "invalid_request", "message": "<string of 10>", "param": "<string of 3>"}]},
         "filename": "<string of 9>",
         "account": "<number>",
@@ -211,7 +217,10 @@ def test_names_types_times_counts_and_the_apis_words_are_shown() -> None:
     assert masked(readable) == readable
 
 
-@pytest.mark.parametrize("name", ["batch_0123456789abcdef", "Ann Other's field", "sk-abcdefghijkl", "x" * 60])
+@pytest.mark.parametrize(
+    "name",
+    ["batch_0123456789abcdef", "Ann Other's field", "customer ann smith", "a/b", "a:b", "sk-abcdefghijkl", "x" * 60],
+)
 def test_a_name_that_may_be_an_id_is_masked_too(name: str) -> None:
     assert list(masked({name: 1})) == [f"<name of {len(name)}>"]
 
@@ -219,6 +228,55 @@ def test_a_name_that_may_be_an_id_is_masked_too(name: str) -> None:
 @pytest.mark.parametrize("status", [TOKEN, f"not {TOKEN}", "sk-proj-abcdefghijkl", "a word of 12345678", "x" * 60])
 def test_a_word_that_may_be_a_secret_is_masked_even_as_a_status(status: str) -> None:
     assert masked({"status": status}, TOKEN) == {"status": f"<string of {len(status)}>"}
+
+
+@pytest.mark.parametrize("name", ["status", "code", "type", "object", "provider"])
+@pytest.mark.parametrize(
+    "value", ["paused by Ann Smith", "acct ACME", "acme:paused", "acme/paused", "https://acme.example", "/v1/batches"]
+)
+def test_prose_addresses_and_paths_are_no_words_of_the_api(name: str, value: str) -> None:
+    assert masked({name: value}) == {name: f"<string of {len(value)}>"}
+
+
+@pytest.mark.parametrize("word", ["paused", "JOB_STATE_PAUSED", "token-limit", "batch.paused", "429"])
+def test_a_word_of_the_api_is_one_word(word: str) -> None:
+    assert masked({"status": word, "code": word}) == {"status": word, "code": word}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/audio/transcriptions"])
+def test_an_endpoint_is_shown_if_it_is_a_path_of_the_api(path: str) -> None:
+    assert masked({"endpoint": path}) == {"endpoint": path}
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://res.openai.azure.com/deployments/acme",
+        "/v1/https://res.example/acme",
+        "/v1/../acme",
+        "/v1/Ann Smith",
+        "/v1/" + "x" * 60,
+        "/deployments/acme",
+        "acme",
+    ],
+)
+def test_any_other_endpoint_is_masked(endpoint: str) -> None:
+    assert masked({"endpoint": endpoint}) == {"endpoint": f"<string of {len(endpoint)}>"}
+
+
+@pytest.mark.parametrize("where", ["metadata", "raw_request"])
+def test_the_users_own_names_are_masked_wherever_their_metadata_stands(where: str) -> None:
+    metadata = {"customer": "Ann", "ann_smith": {"status": "rich"}}
+    inside = metadata if where == "metadata" else {"metadata": metadata}
+    shown = json.dumps(masked({"extra_fields": {where: inside}, where: inside}))
+    assert not [word for word in ("customer", "ann_smith", "status", "rich") if word in shown]
+
+
+def test_what_stands_in_a_field_that_is_not_known_is_masked_even_if_it_has_the_name_of_one_that_is() -> None:
+    assert masked({"owner": {"type": "ann", "total": 5}, "data": [{"status": "paused"}]}) == {
+        "owner": {"type": "<string of 3>", "total": "<number>"},
+        "data": [{"status": "paused"}],
+    }
 
 
 def test_a_token_that_looks_like_a_word_is_masked_too() -> None:

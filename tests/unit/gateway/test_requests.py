@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,3 +129,25 @@ def test_a_cursor_is_quoted_into_the_query(cursor):
     target = requests.list_batches("openai", limit=5, after=cursor).target("")
     assert target.isascii()
     assert target.count("&") == 2
+
+
+@pytest.mark.parametrize(
+    ("provider", "batch_id", "asked"),
+    [
+        ("gemini", "batches-abc", "abc"),
+        ("gemini", "abc", "abc"),
+        ("openai", "batches-abc", "batches-abc"),
+        (
+            "bedrock",
+            base64.b64encode(b"arn:aws:bedrock:r:1:model-invocation-job/abc123def456").decode(),
+            "abc123def456",
+        ),
+        ("bedrock", "abc123def456", "abc123def456"),
+        ("bedrock", base64.b64encode(b"s3://bucket/abc").decode(), base64.b64encode(b"s3://bucket/abc").decode()),
+        ("bedrock", "not-base64", "not-base64"),
+        ("openai", base64.b64encode(b"arn:x/y").decode(), base64.b64encode(b"arn:x/y").decode()),
+    ],
+)
+def test_results_are_asked_for_by_the_id_that_the_upstream_itself_knows(provider, batch_id, asked):
+    request = requests.batch_results(batch_id, provider)
+    assert request.target("/openai") == f"/v1/batches/{asked}/results?provider={provider}"

@@ -62,7 +62,8 @@ MESSAGES = {
         "failed to unmarshal response from provider API",
     ],
     "the batch still runs, so that it has no results": [
-        "batch gem123 is still processing (state: BATCH_STATE_RUNNING), results not yet available"
+        "batch gem123 is still processing (state: BATCH_STATE_RUNNING), results not yet available",
+        "Results are not yet available for this batch.",
     ],
 }
 
