@@ -1,6 +1,7 @@
 """Two clients of the gateway, sync and async: thin I/O shells over requests, responses and retry.
 
-httpx is the transport seam: tests and other transports go in as ``transport``. Redirects are never followed, and the token goes
+httpx is the transport seam: tests and other transports go in as ``transport``; the async client's own is aiohttp, which spends half
+the CPU on a request and does not choke on thousands that wait. Redirects are never followed, and the token goes
 to the connection's origin only, because every URL is built from it.
 """
 
@@ -133,7 +134,7 @@ def _head(response: httpx.Response, body: bytes) -> RawResponse:
     return RawResponse(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
-def _network_error(error: httpx.HTTPError, asked: Asked) -> BifrostGatewayError:
+def _network_error(error: Exception, asked: Asked) -> BifrostGatewayError:
     """A fault below HTTP. A name that does not exist and TLS that fails are wrong until they have worked once."""
     cause: BaseException | None = error
     may_pass = True
@@ -146,9 +147,21 @@ def _network_error(error: httpx.HTTPError, asked: Asked) -> BifrostGatewayError:
     text = str(error)
     if "WRONG_VERSION_NUMBER" in text:
         text += "; it seems to speak plain http: set the connection's schema to http"
-    return responses.unavailable(
-        f"{type(error).__name__}: {text}" if text else type(error).__name__, asked, may_pass=may_pass
-    )
+    kind = type(error.__cause__ or error).__name__  # a transport's own word: aiohttp has more of them than httpx
+    return responses.unavailable(f"{kind}: {text}" if text else kind, asked, may_pass=may_pass)
+
+
+def _async_http(transport: str) -> tuple[type[httpx.AsyncClient], tuple[type[Exception], ...]]:
+    """httpx's async client over a transport of this name, and what it raises where the network or HTTP fails.
+
+    aiohttp is loaded only here: a worker may never need it. Not all of its errors come as httpx's.
+    """
+    if transport == "httpx":
+        return httpx.AsyncClient, (httpx.HTTPError,)
+    from aiohttp import ClientError
+    from httpx_aiohttp import HttpxAiohttpClient
+
+    return HttpxAiohttpClient, (httpx.HTTPError, ClientError)
 
 
 class GatewayClient(_Client):
@@ -310,7 +323,8 @@ class AsyncGatewayClient(_Client):
     ) -> None:
         super().__init__(config, retry=retry, on_answer=on_answer)
         self._sleep = sleep
-        self._http = httpx.AsyncClient(transport=transport, **self._options())
+        http, self._faults = _async_http(config.transport)
+        self._http = http(transport=transport, **self._options())
 
     async def __aenter__(self) -> Self:
         return self
@@ -385,7 +399,7 @@ class AsyncGatewayClient(_Client):
             try:
                 async for chunk in response.aiter_bytes(CHUNK):
                     yield chunk
-            except httpx.HTTPError as error:
+            except self._faults as error:
                 raise _network_error(error, self._asked(request)) from error
 
         async with stack:
@@ -422,7 +436,7 @@ class AsyncGatewayClient(_Client):
         try:
             async with self._http.stream(**self._arguments(asked.request, file, filename)) as response:
                 yield response
-        except httpx.HTTPError as error:
+        except self._faults as error:
             raise _network_error(error, asked) from error
 
     async def _read(self, response: httpx.Response, asked: Asked, cap: int) -> bytes:

@@ -7,6 +7,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -112,7 +113,14 @@ class Connect:
         return client
 
 
-@pytest.fixture(params=[Sync, Async], ids=["sync", "async"])
+class AsyncOverHttpx(Async):
+    """The async client over httpx's own transport."""
+
+    def __init__(self, config: GatewayConfig, sleeps: list[float], **options: Any) -> None:
+        super().__init__(replace(config, transport="httpx"), sleeps, **options)
+
+
+@pytest.fixture(params=[Sync, Async, AsyncOverHttpx], ids=["sync", "async", "async-httpx"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     connect = Connect(request.param)
     yield connect
