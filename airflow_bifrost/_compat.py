@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, conf
@@ -74,6 +74,15 @@ def outside_of_tasks() -> Iterator[None]:
             del os.environ[variable]
 
 
+def stats() -> Any:
+    """Airflow's metrics, as they are set up in a triggerer. The copy in ``airflow.sdk`` is set up in workers only."""
+    try:
+        from airflow.observability.stats import Stats  # Airflow 3.2 and later
+    except ImportError:
+        from airflow.stats import Stats  # Airflow 3.1
+    return Stats
+
+
 __all__ = [
     "AirflowException",
     "AirflowFailException",
@@ -85,4 +94,5 @@ __all__ = [
     "async_connection",
     "conf",
     "outside_of_tasks",
+    "stats",
 ]

@@ -32,8 +32,33 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "max_connections": {
         "label": "Connections",
-        "description": "Size of a client's connection pool. Default: 16; a triggerer sends at most 8 requests per upstream at a time.",
+        "description": "Size of a client's connection pool. Default: 16.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "max_in_flight": {
+        "label": "Requests at a time",
+        "description": "How many requests the waits of a triggerer have on their way at a time. Default: [bifrost] max_in_flight.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "poll_interval": {
+        "label": "Poll interval (seconds)",
+        "description": "Between two looks at a batch, where a task does not say. Default: [bifrost] poll_interval.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "connection_ttl": {
+        "label": "Connection lifetime (seconds)",
+        "description": "After which the waits of a triggerer look this connection up again. Default: [bifrost] connection_ttl.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "coalesce": {
+        "label": "Coalesce",
+        "description": "true or false: look at pages of the list instead of at each batch, where that pays. Default: [bifrost] coalesce.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "transport": {
+        "label": "Transport",
+        "description": "What carries the requests of triggers: aiohttp (default) or httpx.",
+        "schema": {"type": ["string", "null"]},
     },
 }
 
@@ -86,6 +111,40 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "float",
                         "example": "30",
                         "default": "60",
+                    },
+                    "max_in_flight": {
+                        "description": "How many requests the waits of a triggerer have on their way at a time, for each connection.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "16",
+                        "default": "8",
+                    },
+                    "poll_interval": {
+                        "description": "Seconds between two looks at a batch, where a task does not say.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "120",
+                        "default": "60",
+                    },
+                    "connection_ttl": {
+                        "description": (
+                            "Seconds after which the waits of a triggerer look their connection up again. A refused token makes"
+                            " them do so at once."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "60",
+                        "default": "300",
+                    },
+                    "coalesce": {
+                        "description": (
+                            "Whether the waits of a triggerer look at pages of the list of batches, a hundred at a time, instead"
+                            " of at each batch, where that pays."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "False",
+                        "default": "True",
                     },
                     "state_path": {
                         "description": (

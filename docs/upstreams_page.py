@@ -18,7 +18,7 @@ For each upstream: its own word for a batch's status, what the gateway makes of 
 comes to. No outcome: the batch still runs, and a wait goes on.
 
 *Trust* names the counts of `request_counts` that mean what they say there. The others are missing, not yet counted, or count something
-else. *Results* are the fields that lead to rows. A row with a dot ● stands on answers recorded from a real gateway (version 1.4.19), which
+else; for Gemini a missing one is 0. *Results* are the fields that lead to rows. A row with a dot ● stands on answers recorded from a real gateway (version 1.4.19), which
 the tests replay; the others on what the upstreams publish.
 """
 
@@ -32,7 +32,7 @@ def section(upstream: dict[str, Any]) -> str:
     lines = "".join(line(row) for row in upstream["statuses"])
     return (
         f"\n## {upstream['name']}\n\n{upstream['about']}\n\n"
-        f"| {upstream['name']} says | When | Gateway | Outcome | Trust | Results | |\n|---|---|---|---|---|---|---|\n{lines}\n"
+        f"| {upstream['name']} says | When | Gateway | Outcome | Trust | Results | Recorded |\n|---|---|---|---|---|---|---|\n{lines}\n"
         f"Where the results are: {upstream['results']}\n"
     )
 

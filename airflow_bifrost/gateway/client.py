@@ -27,7 +27,7 @@ from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page, read_json
 from airflow_bifrost.gateway.requests import GatewayRequest
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import Asked, Glance, RawResponse
 from airflow_bifrost.gateway.retry import RetryPolicy
 
 R = TypeVar("R")
@@ -35,6 +35,7 @@ Parser = Callable[[RawResponse, Asked], R]
 OnAnswer = Callable[[GatewayRequest, RawResponse], None]
 
 SMALL_ANSWER = 8 * 2**20  # bytes; any answer but files and results
+LIST_ANSWER = 4 * 2**20  # bytes; reading it holds an event loop for some 40 ms
 RESULTS_ANSWER = 512 * 2**20  # bytes; the native results route has no pages
 KEEPALIVE_EXPIRY = 120.0  # seconds; above the usual poll interval, or every poll would make a new connection
 CHUNK = 2**18  # bytes
@@ -343,6 +344,15 @@ class AsyncGatewayClient(_Client):
     ) -> Page[Batch]:
         return await self._call(requests.list_batches(self._provider(provider), limit=limit, after=after), _batches)
 
+    async def glance_at_one(self, batch_id: str, *, provider: str | None = None) -> dict[str, Any]:
+        """:meth:`get_batch`, of which hardly anything is read: see :func:`airflow_bifrost.gateway.responses.glance_at_one`."""
+        return await self._call(requests.get_batch(batch_id, self._provider(provider)), responses.glance_at_one)
+
+    async def glance(self, *, provider: str | None = None, limit: int, after: str | None = None) -> Glance:
+        """:meth:`list_page` for those who look at thousands of batches: see :func:`airflow_bifrost.gateway.responses.glance`."""
+        request = requests.list_batches(self._provider(provider), limit=limit, after=after)
+        return await self._call(request, responses.glance, LIST_ANSWER)
+
     def list_batches(self, *, provider: str | None = None, page_size: int = 100) -> AsyncIterator[Batch]:
         return _aentries(lambda after: self.list_page(provider=provider, limit=page_size, after=after))
 
@@ -456,7 +466,7 @@ class _Body:
         self._asked = asked
         self._cap = cap
         self._seconds = seconds
-        self._until = time.monotonic() + seconds if cap == SMALL_ANSWER else math.inf
+        self._until = time.monotonic() + seconds if cap <= SMALL_ANSWER else math.inf
         self._chunks = bytearray()
 
     def take(self, chunk: bytes) -> bool:

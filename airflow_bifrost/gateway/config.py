@@ -14,6 +14,8 @@ DEFAULT_PATH_PREFIX = "/openai"
 DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for an upstream, by key
 DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
 DEFAULT_MAX_CONNECTIONS = 16
+DEFAULT_MAX_IN_FLIGHT = 8
+DEFAULT_CONNECTION_TTL = 300.0  # seconds
 TRANSPORTS = ("aiohttp", "httpx")  # the first is the default: a poll costs half the CPU
 
 
@@ -29,6 +31,10 @@ class GatewayConfig:
     :param connect_timeout: seconds to connect.
     :param verify: True, False, or the path of a CA bundle.
     :param max_connections: size of the client's connection pool.
+    :param max_in_flight: how many requests the waits of a triggerer have on their way at a time.
+    :param connection_ttl: seconds after which the waits look the connection up again.
+    :param coalesce: whether the waits look at pages of the list instead of at each batch, where that pays.
+    :param poll_interval: seconds between two looks at a batch where a task does not say.
     :param transport: what carries the async client's requests: ``aiohttp``, or httpx's own.
     :param name: how messages call this gateway: the Airflow connection's id.
     :raises ValueError: names the field that is wrong.
@@ -42,6 +48,10 @@ class GatewayConfig:
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
     verify: bool | str = True
     max_connections: int = DEFAULT_MAX_CONNECTIONS
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    connection_ttl: float = DEFAULT_CONNECTION_TTL
+    coalesce: bool = True
+    poll_interval: float | None = None
     transport: str = TRANSPORTS[0]
     name: str = "bifrost"
 
@@ -78,8 +88,13 @@ class GatewayConfig:
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not 0 < seconds < 86_400:
                 raise ValueError(f"{name}: it must be a number of seconds above 0 and below 86400")
-        if not isinstance(self.max_connections, int) or not 1 <= self.max_connections <= 10_000:
-            raise ValueError("max_connections: it must be a whole number from 1 to 10000")
+        for name in ("max_connections", "max_in_flight"):
+            if not isinstance(number := getattr(self, name), int) or not 1 <= number <= 10_000:
+                raise ValueError(f"{name}: it must be a whole number from 1 to 10000")
+        if not 0 < self.connection_ttl <= 86_400:
+            raise ValueError("connection_ttl: it must be a number of seconds above 0 and at most 86400")
+        if self.poll_interval is not None and not 0 < self.poll_interval <= 86_400:
+            raise ValueError("poll_interval: it must be a number of seconds above 0 and at most 86400")
         if self.transport not in TRANSPORTS:
             raise ValueError(f"transport: it must be {' or '.join(TRANSPORTS)}, not {self.transport!r}")
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):

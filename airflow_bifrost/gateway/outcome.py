@@ -36,6 +36,17 @@ class BatchStatus(StrEnum):
         return _WORDS.get(word, cls.UNKNOWN)
 
 
+ENDS = frozenset(
+    {
+        BatchStatus.COMPLETED,
+        BatchStatus.PARTIALLY_COMPLETED,
+        BatchStatus.ENDED,
+        BatchStatus.FAILED,
+        BatchStatus.EXPIRED,
+        BatchStatus.CANCELLED,
+    }
+)
+
 _WORDS = {
     **{str(status): status for status in BatchStatus if status != "unknown"},
     **{said: BatchStatus(means) for said, means in versions.WORDS.items()},

@@ -18,7 +18,7 @@ from airflow_bifrost.exceptions import (
     BifrostRequestError,
     BifrostUnavailable,
 )
-from airflow_bifrost.gateway.models import GatewayErrorBody, Page, read_json
+from airflow_bifrost.gateway.models import Batch, GatewayErrorBody, Page, read_json
 from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.requests import GatewayRequest
 from airflow_bifrost.gateway.retry import parse_retry_after
@@ -91,6 +91,44 @@ def parse_page(model: type[M], response: RawResponse, asked: Asked) -> Page[M]:
     if value.get("data") is None and value.get("object") == "list":
         value = {**value, "data": []}
     return _validated(Page[model], value, response, asked)  # type: ignore[valid-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A page of a list of batches, hardly read: ``entries`` are JSON objects, each with an id and a status."""
+
+    entries: tuple[dict[str, Any], ...]
+    next_cursor: str | None
+
+
+def glance_at_one(response: RawResponse, asked: Asked) -> dict[str, Any]:
+    """The answer as a batch of which nothing is read but that it has an id and a status."""
+    value = _json_object(response, asked)
+    if not (_is_text(value, "id") and _is_text(value, "status")):
+        _validated(Batch, value, response, asked)  # says what is wrong with it
+    return value
+
+
+def glance(response: RawResponse, asked: Asked) -> Glance:
+    """The answer as a page of which most is nobody's business: a hundred models cost ten times what the page does.
+
+    An entry without id and status is passed over, so that the page may well show less than there is.
+    """
+    value = _json_object(response, asked)
+    data = value.get("data")
+    if data is None and value.get("object") == "list":
+        data = []
+    if not isinstance(data, list):
+        raise _protocol_error("the answer is no list", response.status_code, asked, may_pass=False)
+    entries = tuple(
+        entry for entry in data if isinstance(entry, dict) and _is_text(entry, "id") and _is_text(entry, "status")
+    )
+    cursor = value.get("next_cursor")
+    return Glance(entries, cursor if value.get("has_more") is True and isinstance(cursor, str) and cursor else None)
+
+
+def _is_text(entry: dict[str, Any], name: str) -> bool:
+    return isinstance(entry.get(name), str) and entry[name] != ""
 
 
 def check_status(response: RawResponse, asked: Asked) -> None:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_bifrost._compat import AirflowException
+from airflow_bifrost._compat import AirflowException, conf
 from airflow_bifrost.exceptions import BifrostConfigurationError
-from airflow_bifrost.hooks.fields import base_url, extra_of, number, text, verify, whole
+from airflow_bifrost.hooks.fields import base_url, extra_of, number, switch, text, verify, whole
 from airflow_bifrost.hooks.unreadable import why_unreadable
 
 if TYPE_CHECKING:
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 
     from airflow_bifrost.gateway.config import GatewayConfig
 
-EXTRA_FIELDS = ("provider", "path_prefix", "timeout", "connect_timeout", "verify", "max_connections")
+EXTRA_FIELDS = (
+    "provider",
+    "path_prefix",
+    "timeout",
+    "connect_timeout",
+    "verify",
+    "max_connections",
+    "max_in_flight",
+    "poll_interval",
+    "connection_ttl",
+    "coalesce",
+    "transport",
+)
 
 
 def config_of(connection: Connection, conn_id: str) -> GatewayConfig:
@@ -44,12 +56,23 @@ def config_of(connection: Connection, conn_id: str) -> GatewayConfig:
             "connect_timeout": number("extra connect_timeout", extra.get("connect_timeout")),
             "verify": verify(extra.get("verify")),
             "max_connections": whole("extra max_connections", extra.get("max_connections")),
+            "transport": text("extra transport", extra.get("transport")),
+            "max_in_flight": whole("extra max_in_flight", extra.get("max_in_flight")),
+            "poll_interval": number("extra poll_interval", extra.get("poll_interval")),
+            "connection_ttl": number("extra connection_ttl", extra.get("connection_ttl")),
+            "coalesce": switch("extra coalesce", extra.get("coalesce")),
+        }
+        settings = {
+            "max_in_flight": conf.getint("bifrost", "max_in_flight", fallback=8),
+            "poll_interval": conf.getfloat("bifrost", "poll_interval", fallback=60.0),
+            "connection_ttl": conf.getfloat("bifrost", "connection_ttl", fallback=300.0),
+            "coalesce": conf.getboolean("bifrost", "coalesce", fallback=True),
         }
         return GatewayConfig(
             base_url=base_url(connection),
             token=text("password", connection.password),
             name=conn_id,
-            **{name: value for name, value in given.items() if value is not None},
+            **settings | {name: value for name, value in given.items() if value is not None},
         )
 
 

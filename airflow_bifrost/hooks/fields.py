@@ -94,3 +94,13 @@ def verify(value: Any) -> bool | str | None:
         raise ValueError(f"extra verify: it must be true, false or the path of a CA bundle, not {value!r}")
     given = text("extra verify", value)
     return {"true": True, "false": False}.get(given.lower(), given) if given else None
+
+
+def switch(name: str, value: Any) -> bool | None:
+    """True or false, also given as a string."""
+    given = (
+        {"true": True, "false": False}.get(str(value).strip().lower()) if value is not None and value != "" else None
+    )
+    if given is None and value is not None and value != "":
+        raise ValueError(f"{name}: it must be true or false, not {value!r}")
+    return given

@@ -13,7 +13,7 @@ from airflow_bifrost.exceptions import BatchFailed
 from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
 from airflow_bifrost.tasks.verdict import judge
-from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, BatchWait
+from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_TIMEOUT, BatchWait
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,7 +29,8 @@ class BatchRetrieveOperator(BaseOperator):
     :param wait_for_completion: wait until the batch is terminal, as :class:`~airflow_bifrost.sensors.batch.BatchSensor` does.
     :param accept: outcomes that let the task succeed when it waits; the XComs are there in any case. Without waiting, nothing is judged.
     :param deferrable: wait in the triggerer; False: in the worker.
-    :param poll_interval: seconds, or a timedelta, between two looks.
+    :param poll_interval: seconds, or a timedelta, between two looks; None: as the connection says, else ``[bifrost] poll_interval`` (60).
+    :param poll_backoff: look the less often the older a batch is: after a twentieth of its age, at most every ten minutes.
     :param timeout: seconds, or a timedelta, after which the wait gives up with ``AirflowSensorTimeout``.
     :param not_found_grace: seconds, or a timedelta, for which a 404 is borne while waiting.
     :param cancel_on_kill: cancel the batch when a user ends the task while it waits.
@@ -47,7 +48,8 @@ class BatchRetrieveOperator(BaseOperator):
         wait_for_completion: bool = False,
         accept: Collection[str] = DEFAULT_ACCEPT,
         deferrable: bool = True,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        poll_interval: float | timedelta | None = None,
+        poll_backoff: bool = False,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
         cancel_on_kill: bool = False,
@@ -61,7 +63,8 @@ class BatchRetrieveOperator(BaseOperator):
         self.wait_for_completion = wait_for_completion
         self.accept = checked_accept(accept)
         self.deferrable = deferrable
-        self.poll_interval = seconds_of("poll_interval", poll_interval)
+        self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
+        self.poll_backoff = poll_backoff
         self.timeout = seconds_of("timeout", timeout)
         self.not_found_grace = seconds_of("not_found_grace", not_found_grace)
         self.cancel_on_kill = cancel_on_kill
@@ -113,6 +116,7 @@ class BatchRetrieveOperator(BaseOperator):
             execution_timeout=self.execution_timeout,
             not_found_grace=self.not_found_grace,
             cancel_on_kill=self.cancel_on_kill,
+            poll_backoff=self.poll_backoff,
         )
 
     def _finish(self, context: Context, summaries: list[dict[str, Any]]) -> dict[str, Any]:

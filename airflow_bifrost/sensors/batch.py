@@ -33,7 +33,9 @@ class BatchSensor(BaseSensorOperator):
     :param deferrable: wait in the triggerer; False: in the worker, as ``mode`` says.
     :param accept: outcomes that let the task succeed, of ``succeeded``, ``partial``, ``failed``, ``expired``, ``cancelled``. Any
         other raises :class:`~airflow_bifrost.exceptions.BatchFailed`, which Airflow does not retry.
-    :param poke_interval: seconds, or a timedelta, between two looks at a batch.
+    :param poke_interval: seconds, or a timedelta, between two looks at a batch; None: as the connection says, else
+        ``[bifrost] poll_interval`` (60).
+    :param poll_backoff: look the less often the older a batch is: after a twentieth of its age, at most every ten minutes.
     :param timeout: seconds, or a timedelta, after which the wait gives up with ``AirflowSensorTimeout``. Retries do not begin it
         anew (before Airflow 3.3 that needs ``[bifrost] state_path``), clearing the task does.
     :param not_found_grace: seconds, or a timedelta, for which a 404 is borne: with several keys behind the gateway it may be
@@ -53,7 +55,8 @@ class BatchSensor(BaseSensorOperator):
         bifrost_conn_id: str = "bifrost_default",
         deferrable: bool = True,
         accept: Collection[str] = DEFAULT_ACCEPT,
-        poke_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        poke_interval: float | timedelta | None = None,
+        poll_backoff: bool = False,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
         cancel_on_kill: bool = False,
@@ -62,7 +65,11 @@ class BatchSensor(BaseSensorOperator):
         for name in ("exponential_backoff", "max_wait", "silent_fail"):
             if kwargs.get(name):
                 raise ValueError(f"{name}: BatchSensor backs off and bears faults by itself; leave it out")
-        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        super().__init__(
+            poke_interval=DEFAULT_POLL_INTERVAL if poke_interval is None else poke_interval, timeout=timeout, **kwargs
+        )
+        self.own_poke_interval = poke_interval is not None
+        self.poll_backoff = poll_backoff
         self.batch_id = batch_id
         self.provider = provider
         self.bifrost_conn_id = bifrost_conn_id
@@ -94,11 +101,12 @@ class BatchSensor(BaseSensorOperator):
             provider=provider_of(self.provider),
             conn_id=self.bifrost_conn_id,
             mode="deferrable" if self.deferrable else "reschedule" if self.reschedule else "poke",
-            poll_interval=self.poke_interval,
+            poll_interval=self.poke_interval if self.own_poke_interval else None,
             timeout=float(self.timeout),
             execution_timeout=self.execution_timeout,
             not_found_grace=self.not_found_grace,
             cancel_on_kill=self.cancel_on_kill,
+            poll_backoff=self.poll_backoff,
         )
 
     def _finish(self, context: Context, summaries: list[dict[str, Any]]) -> Any:

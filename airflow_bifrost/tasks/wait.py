@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_bifrost._compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowTaskTimeout
-from airflow_bifrost.exceptions import BifrostError, BifrostUnavailable
+from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError, BifrostUnavailable
 from airflow_bifrost.tasks.memory import TaskMemory, task_memory
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class BatchWait:
 
     :param batch_ids: ids that were checked, see :func:`airflow_bifrost.tasks.arguments.batch_ids_of`.
     :param provider: upstream; None is the connection's.
-    :param poll_interval: seconds between two looks at a batch.
+    :param poll_interval: seconds between two looks at a batch; None: as the connection or ``[bifrost] poll_interval`` says.
     :param timeout: seconds from the first attempt on. A retry does not begin them anew, clearing the task does.
     :param execution_timeout: the task's own; Airflow does not watch over it while a task is deferred.
     :param not_found_grace: seconds for which a 404 is borne.
@@ -54,11 +54,12 @@ class BatchWait:
     provider: str | None
     conn_id: str
     mode: Mode
-    poll_interval: float
+    poll_interval: float | None
     timeout: float
     execution_timeout: timedelta | None
     not_found_grace: float
     cancel_on_kill: bool
+    poll_backoff: bool
 
     def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
         """Wait, and return the batch summaries in the order of the ids.
@@ -74,7 +75,7 @@ class BatchWait:
             return []
         memory = task_memory(context)
         deadline, watches = self._recall(context, memory)
-        policy = WaitPolicy(self.poll_interval, deadline, self.not_found_grace)
+        policy = WaitPolicy(self._interval(), deadline, self.not_found_grace, self.poll_backoff)
         progress = _Progress(context["ti"])
         with _Looker(self, policy, watches) as looker:
             while True:
@@ -85,7 +86,7 @@ class BatchWait:
                 if looker.timed_out:
                     raise self._timeout_error(looker.waiting)
                 if self.mode == "deferrable":
-                    self._defer(task, context, deadline, looker.watches)
+                    self._defer(task, context, policy, looker.watches)
                 if self.mode == "reschedule":
                     self._remember(context, memory, deadline, looker.watches)
                     raise AirflowRescheduleException(datetime.fromtimestamp(looker.next_look_at, UTC))
@@ -143,7 +144,7 @@ class BatchWait:
         )
 
     def _defer(
-        self, task: BaseOperator, context: Mapping[str, Any], deadline: float, watches: Mapping[str, Watch]
+        self, task: BaseOperator, context: Mapping[str, Any], policy: WaitPolicy, watches: Mapping[str, Watch]
     ) -> None:
         from airflow_bifrost.triggers.batch import BatchTrigger
 
@@ -156,17 +157,29 @@ class BatchWait:
                 batch_ids=list(self.batch_ids),
                 provider=self.provider,
                 bifrost_conn_id=self.conn_id,
-                poll_interval=self.poll_interval,
-                deadline=deadline,
+                poll_interval=policy.poll_interval,
+                deadline=policy.deadline,
                 execution_deadline=execution_deadline,
                 not_found_grace=self.not_found_grace,
                 deferred_at=now,
                 watches=[watch.to_json() for watch in watches.values()],
                 cancel_on_kill=self.cancel_on_kill,
+                poll_backoff=self.poll_backoff,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
+            timeout=timedelta(seconds=max(0.0, policy.deadline - now) + BACKSTOP),
         )
+
+    def _interval(self) -> float:
+        if self.poll_interval is not None:
+            return self.poll_interval
+        from airflow_bifrost.hooks.bifrost import BifrostHook
+
+        try:
+            configured = BifrostHook(self.conn_id).get_config().poll_interval
+        except BifrostConfigurationError:  # the first look says so, and whether it is borne
+            configured = None
+        return DEFAULT_POLL_INTERVAL if configured is None else configured
 
     def _timeout_error(self, waiting: Sequence[str]) -> AirflowSensorTimeout:
         from airflow_bifrost.waiting.decision import in_words
@@ -216,11 +229,10 @@ class _Looker:
         :raises BifrostError: waiting on cannot help.
         """
         from airflow_bifrost.waiting.decision import Finished, GiveUp, LookUpConnection, TimedOut
-        from airflow_bifrost.waiting.hub import CONNECTION_TTL
 
         began = time.time()
         self._outage = None
-        if self._client is not None and began > self._connected_at + CONNECTION_TTL:
+        if self._client is not None and began > self._connected_at + self._client.config.connection_ttl:
             self._disconnect()
         for batch_id in self.waiting:
             if self.watches[batch_id].look_at > began:

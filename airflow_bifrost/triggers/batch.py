@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -14,34 +13,20 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError
+from airflow_bifrost.exceptions import BifrostError
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.triggers.airflow_channel import ENDED_STATES, ProgressXCom, task_state
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
-from airflow_bifrost.waiting.decision import (
-    Decision,
-    Finished,
-    GiveUp,
-    KeepWaiting,
-    Line,
-    LookUpConnection,
-    TimedOut,
-    WaitPolicy,
-    Watch,
-    on_batch,
-    on_fault,
-)
-from airflow_bifrost.waiting.hub import Hub
+from airflow_bifrost.triggers.stats import AirflowMeter
+from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitPolicy, Watch
+from airflow_bifrost.waiting.hub import End, Hub
 from airflow_bifrost.waiting.progress import progress_of
-
-End = Finished | GiveUp | TimedOut
 
 FIRST_EVENT_AFTER = (
     5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")
 )
-LAST_LOOK = 30.0  # seconds that a look which the deadline cuts short may still take, its turn in the hub included
 CANCEL_WITHIN = 20.0  # seconds for on_kill as a whole; Airflow allows 30
 
 
@@ -59,6 +44,7 @@ class BatchTrigger(BaseTrigger):
     :param not_found_grace: seconds for which a 404 is borne.
     :param deferred_at: unix seconds of the deferral; None: now. No event is fired in the first 5 s after it.
     :param watches: what the sensor has seen already in the worker; leave it out in an operator of your own.
+    :param poll_backoff: look the less often the older a batch is, at most every ten minutes.
     :param cancel_on_kill: cancel the batches when a user ends the task while it is deferred (Airflow 3.3 and later).
     """
 
@@ -75,6 +61,7 @@ class BatchTrigger(BaseTrigger):
         deferred_at: float | None = None,
         watches: list[dict[str, Any]] | None = None,
         cancel_on_kill: bool = False,
+        poll_backoff: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         self.batch_ids = batch_ids
@@ -87,6 +74,7 @@ class BatchTrigger(BaseTrigger):
         self.deferred_at = time.time() if deferred_at is None else deferred_at
         self.watches = watches or []
         self.cancel_on_kill = cancel_on_kill
+        self.poll_backoff = poll_backoff
         self._has_ended = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -103,6 +91,7 @@ class BatchTrigger(BaseTrigger):
                 "deferred_at": self.deferred_at,
                 "watches": self.watches,
                 "cancel_on_kill": self.cancel_on_kill,
+                "poll_backoff": self.poll_backoff,
             },
         )
 
@@ -146,10 +135,17 @@ class BatchTrigger(BaseTrigger):
             if len(latest) == len(batch_ids):  # the sums over some of the batches would be no progress of the whole
                 written.offer(lambda: progress_of(latest, provider, now=time.time()))
 
+        policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace, self.poll_backoff)
         async with self._hub() as hub:
             ends = await _until_all_have_ended_or_one_gave_up(
                 {
-                    asyncio.create_task(self._wait_for(hub, known.get(batch_id) or Watch(batch_id), seen))
+                    hub.wait(
+                        self._as_it_is_now(known.get(batch_id) or Watch(batch_id)),
+                        self.provider,
+                        policy,
+                        seen=seen,
+                        say=self.log.log,
+                    )
                     for batch_id in batch_ids
                 }
             )
@@ -176,44 +172,14 @@ class BatchTrigger(BaseTrigger):
             }
         )
 
-    async def _wait_for(self, hub: Hub, watch: Watch, seen: Callable[[str, Batch, str], None]) -> End:
-        """Look at one batch until its wait ends; decides nothing itself."""
-
-        policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace)
+    def _as_it_is_now(self, watch: Watch) -> Watch:
+        """With the time of the first look: when the worker said. After a restart of the triggerer, with thousands of triggers, that is
+        long past, and the looks are spread over one interval."""
         now = time.time()
         if watch.look_at and now > watch.look_at + self.poll_interval:  # not the first triggerer that runs this
             watch = replace(watch, worked=True)
-        await asyncio.sleep(self._until_first_look(watch, now))
-        while True:
-            decision: Decision
-            try:
-                async with asyncio.timeout(max(0.0, self._deadline() - time.time()) + LAST_LOOK):
-                    batch, provider = await hub.get_batch(watch.batch_id, self.provider)
-            except TimeoutError:
-                return TimedOut(
-                    watch, Line(logging.WARNING, f"No answer for batch {watch.batch_id} until the deadline")
-                )
-            except BifrostError as error:
-                decision = on_fault(watch, error, policy, now=time.time(), random=random.random)
-            else:
-                seen(watch.batch_id, batch, provider)
-                decision = on_batch(watch, batch, provider, policy, now=time.time(), random=random.random)
-            if decision.line:
-                self.log.log(decision.line.level, decision.line.text)
-            watch = decision.watch
-            if isinstance(decision, KeepWaiting):
-                await asyncio.sleep(watch.look_at - time.time())
-            elif isinstance(decision, LookUpConnection):
-                await self._look_up_connection(hub)
-            else:
-                return decision
-
-    async def _look_up_connection(self, hub: Hub) -> None:
-
-        try:
-            await hub.renew()
-        except BifrostConfigurationError as error:
-            self.log.warning("%s The connection as it was is tried once more.", error)
+        look_at = watch.look_at if watch.look_at > now else now + self.poll_interval * random.random()
+        return replace(watch, look_at=min(look_at, self._deadline()))
 
     async def _cancel(self) -> None:
 
@@ -227,22 +193,16 @@ class BatchTrigger(BaseTrigger):
                     self.log.info("The task was ended by a user: batch %s is %s", batch_id, batch.status)
 
     def _hub(self) -> AbstractAsyncContextManager[Hub]:
-
         hook = BifrostHook(self.bifrost_conn_id)
-        return Hub.join(self.bifrost_conn_id, partial(hook.aopen_client, retry=NO_RETRY))
+        meter = AirflowMeter(self.bifrost_conn_id)
+        return Hub.join(self.bifrost_conn_id, partial(hook.aopen_client, retry=NO_RETRY), meter)
 
     def _deadline(self) -> float:
         return self.deadline if self.execution_deadline is None else min(self.deadline, self.execution_deadline)
 
-    def _until_first_look(self, watch: Watch, now: float) -> float:
-        """Seconds. The worker has just had a look and said when the next is due; after a restart of the triggerer, with thousands of
-        triggers, that is long past, and the looks are spread over one interval."""
-        delay = watch.look_at - now if watch.look_at > now else self.poll_interval * random.random()
-        return max(0.0, min(delay, self._deadline() - now))
-
 
 async def _until_all_have_ended_or_one_gave_up(
-    waits: set[asyncio.Task[End]],
+    waits: set[asyncio.Future[End]],
 ) -> list[End]:
     ends: list[End] = []
     pending = set(waits)
@@ -253,5 +213,4 @@ async def _until_all_have_ended_or_one_gave_up(
     finally:
         for wait in pending:
             wait.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
     return ends

@@ -29,6 +29,8 @@ from airflow_bifrost.gateway.summary import BatchSummary
 
 MIN_POLL_INTERVAL = 1.0  # seconds; a poll_interval of 0 is no reason to ask without a pause
 FAULT_CAP = 300.0  # seconds; the longest pause between tries in an outage, unless the poll interval is longer
+BACKOFF_SHARE = 0.05  # of a batch's age, with poll_backoff
+BACKOFF_CAP = 600.0  # seconds
 SAY_EVERY = 10  # faults between two log lines
 SAY_PERCENT = 10  # rows done, in percent, between two log lines
 
@@ -39,12 +41,25 @@ class WaitPolicy:
 
     :param poll_interval: seconds between two looks at a batch.
     :param deadline: unix seconds after which the wait gives up.
+    :param poll_backoff: look the less often the older a batch is: after a twentieth of its age, at most every ten minutes.
     :param not_found_grace: seconds for which a 404, or a connection that cannot be found any more, is borne.
     """
 
     poll_interval: float
     deadline: float
     not_found_grace: float
+    poll_backoff: bool = False
+
+    def interval(self, age: float | None) -> float:
+        """Seconds until the next look at a batch that is ``age`` seconds old; None: nobody knows."""
+        interval = max(self.poll_interval, MIN_POLL_INTERVAL)
+        if not self.poll_backoff or age is None:
+            return interval
+        return max(interval, min(age * BACKOFF_SHARE, BACKOFF_CAP))
+
+    def until(self, now: float, delay: float) -> float:
+        """``delay``, but never past the deadline: the last look is taken there."""
+        return max(0.0, min(delay, self.deadline - now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +169,8 @@ def on_batch(
         return Finished(seen, summary, Line(logging.INFO, f"{state}: {summary.outcome}{recovered}"))
     if now >= policy.deadline:
         return TimedOut(seen, Line(logging.WARNING, f"{state}, and the time to wait for it is over"))
-    delay = _until(policy, now, max(policy.poll_interval, MIN_POLL_INTERVAL) * (0.9 + 0.2 * random()))
+    age = None if batch.created_at is None else now - batch.created_at.timestamp()
+    delay = policy.until(now, policy.interval(age) * (0.9 + 0.2 * random()))
     line = None
     if tell or watch.faults:
         left = in_words(policy.deadline - now)
@@ -186,7 +202,7 @@ def on_fault(
         return GiveUp(seen, error)
     if now >= policy.deadline:
         return TimedOut(seen, Line(logging.WARNING, f"{error} The time to wait for batch {watch.batch_id} is over"))
-    delay = _until(policy, now, _pause_after_fault(seen.faults, error, policy, random))
+    delay = policy.until(now, _pause_after_fault(seen.faults, error, policy, random))
     if doubtful:
         delay = min(delay, grace_ends - now)
     line = None
@@ -212,8 +228,3 @@ def _pause_after_fault(faults: int, error: BifrostError, policy: WaitPolicy, ran
     bound = min(max(policy.poll_interval, FAULT_CAP), max(policy.poll_interval, 1.0) * 2.0 ** min(faults - 1, 30))
     asked = getattr(error, "retry_after", None) or 0.0
     return max(bound / 2, asked) + random() * bound / 2
-
-
-def _until(policy: WaitPolicy, now: float, delay: float) -> float:
-    """Never past the deadline: the last look is taken there."""
-    return max(0.0, min(delay, policy.deadline - now))

@@ -1,118 +1,574 @@
-"""One hub per event loop and connection: all triggers of a triggerer ask through it.
+"""One hub per event loop and connection: all triggers of a triggerer wait on it.
 
-It owns the shared client and the resolved connection, and lets at most eight requests per upstream through at a time, so that a
-slow upstream does not delay the others. The first to come opens it, the last to leave closes it. A loop of its own has a hub of its own, since ``dag.test()`` runs
-each trigger in a new one.
+It owns the shared client, the resolved connection and the schedule of looks. A batch that is waited for costs an entry in a heap: no
+task, no timer and no client of its own. What is due is asked for by at most ``max_in_flight`` requests at a time, page by page
+where a page of the list tells of enough batches, else batch by batch. What to make of an answer is decided in ``decision``, where a list is worth
+a look in ``listing``, how much may be asked in ``restraint``. The first to come opens the hub, the last to leave closes it; a loop has hubs of its
+own, since ``dag.test()`` runs each trigger in a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import logging
+import random
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from airflow_bifrost.exceptions import BifrostConfigurationError
+from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError, BifrostGatewayError
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.outcome import ENDS, BatchStatus
+from airflow_bifrost.waiting.decision import (
+    Decision,
+    Finished,
+    GiveUp,
+    KeepWaiting,
+    Line,
+    LookUpConnection,
+    TimedOut,
+    WaitPolicy,
+    Watch,
+    on_batch,
+    on_fault,
+)
+from airflow_bifrost.waiting.listing import LISTS, PAGE, Catalogue, Counts, Page, listed_as
+from airflow_bifrost.waiting.meter import Meter
+from airflow_bifrost.waiting.restraint import Restraint
 
-MAX_IN_FLIGHT = 8  # requests at a time, per connection and upstream; the others queue here and not in httpx
-
-CONNECTION_TTL = 300.0  # seconds after which the connection is looked up again: it may have been corrected
-
+End = Finished | GiveUp | TimedOut
 Open = Callable[[], Awaitable[AsyncGatewayClient]]
 
+LAST_LOOK = 30.0  # seconds that a look which the deadline cuts short may still take, its turn in the hub included
+COUNTS_EVERY = 300.0  # seconds between two looks at how many rows are done, where the list does not say
+SWEEP_PATIENCE = 10.0  # seconds for which those who are due leave it to a sweep to come to them
+LIST_FAULTS = 3  # in a row that may pass, after which the list is left alone
+SLICE = 20  # entries of a page that are read in one go
+LOOKED_UP_LATELY = 5.0  # seconds within which a refused token is no reason to look the connection up again
+
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Hub]] = WeakKeyDictionary()
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """One batch that one trigger waits for.
+
+    :param seen: told of each answer: the id, the batch, and its upstream.
+    :param say: writes a line into the task's log.
+    :param end: what comes of it.
+    """
+
+    watch: Watch
+    provider: str | None
+    policy: WaitPolicy
+    seen: Callable[[str, Batch, str], None]
+    say: Callable[[int, str], None]
+    end: asyncio.Future[End]
+    context: Context = field(default_factory=copy_context)  # the trigger's: its log is bound to the task
+    listed_id: str = ""
+    look_at: float = 0.0  # unix seconds
+    created_at: float | None = None
+    counted_at: float = 0.0  # when its counts were last seen
+    glimpse: Any = None  # status and counts as the list last showed them
+    confirm: bool = False  # a list shows it as ended: ask the batch itself
+
+
+class Upstream:
+    """The waits for the batches of one upstream."""
+
+    def __init__(self, provider: str | None) -> None:
+        self.provider = provider  # as the triggers name it; None: the connection's
+        self.name = ""  # known when the connection is
+        self.catalogue = Catalogue(None)
+        self.waits: dict[str, list[Wait]] = {}  # by the id that a list shows
+        self.due: dict[Wait, None] = {}  # whose time has come, in that order
+        self.asked: set[str | None] = set()  # cursors of the pages that are on their way
+        self.sweeping_since: float | None = None
+        self.list_faults = 0  # in a row
+        self.in_flight = 0
+
+    def unplaced(self) -> list[Wait]:
+        """Those whose page is not known, or not worth a look."""
+        return [
+            wait for batch_id, waits in self.waits.items() if not self.catalogue.page_of(batch_id) for wait in waits
+        ]
 
 
 class Hub:
     """Use :meth:`join`; the constructor is for it."""
 
-    def __init__(self, open_client: Open) -> None:
+    def __init__(self, open_client: Open, meter: Meter) -> None:
         self._open = open_client
+        self._meter = meter
+        self._loop = asyncio.get_running_loop()
         self._members = 0
-        self._fresh_until = 0.0
-        self._slots: defaultdict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MAX_IN_FLIGHT))
         self._client: AsyncGatewayClient | None = None
         self._retired: list[AsyncGatewayClient] = []
         self._opening: asyncio.Task[AsyncGatewayClient] | None = None
+        self._looked_up_at = 0.0
+        self._same_as_before = False  # what the last look-up brought
+        self._restraint = Restraint(1)
+        self._upstreams: dict[str | None, Upstream] = {}
+        self._looks: list[tuple[float, int, Wait]] = []  # heaps: when to look again, and when to give up
+        self._deadlines: list[tuple[float, int, Wait]] = []
+        self._numbers = count()
+        self._gone = 0
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     @classmethod
     @asynccontextmanager
-    async def join(cls, conn_id: str, open_client: Open) -> AsyncIterator[Hub]:
+    async def join(cls, conn_id: str, open_client: Open, meter: Meter | None = None) -> AsyncIterator[Hub]:
         """The hub of this loop for ``conn_id``, for as long as the context lasts.
 
-        :param open_client: looks the connection up and opens a client that repeats nothing; called when the first member asks,
-            and by :meth:`renew`.
+        :param open_client: looks the connection up and opens a client that repeats nothing; called when the first wait is due,
+            and when the connection is to be looked up again.
         """
         loop = asyncio.get_running_loop()
         hubs = _hubs.setdefault(loop, {})
-        hub = hubs.setdefault(conn_id, cls(open_client))
+        hub = hubs.get(conn_id) or hubs.setdefault(conn_id, cls(open_client, meter or Meter()))
         hub._members += 1
+        hub._meter.waiting(hub._members)
         try:
             yield hub
         finally:
             hub._members -= 1
+            hub._meter.waiting(hub._members)
             if not hub._members:
                 del hubs[conn_id]
                 if not hubs:
                     del _hubs[loop]
                 await hub._close()
 
-    async def get_batch(self, batch_id: str, provider: str | None) -> tuple[Batch, str]:
-        """One look at a batch, not repeated on a fault: when to look again is the wait's decision.
-
-        :return: the batch, and the name of the upstream that was asked.
-        """
-        async with self._slots[provider]:
-            client = await self._current()
-            return await client.get_batch(batch_id, provider=provider), client.config.upstream(provider)
+    def wait(
+        self,
+        watch: Watch,
+        provider: str | None,
+        policy: WaitPolicy,
+        *,
+        seen: Callable[[str, Batch, str], None],
+        say: Callable[[int, str], None],
+    ) -> asyncio.Future[End]:
+        """Look at a batch from ``watch.look_at`` on, until its wait ends. Cancel the future to leave."""
+        provider = provider.strip().lower() or None if provider else None
+        wait = Wait(watch, provider, policy, seen, say, self._loop.create_future())
+        wait.look_at = watch.look_at
+        upstream = self._upstreams.setdefault(provider, Upstream(provider))
+        self._enter(upstream, wait)
+        heapq.heappush(self._looks, (wait.look_at, next(self._numbers), wait))
+        heapq.heappush(self._deadlines, (policy.deadline + LAST_LOOK, next(self._numbers), wait))
+        wait.end.add_done_callback(lambda _: self._leave(upstream, wait))
+        self._wake_at(min(wait.look_at, policy.deadline + LAST_LOOK))
+        return wait.end
 
     async def cancel_batch(self, batch_id: str, provider: str | None) -> Batch:
         """Ask the gateway to cancel a batch."""
-        async with self._slots[provider]:
-            client = await self._current()
-            return await client.cancel_batch(batch_id, provider=provider)
+        client = self._client or await self._connected()
+        return await client.cancel_batch(batch_id, provider=provider)
 
-    async def renew(self) -> None:
-        """Look the connection up again, once for all who ask meanwhile. What is on its way ends on the old client."""
-        await self._connected()
+    # Who waits
 
-    async def _current(self) -> AsyncGatewayClient:
-        if self._client is None:
-            return await self._connected()
-        if time.monotonic() > self._fresh_until:
-            self._fresh_until = time.monotonic() + CONNECTION_TTL  # one looks it up, the others go on meanwhile
-            with suppress(BifrostConfigurationError):  # what has worked before is borne
-                return await self._connected()
-        return self._client
+    def _enter(self, upstream: Upstream, wait: Wait) -> None:
+        wait.listed_id = listed_as(upstream.name or wait.provider or "", wait.watch.batch_id)
+        upstream.waits.setdefault(wait.listed_id, []).append(wait)
+        upstream.catalogue.wait_for(wait.listed_id)
+
+    def _leave(self, upstream: Upstream, wait: Wait) -> None:
+        upstream.due.pop(wait, None)
+        others = upstream.waits[wait.listed_id]
+        others.remove(wait)
+        if not others:
+            del upstream.waits[wait.listed_id]
+            upstream.catalogue.leave(wait.listed_id)
+        self._gone += 1
+        if (
+            self._gone > 100 + len(self._deadlines) // 2
+        ):  # deadlines are far away: what has ended must not lie there till then
+            self._gone = 0
+            for heap in (self._deadlines, self._looks):
+                heap[:] = [item for item in heap if not item[2].end.done()]
+                heapq.heapify(heap)
+
+    def _know(self, upstream: Upstream, client: AsyncGatewayClient) -> None:
+        """The connection says which upstream this is, and so what its list is good for."""
+        name = client.config.upstream(upstream.provider)
+        if upstream.name == name:
+            return
+        upstream.name = name
+        upstream.catalogue = Catalogue(LISTS.get(name) if client.config.coalesce else None)
+        waits = [wait for waits in upstream.waits.values() for wait in waits]
+        upstream.waits = {}
+        for wait in waits:
+            self._enter(upstream, wait)
+
+    # When to do something
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_later(max(0.0, when - time.time()), self._tick, context=Context())
+
+    def _tick(self) -> None:
+        """Find out what is due, and ask for as much of it as may be asked for."""
+        self._timer = None
+        now = time.time()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            wait = heapq.heappop(self._deadlines)[2]
+            text = f"No answer for batch {wait.watch.batch_id} until the deadline"
+            self._carry_out(wait, TimedOut(wait.watch, Line(logging.WARNING, text)))
+        while self._looks and self._looks[0][0] <= now:
+            look_at, _, wait = heapq.heappop(self._looks)
+            if not wait.end.done() and wait.look_at == look_at:
+                self._upstreams[wait.provider].due[wait] = None
+        self._ask(now)
+        if self._deadlines:
+            nexts = [self._deadlines[0][0], *(look[0] for look in self._looks[:1])]
+            if any(upstream.due for upstream in self._upstreams.values()) and self._restraint.paused_until > now:
+                nexts.append(self._restraint.paused_until)
+            self._wake_at(min(nexts))
+
+    def _ask(self, now: float) -> None:
+        waiting = [upstream for upstream in self._upstreams.values() if upstream.due]
+        if not waiting:
+            return
+        client = self._client
+        if client is None or now > self._looked_up_at + client.config.connection_ttl:
+            self._start_connecting()
+        if client is None:
+            return
+        for upstream in waiting:
+            self._know(upstream, client)
+        slots = self._restraint.slots(now)
+        alone = sum(bool(upstream.waits) for upstream in self._upstreams.values()) == 1
+        share = max(1, slots - 1 if alone else slots // 2)  # one that hangs leaves room, also for those to come
+        while waiting and len(self._requests) < slots:
+            upstream = min(waiting, key=lambda upstream: upstream.in_flight)
+            if upstream.in_flight >= share or not self._ask_next(upstream, client, now):
+                waiting.remove(upstream)
+        if self._restraint.fault is not None:
+            self._share_the_fault(self._restraint.fault, now)
+
+    def _ask_next(self, upstream: Upstream, client: AsyncGatewayClient, now: float) -> bool:
+        """Send one request for what has been due the longest. False: nothing is left."""
+        catalogue = upstream.catalogue
+        while upstream.due:
+            wait = next(iter(upstream.due))
+            page = None if self._by_itself(wait, catalogue, now) else catalogue.page_of(wait.listed_id)
+            if page is not None:
+                if page.cursor not in upstream.asked:
+                    self._send(upstream, self._look_at_page(upstream, client, page.cursor), self._on(upstream, page))
+                    return True
+                del upstream.due[wait]  # its page is on the way
+            elif not wait.confirm and upstream.sweeping_since is None and catalogue.wants_sweep(now):
+                catalogue.begin_sweep(now)
+                upstream.sweeping_since = now
+                self._send(upstream, self._sweep(upstream, client), ())
+                return True
+            elif not wait.confirm and now < (upstream.sweeping_since or 0.0) + SWEEP_PATIENCE:
+                del upstream.due[wait]  # perhaps the sweep comes to it
+            else:
+                self._send(upstream, self._look_at_batch(upstream, client, wait), (wait,))
+                return True
+        return False
+
+    @staticmethod
+    def _by_itself(wait: Wait, catalogue: Catalogue, now: float) -> bool:
+        if wait.confirm:
+            return True
+        retrieved = catalogue.lists is not None and catalogue.lists.counts is Counts.RETRIEVED
+        return retrieved and now >= wait.counted_at + COUNTS_EVERY
+
+    def _on(self, upstream: Upstream, page: Page) -> list[Wait]:
+        return [wait for batch_id in page.waited for wait in upstream.waits[batch_id] if not wait.confirm]
+
+    def _send(self, upstream: Upstream, request: Coroutine[Any, Any, Any], waits: Iterable[Wait]) -> None:
+        asked_for = list(waits)
+        for wait in asked_for:
+            upstream.due.pop(wait, None)
+        upstream.in_flight += 1
+        task = self._loop.create_task(request, context=Context())  # not the context of whoever happened to come first
+        self._requests.add(task)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._requests.discard(task)
+            upstream.in_flight -= 1
+            if not task.cancelled() and (mistake := task.exception()) is not None:  # a bug: it must not hang the waits
+                for wait in asked_for:
+                    if not wait.end.done():
+                        wait.end.set_exception(mistake)
+            if self._members:
+                self._wake_at(time.time())
+
+        task.add_done_callback(done)
+
+    # Looking
+
+    async def _look_at_batch(self, upstream: Upstream, client: AsyncGatewayClient, wait: Wait) -> None:
+        began = time.time()
+        try:
+            entry = await client.glance_at_one(wait.watch.batch_id, provider=wait.provider)
+        except BifrostError as error:
+            self._meter.poll("batch", error)
+            await self._on_fault(wait, error, began)
+            return
+        self._meter.poll("batch", None)
+        self._answered()
+        now = time.time()
+        together = list(upstream.waits.get(wait.listed_id, ()))  # several triggers may wait for the same batch
+        self._meter.saved(len(together) - 1)
+        stretch = 0.9 + 0.2 * random.random()
+        for other in together:
+            other.counted_at = now
+            other.confirm = False
+            self._on_entry(other, entry, upstream, now, stretch, counted=True)
+        if wait.listed_id in upstream.waits and wait.created_at is not None:
+            upstream.catalogue.learn_age(wait.listed_id, wait.created_at)
+
+    async def _sweep(self, upstream: Upstream, client: AsyncGatewayClient) -> None:
+        """Walk through the list for batches whose page is not known."""
+        try:
+            cursor = await self._look_at_page(upstream, client, None, random.random())
+            while cursor is not None and self._restraint.slots(time.time()):
+                cursor = await self._look_at_page(upstream, client, cursor, random.random())
+        finally:
+            upstream.sweeping_since = None
+            now = time.time()
+            for wait in upstream.unplaced():
+                if wait.look_at <= now:
+                    self._look_again(wait, now)
+
+    async def _look_at_page(
+        self, upstream: Upstream, client: AsyncGatewayClient, cursor: str | None, stretch: float | None = None
+    ) -> str | None:
+        """Look at all whom a page shows.
+
+        :param stretch: intervals until the next look at it; None: about one.
+        :return: the cursor of the page where a sweep goes on.
+        """
+        upstream.asked.add(cursor)
+        try:
+            page = await client.glance(provider=upstream.provider, limit=PAGE, after=cursor)
+        except BifrostGatewayError as error:
+            self._meter.poll("list", error)
+            self._list_failed(upstream, cursor, error)
+            return None
+        finally:
+            upstream.asked.discard(cursor)
+        self._meter.poll("list", None)
+        upstream.list_faults = 0
+        self._answered()
+        now = time.time()
+        shown = {listed_as(upstream.name, entry["id"]): entry for entry in page.entries}
+        ages = [entry["created_at"] for entry in page.entries if isinstance(entry.get("created_at"), int)]
+        oldest = min(ages, default=None)
+        seen = upstream.catalogue.on_page(cursor, shown, page.next_cursor, oldest=oldest)
+        if stretch is None:
+            stretch = 0.97 + 0.06 * random.random()  # the batches of a page stay together; the pages drift apart
+        together = [(wait, shown[batch_id]) for batch_id in seen.found for wait in upstream.waits[batch_id]]
+        for number, (wait, entry) in enumerate(together, start=1):
+            self._on_entry_of_list(wait, entry, upstream, now, stretch)
+            if not number % SLICE:
+                await asyncio.sleep(0)  # others have a turn in the loop
+        self._meter.saved(max(0, len(together) - 1))
+        for batch_id in seen.lost & upstream.waits.keys():
+            for wait in upstream.waits[batch_id]:
+                self._look_again(wait, now)
+        return seen.then
+
+    def _on_entry_of_list(
+        self, wait: Wait, entry: dict[str, Any], upstream: Upstream, now: float, stretch: float
+    ) -> None:
+        """A list never says the last word: what it shows as ended is asked for by its id."""
+        if wait.confirm or wait.end.done():
+            return
+        upstream.due.pop(wait, None)
+        if BatchStatus.of(entry["status"]) in ENDS:
+            wait.confirm = True
+            self._look_again(wait, now)
+            return
+        lists = upstream.catalogue.lists
+        counted = lists is not None and lists.counts is Counts.LISTED
+        self._on_entry(wait, entry, upstream, now, stretch, counted=counted)
+
+    def _on_entry(
+        self, wait: Wait, entry: dict[str, Any], upstream: Upstream, now: float, stretch: float, *, counted: bool
+    ) -> None:
+        """What the gateway says of a batch. Most of the time it is what it has said before, and then there is nothing to decide."""
+        glimpse = (entry["status"], entry.get("request_counts") if counted else None)
+        watch = wait.watch
+        if glimpse != wait.glimpse or watch.faults or watch.refreshed or now >= wait.policy.deadline:
+            wait.glimpse = glimpse
+            batch = Batch.model_validate(entry)
+            if batch.created_at is not None:
+                wait.created_at = batch.created_at.timestamp()
+            if counted:
+                wait.context.run(wait.seen, watch.batch_id, batch, upstream.name)
+            decision = on_batch(watch, batch, upstream.name, wait.policy, now=now, random=random.random)
+            if isinstance(decision, Finished) and batch.ended_at is not None:
+                self._meter.detected(now - batch.ended_at.timestamp())
+            self._carry_out(wait, decision)
+        if not wait.end.done():
+            age = None if wait.created_at is None else now - wait.created_at
+            self._look_again(wait, now + wait.policy.until(now, wait.policy.interval(age) * stretch))
+
+    def _list_failed(self, upstream: Upstream, cursor: str | None, error: BifrostGatewayError) -> None:
+        """What may pass is a fault of every wait on the page. A list that is refused says nothing about the batches: they are asked for
+        one by one."""
+        now = time.time()
+        self._gateway_failed(error, now)
+        upstream.list_faults += 1
+        page = [w for waits in upstream.waits.values() for w in waits if self._stands_on(upstream, w, cursor)]
+        if error.may_pass and upstream.list_faults < LIST_FAULTS:
+            for wait in page:
+                upstream.due.pop(wait, None)
+                self._carry_out(wait, on_fault(wait.watch, error, wait.policy, now=now, random=random.random))
+            return
+        upstream.catalogue.on_refusal(now)
+        for wait in page:
+            if wait.look_at <= now:
+                self._look_again(wait, now)
+
+    @staticmethod
+    def _stands_on(upstream: Upstream, wait: Wait, cursor: str | None) -> bool:
+        page = upstream.catalogue.page_of(wait.listed_id)
+        return page is not None and page.cursor == cursor and not wait.confirm
+
+    def _answered(self) -> None:
+        if self._restraint.on_answer():
+            self._meter.trouble(False)
+            self._spread_out_after_an_outage(time.time())
+
+    def _spread_out_after_an_outage(self, now: float) -> None:
+        """Those whose next try is far off look within one interval, each at a time of its own."""
+        for upstream in self._upstreams.values():
+            for waits in upstream.waits.values():
+                for wait in waits:
+                    interval = wait.policy.interval(None)
+                    if wait.watch.faults and wait.look_at > now + interval:
+                        self._look_again(wait, now + interval * random.random())
+
+    # Faults
+
+    async def _on_fault(self, wait: Wait, error: BifrostError, began: float) -> None:
+        now = time.time()
+        if isinstance(error, BifrostGatewayError):
+            self._gateway_failed(error, now)
+        decision = on_fault(wait.watch, error, wait.policy, now=now, random=random.random)
+        if isinstance(decision, LookUpConnection):
+            await self._look_up_again(wait, began)
+        self._carry_out(wait, decision)
+
+    def _gateway_failed(self, error: BifrostGatewayError, now: float) -> None:
+        before = self._restraint.fault
+        self._restraint.on_fault(error, now=now, random=random.random)
+        if before is None and self._restraint.fault is not None:
+            self._meter.trouble(True)
+
+    def _share_the_fault(self, fault: BifrostGatewayError, now: float) -> None:
+        """In an outage one asks; the others take its fault for theirs."""
+        for upstream in self._upstreams.values():
+            for wait in [wait for wait in upstream.due if wait.look_at <= now]:
+                del upstream.due[wait]
+                self._meter.saved(1)
+                self._carry_out(wait, on_fault(wait.watch, fault, wait.policy, now=now, random=random.random))
+
+    async def _look_up_again(self, wait: Wait, began: float) -> None:
+        lately = time.time() < self._looked_up_at + LOOKED_UP_LATELY
+        if self._looked_up_at >= began or (lately and self._same_as_before):
+            return  # somebody has, since this request was sent, or a moment ago and in vain
+        try:
+            await self._connected()
+        except BifrostConfigurationError as error:
+            text = f"{error} The connection as it was is tried once more."
+            wait.context.run(wait.say, logging.WARNING, text)
+
+    def _carry_out(self, wait: Wait, decision: Decision) -> None:
+        if wait.end.done():
+            return
+        if decision.line is not None:
+            wait.context.run(wait.say, decision.line.level, decision.line.text)
+        wait.watch = decision.watch
+        match decision:
+            case KeepWaiting():
+                self._look_again(wait, decision.watch.look_at)
+            case LookUpConnection():
+                self._look_again(wait, time.time())
+            case _:
+                wait.end.set_result(decision)
+
+    def _look_again(self, wait: Wait, when: float) -> None:
+        wait.look_at = when
+        heapq.heappush(self._looks, (when, next(self._numbers), wait))
+        self._wake_at(when)
+
+    # The connection
+
+    def _start_connecting(self) -> asyncio.Task[AsyncGatewayClient]:
+        if self._opening is None:
+            self._opening = self._loop.create_task(self._connect())
+            self._opening.add_done_callback(self._connected_or_not)
+        return self._opening
 
     async def _connected(self) -> AsyncGatewayClient:
-        self._opening = self._opening or asyncio.create_task(self._connect())
         # Shielded: a trigger that is cancelled while the lookup is under way must not take it from the others, and an
         # interrupted lookup would leave its answer in Airflow's channel for the next one to stumble over.
-        return await asyncio.shield(self._opening)
+        return await asyncio.shield(self._start_connecting())
 
     async def _connect(self) -> AsyncGatewayClient:
         try:
             client = await self._open()
         finally:
             self._opening = None
-        self._fresh_until = time.monotonic() + CONNECTION_TTL
+            self._looked_up_at = time.time()
         before = self._client
-        if before is not None and before.config == client.config:
+        self._same_as_before = before is not None and before.config == client.config
+        if before is not None and self._same_as_before:
             await client.aclose()
             return before
         if before is not None:
             self._retired.append(before)  # requests may be on their way through it
+        if before is None or before.config.max_in_flight != client.config.max_in_flight:
+            self._restraint = Restraint(client.config.max_in_flight)
         self._client = client
         if not self._members:  # all have left meanwhile
             await self._close()
         return client
 
+    def _connected_or_not(self, task: asyncio.Task[AsyncGatewayClient]) -> None:
+        """With a connection, what is due can be asked for. Without one, those who are due learn why."""
+        if task.cancelled() or not self._members:
+            return
+        error = task.exception()
+        if self._client is None and isinstance(error, BifrostError):
+            now = time.time()
+            for upstream in self._upstreams.values():
+                for wait in list(upstream.due):
+                    del upstream.due[wait]
+                    self._carry_out(wait, on_fault(wait.watch, error, wait.policy, now=now, random=random.random))
+        elif self._client is None and error is not None:
+            for upstream in self._upstreams.values():
+                for wait in list(upstream.due):
+                    wait.end.set_exception(error)
+        self._wake_at(time.time())
+
     async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for request in list(self._requests):
+            request.cancel()
+        await asyncio.gather(*self._requests, return_exceptions=True)
         clients = [client for client in (self._client, *self._retired) if client is not None]
         self._client, self._retired = None, []
         for client in clients:

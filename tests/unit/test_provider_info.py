@@ -24,7 +24,19 @@ from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.hooks.connection import EXTRA_FIELDS
 from airflow_bifrost.provider_info import CONN_FIELDS, get_provider_info
 
-CONTRACT = ("provider", "path_prefix", "timeout", "connect_timeout", "verify", "max_connections")
+CONTRACT = (
+    "provider",
+    "path_prefix",
+    "timeout",
+    "connect_timeout",
+    "verify",
+    "max_connections",
+    "max_in_flight",
+    "poll_interval",
+    "connection_ttl",
+    "coalesce",
+    "transport",
+)
 ROOT = Path(__file__).parents[2]
 
 
@@ -178,8 +190,8 @@ def test_every_use_of_an_option_has_its_default_as_a_fallback() -> None:
                 and ast.unparse(call.func).startswith("conf.")
             ):
                 fallback = {word.arg: ast.literal_eval(word.value) for word in call.keywords}["fallback"]
-                used[ast.literal_eval(call.args[1])] = fallback
-    assert {name: type(fallback)(options[name]["default"]) for name, fallback in used.items()} == used
+                used[ast.literal_eval(call.args[1])] = str(fallback).removesuffix(".0")
+    assert {name: options[name]["default"] for name in used} == used
     assert set(used) == set(options)
 
 

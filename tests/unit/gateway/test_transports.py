@@ -103,4 +103,6 @@ def test_a_host_that_needs_no_proxy_is_asked_directly(connect, monkeypatch):
 def test_a_path_goes_over_the_wire_as_it_is(connect):
     with RawServer(http_answer(BATCH)) as server:
         connect(base_url=f"{url(server)}/a%2Fb/c%20d").get_batch("YXJuOmF3czpi+Zg==")
-    assert server.received[0].startswith(b"GET /a%2Fb/c%20d/openai/v1/batches/YXJuOmF3czpi+Zg==?provider=openai HTTP/1.1\r\n")
+    assert server.received[0].startswith(
+        b"GET /a%2Fb/c%20d/openai/v1/batches/YXJuOmF3czpi+Zg==?provider=openai HTTP/1.1\r\n"
+    )

@@ -28,7 +28,7 @@ def read(extra: Any = None, **fields: Any) -> GatewayConfig:
 
 
 def test_a_host_alone_is_enough_and_means_https_and_the_defaults() -> None:
-    assert read() == GatewayConfig(base_url="https://gw.example.com", name="gw")
+    assert read() == GatewayConfig(base_url="https://gw.example.com", name="gw", poll_interval=60.0)
 
 
 def test_every_field_of_the_connection_is_used() -> None:
@@ -39,6 +39,11 @@ def test_every_field_of_the_connection_is_used() -> None:
         "connect_timeout": 3,
         "verify": False,
         "max_connections": 4,
+        "max_in_flight": 3,
+        "poll_interval": 30,
+        "connection_ttl": 20.5,
+        "coalesce": "False",
+        "transport": "httpx",
     }
     assert read(extra, schema="http", port=8080, password=TOKEN) == GatewayConfig(
         base_url="http://gw.example.com:8080",
@@ -49,8 +54,40 @@ def test_every_field_of_the_connection_is_used() -> None:
         connect_timeout=3.0,
         verify=False,
         max_connections=4,
+        max_in_flight=3,
+        poll_interval=30.0,
+        connection_ttl=20.5,
+        coalesce=False,
+        transport="httpx",
         name="gw",
     )
+
+
+def test_what_the_connection_does_not_say_the_configuration_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "MAX_IN_FLIGHT": "2",
+        "POLL_INTERVAL": "7.5",
+        "CONNECTION_TTL": "9",
+        "COALESCE": "False",
+    }.items():
+        monkeypatch.setenv(f"AIRFLOW__BIFROST__{name}", value)
+    config = read({"max_in_flight": "5"})
+    assert (config.max_in_flight, config.poll_interval, config.connection_ttl, config.coalesce) == (5, 7.5, 9.0, False)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"max_in_flight": 0}, "max_in_flight"),
+        ({"poll_interval": -1}, "poll_interval"),
+        ({"connection_ttl": 0}, "connection_ttl"),
+        ({"coalesce": "maybe"}, "coalesce"),
+        ({"transport": "pigeon"}, "aiohttp or httpx"),
+    ],
+)
+def test_a_setting_that_cannot_be_names_itself(extra: dict[str, Any], words: str) -> None:
+    with pytest.raises(BifrostConfigurationError, match=words):
+        read(extra)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,425 @@
+"""The hub at a thousand batches: requests, connections, tasks and lookups do not depend on the clock, so they are counted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_bifrost.exceptions import BifrostAuthError, BifrostConfigurationError, BifrostRequestError
+from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.retry import NO_RETRY
+from airflow_bifrost.waiting import decision
+from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy, Watch
+from airflow_bifrost.waiting.hub import Hub
+from airflow_bifrost.waiting.meter import Meter
+
+
+@pytest.fixture(autouse=True)
+def no_least_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+
+
+class FakeGateway:
+    """A gateway of ``number`` batches, newest first in its list, as an httpx transport. ``answer`` may replace an answer."""
+
+    def __init__(self, number: int, *, provider: str = "openai", latency: float = 0.0, **config: Any) -> None:
+        self.ids = [f"batch_{n:05d}" for n in range(number)]
+        self.provider = provider
+        self.latency = latency
+        self.config: dict[str, Any] = {"token": "sk-bf-good", "provider": provider, **config}
+        self.status: dict[str, str] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.lookups = 0
+        self.at_once = self.most_at_once = self.most_tasks = 0
+        self.answer: Callable[[str, str], httpx.Response | None] = lambda kind, what: None
+
+    @property
+    def count(self) -> Counter[str]:
+        return Counter(kind for kind, _ in self.asked)
+
+    async def open(self) -> AsyncGatewayClient:
+        self.lookups += 1
+        config = GatewayConfig("http://gw.example", **self.config)
+        return AsyncGatewayClient(config, retry=NO_RETRY, transport=httpx.MockTransport(self._handle))
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        is_list = request.url.path.endswith("/batches")
+        kind, what = (
+            ("list", request.url.params.get("after", "")) if is_list else ("get", request.url.path.rpartition("/")[2])
+        )
+        self.asked.append((kind, what))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
+        try:
+            await asyncio.sleep(self.latency)
+            return self.answer(kind, what) or httpx.Response(
+                200, json=self._page(what) if is_list else self._batch(what)
+            )
+        finally:
+            self.at_once -= 1
+
+    def _batch(self, batch_id: str, *, listed: bool = False) -> dict[str, Any]:
+        shown = batch_id.removeprefix("batches-") if listed and self.provider == "gemini" else batch_id
+        counts = (
+            {"total": 0, "completed": 0, "failed": 0} if listed and self.provider in ("gemini", "bedrock") else None
+        )
+        return {
+            "id": shown,
+            "status": self.status.get(batch_id, "in_progress"),
+            "created_at": 1_775_400_000 + int(batch_id[-5:]),
+            "request_counts": counts or {"total": 10, "completed": 4, "failed": 0},
+            "extra_fields": {},
+        }
+
+    def _page(self, after: str) -> dict[str, Any]:
+        newest_first = self.ids[::-1]
+        start = (
+            newest_first.index(json.loads(base64.b64decode(after))["c"]) + 1
+            if after and self.provider == "openai"
+            else 0
+        )
+        page = newest_first[start : start + 100]
+        body: dict[str, Any] = {
+            "object": "list",
+            "data": [self._batch(i, listed=True) for i in page],
+            "extra_fields": {},
+        }
+        if start + 100 < len(newest_first):
+            cursor = base64.b64encode(json.dumps({"v": 1, "i": 0, "c": page[-1]}).encode()).decode()
+            body |= {"has_more": True, "next_cursor": cursor}
+        return body
+
+
+async def wait_for_all(
+    gateway: FakeGateway,
+    script: Callable[[list[asyncio.Future[Any]]], Awaitable[None]],
+    *,
+    interval: float = 0.2,
+    patience: float = 60.0,
+    ids: list[str] | None = None,
+    meter: Meter | None = None,
+    said: list[str] | None = None,
+    seen: Callable[..., None] = lambda *_: None,
+) -> list[Any]:
+    """Wait for every batch of the gateway while ``script`` does what it does; the ends, or None where there is none yet."""
+    policy = WaitPolicy(interval, time.time() + patience, 300)
+    lines = [] if said is None else said
+    async with Hub.join("c", gateway.open, meter) as hub:
+        waits = [
+            hub.wait(
+                Watch(batch_id, look_at=time.time() + interval * random.random()),
+                None,
+                policy,
+                seen=seen,
+                say=lambda level, text: lines.append(text),
+            )
+            for batch_id in (gateway.ids if ids is None else ids)
+        ]
+        async with asyncio.timeout(patience + 40):
+            await script(waits)
+        return [wait.result() if wait.done() else None for wait in waits]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+
+
+def test_a_thousand_waits_ask_for_pages_and_not_for_batches() -> None:
+    gateway = FakeGateway(1000)
+
+    async def ten_rounds(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 100)
+
+    asyncio.run(wait_for_all(gateway, ten_rounds, interval=1.0))
+    assert gateway.count["get"] <= 10
+
+
+def test_a_thousand_waits_cost_one_lookup_one_client_and_no_task_each() -> None:
+    gateway = FakeGateway(1000, latency=0.01)
+
+    async def a_while(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 20)
+
+    asyncio.run(wait_for_all(gateway, a_while))
+    assert gateway.lookups == 1
+    assert gateway.most_at_once <= 8
+    assert gateway.most_tasks <= 8 + 4  # the requests, the test, the lookup, httpx's own
+
+
+def test_every_batch_that_ends_is_confirmed_by_one_request_of_its_own() -> None:
+    gateway = FakeGateway(300)
+    meter_saved: list[int] = []
+
+    class Counting(Meter):
+        def saved(self, number: int) -> None:
+            meter_saved.append(number)
+
+    async def end_them(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 3)
+        gateway.asked.clear()
+        for batch_id in gateway.ids[::3]:
+            gateway.status[batch_id] = "completed"
+        await asyncio.wait(waits[::3])
+
+    ends = asyncio.run(wait_for_all(gateway, end_them, meter=Counting()))
+    assert all(isinstance(end, Finished) for end in ends[::3])
+    assert not any(ends[1::3])
+    asked = Counter(what for kind, what in gateway.asked if kind == "get")
+    assert {asked[batch_id] for batch_id in gateway.ids[::3]} == {1}
+    assert sum(meter_saved) > 300
+
+
+@pytest.mark.parametrize("coalesce", [True, False])
+def test_no_batch_is_lost_whether_the_list_is_asked_or_not(coalesce: bool) -> None:
+    gateway = FakeGateway(250, coalesce=coalesce)
+
+    async def all_end(waits: list[Any]) -> None:
+        await until(lambda: len(gateway.asked) >= 3)
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, all_end))
+    assert all(isinstance(end, Finished) for end in ends)
+    assert (gateway.count["list"] > 0) is coalesce
+
+
+def test_a_batch_that_no_list_shows_is_asked_for_by_its_id() -> None:
+    gateway = FakeGateway(200)
+    hidden = ["batch_90001", "batch_90002", "batch_90003"]
+    gateway.status[hidden[0]] = "completed"
+
+    async def it_ends(waits: list[Any]) -> None:
+        await asyncio.wait([waits[-3]])
+
+    ends = asyncio.run(wait_for_all(gateway, it_ends, ids=[*gateway.ids, *hidden]))
+    assert isinstance(ends[-3], Finished)
+
+
+def test_batches_that_new_ones_push_off_the_first_page_are_found_again() -> None:
+    gateway = FakeGateway(120)
+
+    async def push(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 4)
+        gateway.ids += [f"batch_{n:05d}" for n in range(5000, 5150)]
+        await asyncio.sleep(0.5)
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, push))
+    assert all(isinstance(end, Finished) for end in ends)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+def test_where_the_list_is_refused_or_broken_every_batch_is_asked_for_by_its_id(status: int) -> None:
+    gateway = FakeGateway(30)
+    gateway.answer = lambda kind, what: httpx.Response(status, json={"extra_fields": {}}) if kind == "list" else None
+    gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+
+    async def all_end(waits: list[Any]) -> None:
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, all_end))
+    assert all(isinstance(end, Finished) for end in ends)
+    assert gateway.count["list"] <= 4
+
+
+def test_a_list_of_something_else_is_left_alone() -> None:
+    gateway = FakeGateway(30)
+    gateway.answer = lambda kind, what: httpx.Response(200, json={"models": []}) if kind == "list" else None
+    gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+
+    async def all_end(waits: list[Any]) -> None:
+        await asyncio.wait(waits)
+
+    assert all(isinstance(end, Finished) for end in asyncio.run(wait_for_all(gateway, all_end)))
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "bedrock"])
+def test_an_upstream_whose_list_never_leaves_page_1_is_listed_there_and_asked_for_the_rest(provider: str) -> None:
+    gateway = FakeGateway(150, provider=provider)
+
+    async def all_end(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 5)
+        gateway.status.update(dict.fromkeys(gateway.ids, "ended" if provider == "anthropic" else "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, all_end))
+    assert all(isinstance(end, Finished) for end in ends)
+    assert {what for kind, what in gateway.asked if kind == "list"} == {""}
+
+
+def test_gemini_is_known_in_its_list_by_its_other_id_and_its_counts_come_from_itself() -> None:
+    gateway = FakeGateway(0, provider="gemini")
+    gateway.ids = [f"batches-{n:05d}" for n in range(20)]
+    counted: list[int | None] = []
+
+    async def all_end(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 3)
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(
+        wait_for_all(gateway, all_end, seen=lambda _id, batch, _up: counted.append(batch.request_counts.total))
+    )
+    assert all(isinstance(end, Finished) for end in ends)
+    assert set(counted) == {10}
+
+
+def test_several_waits_for_one_batch_share_its_requests() -> None:
+    gateway = FakeGateway(1, coalesce=False)
+
+    async def it_ends(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["get"] >= 2)
+        gateway.status[gateway.ids[0]] = "completed"
+        gateway.asked.clear()
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, it_ends, ids=gateway.ids * 20))
+    assert all(isinstance(end, Finished) for end in ends)
+    assert gateway.count["get"] <= 4  # not one for each
+
+
+def test_in_an_outage_one_request_finds_out_for_all() -> None:
+    gateway = FakeGateway(500)
+    gateway.answer = lambda kind, what: httpx.Response(503)
+    trouble: list[bool] = []
+
+    class Noticing(Meter):
+        def trouble(self, on: bool) -> None:
+            trouble.append(on)
+
+    async def an_outage(waits: list[Any]) -> None:
+        await asyncio.sleep(3)
+        assert gateway.count.total() <= 30
+        assert not any(wait.done() for wait in waits)
+        gateway.answer = lambda kind, what: None
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, an_outage, meter=Noticing()))
+    assert all(isinstance(end, Finished) for end in ends)
+    assert trouble == [True, False]
+
+
+def test_a_limit_holds_the_whole_connection() -> None:
+    gateway = FakeGateway(50, coalesce=False)
+    limited = httpx.Response(429, headers={"retry-after": "2"})
+    gateway.answer = lambda kind, what: limited if len(gateway.asked) == 10 else None
+
+    async def a_second(waits: list[Any]) -> None:
+        await until(lambda: len(gateway.asked) >= 10)
+        await asyncio.sleep(0.1)
+        before = len(gateway.asked)
+        await asyncio.sleep(1)
+        assert len(gateway.asked) == before
+
+    asyncio.run(wait_for_all(gateway, a_second))
+
+
+def test_a_refused_token_is_looked_up_again_once_for_all() -> None:
+    gateway = FakeGateway(100, coalesce=False)
+    gateway.answer = lambda kind, what: httpx.Response(401, json={"type": "virtual_key_required", "error": {}})
+
+    async def all_end(waits: list[Any]) -> None:
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, all_end))
+    assert all(isinstance(end, GiveUp) and isinstance(end.error, BifrostAuthError) for end in ends)
+    assert gateway.lookups <= 3
+
+
+def test_a_token_that_was_rotated_is_picked_up_by_all() -> None:
+    gateway = FakeGateway(100, coalesce=False)
+
+    async def rotate(waits: list[Any]) -> None:
+        await until(lambda: len(gateway.asked) >= 100)
+        gateway.config["token"] = "sk-bf-new"
+        gateway.answer = lambda kind, what: None if gateway.lookups > 1 else httpx.Response(401, json={"error": {}})
+        await until(lambda: gateway.lookups > 1)
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, rotate))
+    assert all(isinstance(end, Finished) for end in ends)
+    assert gateway.lookups == 2
+
+
+def test_a_connection_that_cannot_be_had_ends_every_wait() -> None:
+    gateway = FakeGateway(20)
+
+    async def none() -> AsyncGatewayClient:
+        raise BifrostConfigurationError("no such connection")
+
+    gateway.open = none  # type: ignore[method-assign]
+
+    async def all_end(waits: list[Any]) -> None:
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, all_end))
+    assert all(isinstance(end, GiveUp) and isinstance(end.error, BifrostConfigurationError) for end in ends)
+
+
+def test_a_batch_that_cannot_be_waited_for_ends_its_own_wait_only() -> None:
+    gateway = FakeGateway(10, coalesce=False)
+    wrong = httpx.Response(400, json={"error": {"message": "no"}, "extra_fields": {}})
+    gateway.answer = lambda kind, what: wrong if what == gateway.ids[3] else None
+
+    async def it_ends(waits: list[Any]) -> None:
+        await asyncio.wait([waits[3]])
+
+    ends = asyncio.run(wait_for_all(gateway, it_ends))
+    assert isinstance(ends[3].error, BifrostRequestError)
+    assert sum(end is not None for end in ends) == 1
+
+
+def test_waits_end_at_their_deadline_also_when_the_gateway_hangs() -> None:
+    gateway = FakeGateway(40, latency=0.0)
+
+    async def all_end(waits: list[Any]) -> None:
+        await until(lambda: len(gateway.asked) > 0)
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, all_end, patience=1.0))
+    assert all(isinstance(end, TimedOut) for end in ends)
+
+
+def test_a_mistake_of_ours_ends_the_waits_and_hangs_none() -> None:
+    gateway = FakeGateway(5, coalesce=False)
+
+    def wrong(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    async def all_end(waits: list[Any]) -> None:
+        await asyncio.wait(waits)
+        assert all(isinstance(wait.exception(), ZeroDivisionError) for wait in waits)
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(wait_for_all(gateway, all_end, seen=wrong))
+
+
+def test_waits_that_have_ended_leave_nothing_behind() -> None:
+    gateway = FakeGateway(400)
+
+    async def look(waits: list[Any]) -> None:
+        gateway.status.update(dict.fromkeys(gateway.ids[:-1], "completed"))
+        await asyncio.wait(waits[:-1])
+        await asyncio.sleep(0)
+        from airflow_bifrost.waiting import hub as module
+
+        [hub] = [hub for hubs in module._hubs.values() for hub in hubs.values()]
+        assert len(hub._deadlines) <= 205
+        assert sum(len(upstream.waits) for upstream in hub._upstreams.values()) == 1
+
+    asyncio.run(wait_for_all(gateway, look))
