@@ -1,13 +1,14 @@
 # Everything that can be done with a checkout. Needs make, a shell and Python 3.11 or newer; the rest goes into .venv.
 
 VENV        := .venv
+BENCH_VENV  := .venv-bench
 PYTHON      ?= python3 python3.13 python3.12 python3.11
 CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 
 # The user's own Airflow is never read or changed.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
-.PHONY: help demo test test-live test-nightly lint types docs bench-import clean
+.PHONY: help demo test test-live test-nightly lint types docs bench bench-triggerer bench-outage bench-import bench-import-peers clean
 
 help:
 	@echo "make demo    see a batch being waited for: a local gateway, a real Airflow, the example DAG"
@@ -21,7 +22,9 @@ help:
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
 	@echo "make docs    build the documentation into docs/_build/html"
-	@echo "make bench-import   measure what a DAG file costs to parse"
+	@echo "make bench   measure a wait beside other providers' (45 minutes; ARGS=--quick: 3), into docs/benchmarks.md"
+	@echo "make bench-triggerer, make bench-outage   the same in a real triggerer, and through an outage, into the same page"
+	@echo "make bench-import   measure what a DAG file costs to parse; bench-import-peers: beside other providers'"
 	@echo "make clean   remove everything that the other targets made"
 
 # make passes the variables of its command line on in the environment: the token is in no arguments but make's own.
@@ -50,8 +53,18 @@ docs: $(VENV)/installed-docs
 bench-import: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/import_time.py $(ARGS)
 
+# The other providers go into an environment of their own, so that the tests run without them.
+bench bench-triggerer bench-outage bench-import-peers:
+	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/installed-bench
+	$(BENCH_VENV)/bin/python $(BENCH_$@) $(ARGS)
+
+BENCH_bench              := benchmarks/run.py
+BENCH_bench-triggerer    := benchmarks/triggerer.py
+BENCH_bench-outage       := benchmarks/outage.py
+BENCH_bench-import-peers := benchmarks/import_time.py --peers
+
 clean:
-	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The package alone, and the package with one of the dependency groups of pyproject.toml.
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable . $(CONSTRAINTS:%=--constraints %)

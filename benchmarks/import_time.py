@@ -6,6 +6,7 @@ it times, side by side, ``dags/bare.py`` once more and ``dags/ours.py``, which h
 difference is the cost. CPU time decides, for it does not count what else the machine does.
 
     python benchmarks/import_time.py [--runs 15] [--limit 30]
+    python benchmarks/import_time.py --peers    beside DAG files of other providers; needs them, and writes docs/benchmarks.md
 """
 
 # ruff: noqa: S603, T201 - a script: it prints, and it starts interpreters
@@ -24,6 +25,7 @@ from typing import Any
 
 DAGS = Path(__file__).parent / "dags"
 BARE, OURS = DAGS / "bare.py", DAGS / "ours.py"
+PEERS = [DAGS / f"peer_{name}.py" for name in ("openai", "common_ai", "anthropic")]
 CLOCKS = ("wall", "cpu")
 
 CHILD = """
@@ -34,12 +36,12 @@ def timed(step):
     step()
     return {"wall": 1000 * (time.perf_counter() - wall), "cpu": 1000 * (time.process_time() - cpu)}
 
-bare, ours = sys.argv[1:]
+bare, subject = sys.argv[1:]
 times = {"import airflow.sdk": timed(lambda: __import__("airflow.sdk"))}
 times["bare.py, first"] = timed(lambda: runpy.run_path(bare))
 before = set(sys.modules)
 times["bare.py, again"] = timed(lambda: runpy.run_path(bare))
-times["ours.py"] = timed(lambda: runpy.run_path(ours))
+times["subject"] = timed(lambda: runpy.run_path(subject))
 print(json.dumps({"times": times, "loaded": sorted(set(sys.modules) - before)}))
 """
 
@@ -48,32 +50,49 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15, help="fresh interpreters (default: %(default)s)")
     parser.add_argument("--limit", type=float, default=30.0, help="ms that it may cost (default: %(default)s)")
+    parser.add_argument("--peers", action="store_true", help="measure other providers' DAG files too")
     options = parser.parse_args()
     unused = [name for name in public_operators() if name not in OURS.read_text()]
     if unused:
         print(f"{OURS} does not use {', '.join(unused)}", file=sys.stderr)
         return 2
 
+    subjects = [OURS, *PEERS] if options.peers else [OURS]
     with tempfile.TemporaryDirectory() as home:
-        measure(home)  # byte code, the file cache, Airflow's own first start
-        runs = [measure(home) for _ in range(options.runs)]
+        for subject in subjects:
+            measure(home, subject)  # byte code, the file cache, Airflow's own first start
+        runs = [[measure(home, subject) for subject in subjects] for _ in range(options.runs)]
 
     print(f"Python {sys.version.split()[0]}, median of {options.runs} fresh interpreters, in ms\n")
     print(f"{'':24} {'wall':>8} {'CPU':>8}")
-    for row in runs[0]["times"]:
-        wall, cpu = (statistics.median(run["times"][row][clock] for run in runs) for clock in CLOCKS)
+    for row in ("import airflow.sdk", "bare.py, first", "bare.py, again"):
+        wall, cpu = (statistics.median(run[0]["times"][row][clock] for run in runs) for clock in CLOCKS)
         print(f"{row:24} {wall:8.1f} {cpu:8.1f}")
-    wall, cpu = (
-        statistics.median(run["times"]["ours.py"][clock] - run["times"]["bare.py, again"][clock] for run in runs)
-        for clock in CLOCKS
-    )
-    print(f"{'cost of this package':24} {wall:8.1f} {cpu:8.1f}   (at most {options.limit:g}, of CPU)")
+    costs = {subject.name: _cost([run[place] for run in runs]) for place, subject in enumerate(subjects)}
+    print("\nCost above bare.py, again:")
+    for name, (wall, cpu) in costs.items():
+        print(
+            f"{name:24} {wall:8.1f} {cpu:8.1f}"
+            + (f"   (at most {options.limit:g}, of CPU)" if name == OURS.name else "")
+        )
 
-    loaded = runs[-1]["loaded"]
+    loaded = runs[-1][0]["loaded"]
     ours = [name for name in loaded if name.partition(".")[0] == "airflow_bifrost"]
     print("\nModules of this package that were loaded:", *ours, sep="\n  ")
     print("\nOther modules that ours.py loads:", *(sorted(set(loaded) - set(ours)) or ["none"]), sep="\n  ")
-    return 1 if cpu > options.limit else 0
+    if options.peers:
+        import report
+
+        report.keep("import", {"machine": report.machine(), "cpu": {name: cpu for name, (_, cpu) in costs.items()}})
+    return 1 if costs[OURS.name][1] > options.limit else 0
+
+
+def _cost(runs: list[dict[str, Any]]) -> list[float]:
+    """Medians above ``bare.py``, by clock."""
+    return [
+        statistics.median(run["times"]["subject"][clock] - run["times"]["bare.py, again"][clock] for run in runs)
+        for clock in CLOCKS
+    ]
 
 
 def public_operators() -> list[str]:
@@ -82,11 +101,11 @@ def public_operators() -> list[str]:
     return [name for name in airflow_bifrost.__all__ if name.endswith(("Operator", "Sensor"))]
 
 
-def measure(home: str) -> dict[str, Any]:
+def measure(home: str, subject: Path) -> dict[str, Any]:
     """One fresh interpreter, which knows no Airflow but an empty one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(BARE), str(OURS)],
+        [sys.executable, "-c", CHILD, str(BARE), str(subject)],
         env={**environment, "AIRFLOW_HOME": home},
         capture_output=True,
         text=True,
