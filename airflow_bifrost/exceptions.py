@@ -26,7 +26,17 @@ from airflow_bifrost._compat import AirflowException, AirflowFailException
 
 
 class BifrostError(AirflowException):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    :param message: all that there is to say.
+    :param problem: the part of it that says what happened; None: the message is all about that.
+    :param advice: the part of it that says what to do; None: there is none.
+    """
+
+    def __init__(self, message: str, *, problem: str | None = None, advice: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem or message
+        self.advice = advice
 
 
 class BifrostConfigurationError(BifrostError):
@@ -37,6 +47,8 @@ class BifrostGatewayError(BifrostError):
     """The gateway answered with an error, or did not answer.
 
     :param message: what happened, to which batch on which connection, what it means for the money, and what to do.
+    :param problem: what happened, alone.
+    :param advice: what to do, alone.
     :param status_code: HTTP status of the answer; None if there was none.
     :param error_type: the gateway's word for the error: its top-level ``type``, else ``error.type``; e.g. ``provider_blocked``.
     :param error_code: ``error.code`` of the answer, e.g. ``unsupported_operation``.
@@ -54,6 +66,8 @@ class BifrostGatewayError(BifrostError):
         self,
         message: str,
         *,
+        problem: str | None = None,
+        advice: str | None = None,
         status_code: int | None = None,
         error_type: str | None = None,
         error_code: str | None = None,
@@ -61,7 +75,7 @@ class BifrostGatewayError(BifrostError):
         retry_after: float | None = None,
         may_pass: bool | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, problem=problem, advice=advice)
         self.status_code = status_code
         self.error_type = error_type
         self.error_code = error_code

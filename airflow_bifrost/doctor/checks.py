@@ -5,24 +5,25 @@ A check that rests on another is skipped where that one found a problem, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_bifrost.doctor.evidence import UPSTREAMS, Evidence, Listed
-from airflow_bifrost.doctor.findings import Finding, State, note, ok, problem
+from airflow_bifrost.doctor.evidence import BIFROST, UPSTREAMS, Evidence, Listed
+from airflow_bifrost.doctor.findings import Finding, State, note, ok, problem, sentence, what_happened
 from airflow_bifrost.doctor.forms import Form, unknown_forms
 from airflow_bifrost.doctor.timing import clock, latency
 from airflow_bifrost.exceptions import (
     BifrostAuthError,
     BifrostBudgetExceeded,
+    BifrostConfigurationError,
+    BifrostError,
     BifrostRateLimited,
 )
-from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.config import DEFAULT_PATH_PREFIX, GatewayConfig
 from airflow_bifrost.gateway.models import GatewayErrorBody, Health, Page
 from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.requests import ONE_PAGE
-from airflow_bifrost.gateway.versions import FAULTS
 from airflow_bifrost.hooks.check import Refusal, what_is_refused
 
 _SEE_UPSTREAM = "see the check 'upstream'"
@@ -76,10 +77,15 @@ def checks_for(provider: str) -> dict[str, Check]:
     }
 
 
-def cannot_be_read(why: str) -> list[Finding]:
+def are_looked_at(name: str, findings: Iterable[Finding]) -> bool:
+    """Whether a check was not skipped."""
+    return any(finding.name == name and finding.state is not State.SKIPPED for finding in findings)
+
+
+def cannot_be_read(error: BifrostConfigurationError) -> list[Finding]:
     """The findings where there is no connection to ask with."""
     first, *rest = (name for name in checks_for("") if "." not in name)
-    base = problem(first, why)
+    base = problem(first, what_happened(error), error.advice)
     return [base, *(_skipped(name, base) for name in rest)]
 
 
@@ -107,13 +113,22 @@ def _skipped(name: str, base: Finding) -> Finding:
 
 def _connection(name: str, evidence: Evidence) -> Finding:
     config = evidence.config
-    return ok(name, f"{config.name!r} leads to {config.base_url}, upstream {evidence.provider!r}.")
+    said = f"{config.name!r} leads to {config.base_url}, upstream {evidence.provider!r}."
+    advice = []
+    if evidence.conn_type != BIFROST:
+        said += f" Its type is {quote(evidence.conn_type, 40)!r}, not {BIFROST!r}."
+        advice.append(f"Set its type to {BIFROST!r}: to that belong the form and the test button.")
+    if evidence.ignored_port is not None:
+        said += f" Its port {evidence.ignored_port} is not used: the URL in its host wins."
+        advice.append("Give the port once, in the URL, and leave the field empty.")
+    return note(name, said, " ".join(advice)) if advice else ok(name, said)
 
 
 def _reachable(name: str, evidence: Evidence) -> Finding:
     config = evidence.config
     if not evidence.answers:
-        return problem(name, f"{config.base_url} does not answer. {evidence.own or ''}".rstrip())
+        said, advice = _with_the_error(f"{config.base_url} does not answer.", evidence.own)
+        return problem(name, said, advice or "Check the connection's host, schema and port.")
     if not config.base_url.startswith("https:"):
         return ok(name, "It answers, on plain http.", tls=False)
     if config.verify is False:
@@ -146,11 +161,10 @@ def _health(name: str, evidence: Evidence) -> Finding:
         said = f"The gateway says that it is not well: {status!r}{f' ({components})' if components else ''}."
         return problem(name, said, _SEE_TO_ITS_STORES, status=status)
     if raw is None:
-        return note(name, f"Cannot be told: there was no answer. {health or ''}".rstrip(), status=None)
+        return note(name, *_with_the_error("Cannot be told: there was no answer.", health), status=None)
     if raw.status_code == 503 and raw.content_type != "text/html":
-        return problem(
-            name, f"The gateway says that it is not well. {health or ''}".rstrip(), _SEE_TO_ITS_STORES, status=None
-        )
+        said, _ = _with_the_error("The gateway says that it is not well.", health)
+        return problem(name, said, _SEE_TO_ITS_STORES, status=None)
     seen = quote(f"{raw.status_code} {raw.content_type}".strip())
     return note(name, f"Cannot be told: the gateway's health is not shown here ({seen}).", status=None)
 
@@ -159,9 +173,15 @@ def _path_prefix(name: str, evidence: Evidence) -> Finding:
     prefix = evidence.config.path_prefix
     raw = evidence.first_answer_of_the_batch_api()
     if isinstance(evidence.own, Page) or (raw and GatewayErrorBody.parse(raw.body).from_gateway):
-        return ok(name, f"The batch API is below {prefix or '/'!r}.")
+        if prefix.endswith(DEFAULT_PATH_PREFIX):  # also where a proxy has it below a path of its own
+            return ok(name, f"The batch API is below {prefix!r}.")
+        what = (
+            "the gateway has its native routes" if not prefix else f"there are other routes than {DEFAULT_PATH_PREFIX}"
+        )
+        said = f"Below {prefix or '/'!r} {what}: reading batches works, files and submitting may not."
+        return note(name, said, f"Use {DEFAULT_PATH_PREFIX} as `path_prefix`.")
     if raw is None or raw.status_code >= 500 or isinstance(evidence.own, BifrostAuthError):
-        return note(name, f"Cannot be told: the batch API did not answer itself. {evidence.own or ''}".rstrip())
+        return note(name, *_with_the_error("Cannot be told: the batch API did not answer itself.", evidence.own))
     return problem(
         name,
         f"There is a gateway, but no batch API below {prefix or '/'!r}.",
@@ -173,7 +193,8 @@ def _token(name: str, evidence: Evidence) -> Finding:
     own, raw, has_token = evidence.own, evidence.first_answer_of_the_batch_api(), evidence.config.token is not None
     refused = what_is_refused(own, raw) if isinstance(own, BifrostAuthError) and raw else None
     if refused is Refusal.TOKEN:
-        return problem(name, f"The gateway refuses {'the token' if has_token else 'to serve without a token'}. {own}")
+        said = f"The gateway refuses {'the token' if has_token else 'to serve without a token'}."
+        return problem(name, *_with_the_error(said, own))
     if refused is Refusal.UPSTREAM_FOR_TOKEN:
         return note(name, f"The gateway knows the token, but does not let it use this upstream: {_SEE_UPSTREAM}.")
     if refused is Refusal.KEY_OF_THE_GATEWAY:
@@ -209,17 +230,20 @@ def _of_upstream(listed: Listed | None) -> tuple[bool, str, str | None]:
     if isinstance(listed, Page):
         return True, "", None
     if listed is None or listed.status_code is None:
-        return False, f"No answer. {listed or ''}".rstrip(), None
+        return False, *_with_the_error("No answer.", listed)
     if fault := listed.fault:
-        return False, f"{fault[0].upper()}{fault[1:]}.", _advice_on(fault) or str(listed)
+        return False, sentence(fault), listed.advice
     if isinstance(listed, BifrostAuthError):
         what = f"The upstream refuses the gateway's key ({listed.status_code})."
         return False, what, "Check the upstream's key in the gateway."
-    return False, str(listed), None
+    return False, what_happened(listed), listed.advice
 
 
-def _advice_on(fault: str) -> str | None:
-    return next((row.advice for row in FAULTS if row.what == fault), None)
+def _with_the_error(said: str, error: object) -> tuple[str, str | None]:
+    """What is found with what happened behind it, and what to do about that; there may be no error."""
+    if not isinstance(error, BifrostError):
+        return said, None
+    return f"{said} {what_happened(error)}", error.advice
 
 
 def _listing(name: str, evidence: Evidence) -> Finding:
@@ -230,7 +254,7 @@ def _listing(name: str, evidence: Evidence) -> Finding:
     if not first.next_cursor:
         return problem(name, "The first page says that there are more, and not how to get them.", pages=1)
     if not isinstance(second, Page):
-        return problem(name, f"The first page comes, the second does not. {second or ''}".rstrip(), pages=1)
+        return problem(name, *_with_the_error("The first page comes, the second does not.", second), pages=1)
     if first.data and second.data and second.data[0].id == first.data[0].id:
         known = evidence.provider in ONE_PAGE
         return (note if known else problem)(

@@ -49,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = commands.add_parser("doctor", help=_HELP, description=_DESCRIPTION)
     for flag, options in _ARGUMENTS.items():
         command.add_argument(flag, **options)
-    doctor(parser.parse_args(arguments))
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command.error(
+            f"unrecognized arguments: {' '.join(unknown)}"
+        )  # with the usage of the command, which has the options
+    doctor(given)
 
 
 def doctor(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from airflow_bifrost.gateway.responses import RawResponse
 
 UPSTREAMS = ("openai", "azure", "anthropic", "gemini", "bedrock", "vertex")
 POLLS = 20
+BIFROST = "bifrost"  # the type that a connection should have
 
 Listed: TypeAlias = Page[Batch] | BifrostGatewayError
 
@@ -36,6 +37,8 @@ class Polls:
 class Evidence:
     """None, or missing in ``lists``: not asked.
 
+    :param conn_type: the type that the Airflow connection has.
+    :param ignored_port: the connection's port, if a URL in its host leads to another one.
     :param answers: every answer as it came, oldest first.
     :param asked_at: unix seconds on this machine before the first call and after it, which is that for the gateway's health.
     :param version: None also where the gateway does not say.
@@ -45,6 +48,8 @@ class Evidence:
     """
 
     config: GatewayConfig
+    conn_type: str = BIFROST
+    ignored_port: int | None = None
     answers: list[tuple[GatewayRequest, RawResponse]] = field(default_factory=list)
     asked_at: tuple[float, float] | None = None
     health: Health | BifrostGatewayError | None = None

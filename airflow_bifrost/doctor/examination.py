@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from airflow_bifrost._compat import outside_of_tasks
-from airflow_bifrost.doctor.checks import cannot_be_read, describe, forms_in, holds, look_at
+from airflow_bifrost.doctor.checks import are_looked_at, cannot_be_read, describe, forms_in, holds, look_at
 from airflow_bifrost.doctor.evidence import POLLS, UPSTREAMS, Evidence, Polls
 from airflow_bifrost.doctor.findings import Report
 from airflow_bifrost.exceptions import (
@@ -24,7 +24,7 @@ from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Page
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.bifrost import BifrostHook
-from airflow_bifrost.hooks.connection import naming_the_connection
+from airflow_bifrost.hooks.connection import config_of, finding_the_connection, ignored_port, naming_the_connection
 
 PATIENCE = 60.0  # seconds for one call; the connection's own timeouts hold too
 POLLING = 30.0  # seconds for all polls
@@ -37,24 +37,25 @@ R = TypeVar("R")
 def examine(conn_id: str) -> Report:
     """Find out whether waits through an Airflow connection will work."""
     try:
-        with outside_of_tasks():
-            config = BifrostHook(conn_id).get_config()
+        with outside_of_tasks(), finding_the_connection(conn_id):
+            connection = BifrostHook.get_connection(conn_id)
+        config = config_of(connection, conn_id)
         with naming_the_connection(conn_id):
             config.tls()
     except BifrostConfigurationError as error:
-        return Report({"id": conn_id}, cannot_be_read(str(error)))
-    evidence = asyncio.run(evidence_of(config))
-    report = Report(describe(config), look_at(evidence), [form.to_json() for form in forms_in(evidence)])
-    return report.without(config.token)
+        return Report({"id": conn_id}, cannot_be_read(error))
+    evidence = Evidence(config, str(connection.conn_type or ""), ignored_port(connection, config))
+    asyncio.run(_ask_in_time(evidence))
+    findings = look_at(evidence)
+    forms = [form.to_json() for form in forms_in(evidence)] if are_looked_at("forms", findings) else []
+    return Report(describe(config), findings, forms).without(config.token)
 
 
-async def evidence_of(config: GatewayConfig) -> Evidence:
+async def _ask_in_time(evidence: Evidence) -> None:
     """What can be had of a gateway in :data:`TOTAL` seconds."""
-    evidence = Evidence(config)
     with suppress(TimeoutError):
         async with asyncio.timeout(TOTAL):
             await _ask_for_all(evidence)
-    return evidence
 
 
 async def _ask_for_all(evidence: Evidence) -> None:
@@ -88,7 +89,9 @@ async def _asked(call: Awaitable[R]) -> R | BifrostGatewayError:
     except BifrostGatewayError as error:
         return error
     except TimeoutError:
-        return BifrostUnavailable(f"There was no answer in {PATIENCE:g} s.")
+        return BifrostUnavailable(
+            f"There was no answer in {PATIENCE:g} s.", advice="Try again later; if it goes on, look at the gateway."
+        )
     except ValueError as error:  # an id in a list, which this package never sends
         return BifrostProtocolError(str(error))
 

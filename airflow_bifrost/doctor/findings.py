@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from airflow_bifrost.exceptions import BifrostError
 from airflow_bifrost.gateway.redact import MIN_TOKEN, STRUCK
 
 
@@ -51,6 +52,15 @@ def note(name: str, finding: str, advice: str | None = None, **values: Any) -> F
 
 def problem(name: str, finding: str, advice: str | None = None, **values: Any) -> Finding:
     return Finding(name, State.PROBLEM, finding, advice, values)
+
+
+def sentence(said: str) -> str:
+    return f"{said[0].upper()}{said[1:].rstrip('.')}." if said else ""
+
+
+def what_happened(error: BifrostError) -> str:
+    """That alone: a report has its advice apart, and reading costs nothing."""
+    return sentence(error.problem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +18,7 @@ from airflow_bifrost import __version__
 from airflow_bifrost.doctor.findings import Finding, Report, State
 
 _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red", State.SKIPPED: "dim"}
+_ABOUT_FORMS = "Not known to this version; can go into a bug report as it stands:"
 _PIPED_WIDTH = 120  # columns, where there is no terminal that has its own
 
 
@@ -56,14 +59,25 @@ def show(report: Report, console: Console) -> None:
     table.add_column("Check", no_wrap=True)
     table.add_column("State", no_wrap=True)
     table.add_column("Finding", overflow="fold")
-    for finding in report.findings:
+    for finding in _with_skipped_ones_together(report.findings):
         table.add_row(finding.name, Text(finding.state, _COLOURS[finding.state]), _said(finding))
     console.print(table)
+    if report.forms:
+        console.out(f"{_ABOUT_FORMS}\n", highlight=False)
     for form in report.forms:
-        console.out(json.dumps(form, indent=2), highlight=False)  # never wrapped: it is to be copied
+        console.out(f"{json.dumps(form, indent=2)}\n", highlight=False)  # never wrapped: it is to be copied
     problems = sum(finding.state is State.PROBLEM for finding in report.findings)
     verdict = f"{problems} {'problem' if problems == 1 else 'problems'}." if problems else "All is well."
     console.print(Text(verdict, _COLOURS[State.PROBLEM if problems else State.OK]))
+
+
+def _with_skipped_ones_together(findings: Sequence[Finding]) -> list[Finding]:
+    """One mistake is told in few lines: all that is skipped for one reason is one line, the last."""
+    skipped = [finding for finding in findings if finding.state is State.SKIPPED]
+    if len(skipped) < 2 or len({finding.finding for finding in skipped}) > 1:
+        return list(findings)
+    together = replace(skipped[0], name=f"{len(skipped)} more checks")
+    return [*(finding for finding in findings if finding.state is not State.SKIPPED), together]
 
 
 def _said(finding: Finding) -> Text:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from airflow_bifrost.doctor.evidence import POLLS, Evidence, Polls
-from airflow_bifrost.doctor.findings import Finding, note, ok, problem
+from airflow_bifrost.doctor.findings import Finding, note, ok, problem, what_happened
 
 MAX_SKEW = 60.0  # seconds between the clocks
 SAME = 2.0  # seconds; dates are told in whole ones, and not always the last
@@ -17,11 +17,12 @@ PLACES = 8  # calls to one upstream that a triggerer has under way at a time
 
 def latency(name: str, evidence: Evidence) -> Finding:
     polls = evidence.polls or Polls(None)
-    failed = f"{len(polls.errors)} failed: {polls.errors[0]}" if polls.errors else ""
+    failed = f"{len(polls.errors)} failed: {what_happened(polls.errors[0])}" if polls.errors else ""
+    advice = polls.errors[0].advice if polls.errors else None
     if polls.batch_id:
         failed = failed.replace(polls.batch_id, "<id>")
     if not polls.seconds:
-        return problem(name, f"No poll was answered. {failed}".rstrip())
+        return problem(name, f"No poll was answered. {failed}".rstrip(), advice)
     milliseconds = [1000 * seconds for seconds in polls.seconds]
     middle, low, high = median(milliseconds), min(milliseconds), max(milliseconds)
     what = "polls of the newest batch" if polls.batch_id else "lists of one batch"
@@ -35,7 +36,7 @@ def latency(name: str, evidence: Evidence) -> Finding:
         "of": "batch" if polls.batch_id else "list",
     }
     if failed:
-        return problem(name, f"{said} {failed}", **values)
+        return problem(name, f"{said} {failed}", advice, **values)
     if middle >= 1000 * SLOW or len(milliseconds) < POLLS:
         looks = PLACES * 60_000 / middle
         return note(name, said, f"That is slow: one triggerer looks at about {looks:.0f} waits a minute.", **values)

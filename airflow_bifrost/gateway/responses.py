@@ -25,6 +25,7 @@ from airflow_bifrost.gateway.retry import parse_retry_after
 from airflow_bifrost.gateway.versions import Fault, fault_of
 
 M = TypeVar("M", bound=BaseModel)
+E = TypeVar("E", bound=BifrostGatewayError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,11 @@ _ADVICE = {
     BifrostRateLimited: "Ask less often, or raise the limit of the virtual key in the gateway.",
     BatchNotFound: "Check the id, and that `provider` is the upstream that it belongs to.",
     BifrostRequestError: "Check the arguments, `provider`, and that a key of this upstream has `use_for_batch_api` in the gateway.",
-    BifrostUnavailable: "This can pass: try again later.",
     BifrostProtocolError: "Check the connection's host, schema, port and `path_prefix`.",
 }
-_ADVICE_NO_ANSWER_YET = "This can pass: try again later. If it does not, check the connection's host, schema and port."
+_TRY_LATER = "This can pass: try again later."
+_LOOK = "To look, use `list_batches`: it has the newest first."
+_ADVICE_NO_ANSWER_YET = "If it goes on, check the connection's host, schema and port."
 _ADVICE_NO_ANSWER = "Check the connection's host, schema, port and `verify`."
 
 # Kinds that prove that a request had no effect. A 429 is not among them: the gateway itself repeats a POST, so that an earlier try may
@@ -150,15 +152,10 @@ def unavailable(problem: str, asked: Asked, *, may_pass: bool = True) -> Bifrost
     :param problem: what the network said; anything like a key in it is struck out.
     :param may_pass: False for what looks like a wrong address or certificate.
     """
-    return BifrostUnavailable(
-        _message(
-            asked,
-            BifrostUnavailable,
-            f"no answer ({asked.quote(problem)})",
-            _ADVICE_NO_ANSWER_YET if may_pass else _ADVICE_NO_ANSWER,
-        ),
-        may_pass=may_pass,
-    )
+    advice = f"{_try_later(asked)} {_ADVICE_NO_ANSWER_YET}".lstrip() if may_pass else _ADVICE_NO_ANSWER
+    error = _told(BifrostUnavailable, asked, f"no answer ({asked.quote(problem)})", advice, may_pass=may_pass)
+    error.problem = asked.quote(problem)
+    return error
 
 
 def too_large(limit: int, asked: Asked) -> BifrostProtocolError:
@@ -187,20 +184,43 @@ def _validated(model: type[M], value: dict[str, Any], response: RawResponse, ask
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        wrong = sorted({".".join(map(str, detail["loc"])) for detail in error.errors(include_input=False)})
+        wrong = _what_is_wrong(error)
     body = GatewayErrorBody.of(value)
-    problem = f"the answer is not what the API promises, look at its {', '.join(wrong[:3])}"
+    problem = f"the answer is not what the API promises: {wrong}"
     if body.message:
         problem += f" ({asked.quote(body.message)})"
     raise _protocol_error(problem, response.status_code, asked, may_pass=body.from_gateway)
 
 
+def _what_is_wrong(error: ValidationError) -> str:
+    """Which fields, and how. An upstream's slip arrives as null or as an empty text, which is as good as missing."""
+    found: dict[str, bool] = {}  # name -> whether it is missing
+    for detail in error.errors(include_url=False, include_context=False):
+        missing = detail["type"] == "missing" or detail["input"] in (None, "")
+        found.setdefault(".".join(map(str, detail["loc"])), missing)
+    names = sorted(found)[:3]
+    return ", ".join(
+        f"{_listed(some)} {'are' if len(some) > 1 else 'is'} {how}"
+        for how, some in (
+            ("missing", [name for name in names if found[name]]),
+            ("of the wrong kind", [name for name in names if not found[name]]),
+        )
+        if some
+    )
+
+
+def _listed(names: list[str]) -> str:
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
     body = GatewayErrorBody.parse(response.body)
     status = response.status_code
-    said = f"the gateway answered {status}"
-    if words := body.message or body.type or body.code:
-        said += f": {asked.quote(words)}"
+    words = asked.quote(body.message or body.type or body.code or "")
+    answered = said = f"the gateway answered {status}"
+    if words:
+        said += f": {words}"
     elif response.body:
         said += f", with a body of type {asked.quote(response.content_type) or 'unknown'}"
     if status < 400:
@@ -210,8 +230,14 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
         return _protocol_error(said, status, asked, may_pass=False)
     fault = fault_of(status, type=body.type, code=body.code, message=body.message)
     kind = fault.kind if fault else _class_of(status)
-    return kind(
-        _message(asked, kind, said, _advice(kind, fault, asked)),
+    # The gateway asks for its own header then, also of those who sent a token in another; nobody can set it in a connection.
+    misleads = fault is not None and fault.type == "virtual_key_required"
+    return _told(
+        kind,
+        asked,
+        answered if misleads else said,
+        _advice(kind, fault, asked),
+        f'The gateway says: "{words}"' if misleads else "",
         status_code=status,
         error_type=body.type and asked.quote(body.type),
         error_code=body.code and asked.quote(body.code),
@@ -223,7 +249,12 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
 def _advice(kind: type[BifrostGatewayError], fault: Fault | None, asked: Asked) -> str:
     if fault and fault.type == "virtual_key_required" and asked.token:  # said of unknown keys too
         return "A token was sent, but the gateway knows no such virtual key (sk-bf-...): correct the connection's password."
-    return (fault and fault.advice) or _ADVICE[kind]
+    return (fault and fault.advice) or _ADVICE.get(kind) or _try_later(asked)
+
+
+def _try_later(asked: Asked) -> str:
+    """Nothing for a call that may have had an effect: it is not to be repeated before somebody has looked."""
+    return _TRY_LATER if asked.request.repeatable else ""
 
 
 def _class_of(status: int) -> type[BifrostGatewayError]:
@@ -243,18 +274,22 @@ def _class_of(status: int) -> type[BifrostGatewayError]:
 
 
 def _protocol_error(problem: str, status: int, asked: Asked, *, may_pass: bool) -> BifrostProtocolError:
-    advice = _ADVICE[BifrostUnavailable] if may_pass else _ADVICE[BifrostProtocolError]
-    message = _message(asked, BifrostProtocolError, problem, advice)
-    return BifrostProtocolError(message, status_code=status, may_pass=may_pass)
+    advice = _try_later(asked) if may_pass else _ADVICE[BifrostProtocolError]
+    return _told(BifrostProtocolError, asked, problem, advice, status_code=status, may_pass=may_pass)
 
 
-def _message(asked: Asked, kind: type[BifrostGatewayError], problem: str, advice: str) -> str:
+def _told(kind: type[E], asked: Asked, problem: str, advice: str, says: str = "", **attributes: Any) -> E:
+    """The error, with its message made of all that is to be told.
+
+    :param says: the gateway's own words, where they are no good as the problem.
+    """
     request = asked.request
     refused = request.fate_if_refused if issubclass(kind, _REFUSALS) else None
-    return (
-        f"{request.doing[0].upper()}{request.doing[1:]} through connection {asked.gateway!r} failed: {problem.rstrip('.')}."
-        f" {refused or request.fate} {advice}"
-    )
+    if not refused and (request.method, request.path) == ("POST", "/v1/batches"):
+        advice = f"{_LOOK} {advice}".rstrip()
+    happened = f"{request.doing[0].upper()}{request.doing[1:]} through connection {asked.gateway!r} failed: {problem.rstrip('.')}."
+    message = " ".join(filter(None, (happened, refused or request.fate, advice, says)))
+    return kind(message, problem=problem, advice=advice or None, **attributes)
 
 
 def _kind(value: Any) -> str:

@@ -166,7 +166,7 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         {**_MISTAKE, 503: SINCE_2},
         BifrostUnavailable,
         message=_says("queue is full"),
-        advice="This can pass: ask less often, or give the upstream a longer queue in the gateway.",
+        advice="Ask less often, or give the upstream a longer queue in the gateway.",
     ),
     Fault(
         "the upstream's answer is not what it promises",
@@ -254,7 +254,7 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         {504: ALL},
         BifrostUnavailable,
         type="request_timed_out",
-        advice="This can pass; if it does not, raise `default_request_timeout_in_seconds` of the upstream in the gateway.",
+        advice="If it goes on, raise `default_request_timeout_in_seconds` of the upstream in the gateway.",
     ),
     # Words
     Word("canceled", "cancelled", "the published API of all versions; Azure's own word, handed on"),

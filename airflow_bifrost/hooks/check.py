@@ -65,6 +65,8 @@ def _what_is_wrong(client: GatewayClient, answers: Sequence[RawResponse], error:
             return f"Not a Bifrost gateway: {config.base_url} answers, but not as one. {error}"
         if isinstance(error, BifrostProtocolError):
             return f"Wrong path_prefix: there is a gateway, but no batch API below {config.path_prefix!r}. {error}"
+        if fault := error.fault:
+            return f"Upstream not usable: {config.provider!r}. {fault[0].upper()}{fault[1:]}. {error}"
         return f"Upstream not usable: the gateway has no batch API for {config.provider!r}. {error}"
     return str(error)
 

@@ -44,6 +44,10 @@ def config_of(connection: Connection, conn_id: str) -> GatewayConfig:
     from airflow_bifrost.gateway.config import GatewayConfig
 
     with naming_the_connection(conn_id):
+        if text("host", connection.host) is None and _is_neither_json_nor_a_uri(
+            os.environ.get(variable_of(conn_id), "")
+        ):
+            raise ValueError(f"{variable_of(conn_id)} is neither JSON nor a URI with a host")
         extra = extra_of(connection)
         if unknown := sorted(set(extra) - set(EXTRA_FIELDS)):
             raise ValueError(f"extra: unknown key {unknown[0]!r}; the known ones are {', '.join(EXTRA_FIELDS)}")
@@ -98,18 +102,30 @@ def finding_the_connection(conn_id: str) -> Iterator[None]:
     try:
         yield
     except (AirflowException, PermissionError) as error:  # a secrets backend may deny access
-        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        variable = variable_of(conn_id)
         if value := os.environ.get(variable):
             raise _cannot_work(
                 conn_id, f"{variable} is set, but Airflow cannot read it: {why_unreadable(value)}"
             ) from None
+        problem = f"Connection {conn_id!r} cannot be had from Airflow ({error})."
+        advice = f"Create it with type 'bifrost', or set {variable}."
         raise BifrostConfigurationError(
-            f"Connection {conn_id!r} cannot be had from Airflow ({error}). Nothing was sent."
-            f" Create it with type 'bifrost', or set {variable}."
+            f"{problem} Nothing was sent. {advice}", problem=problem, advice=advice
         ) from error
 
 
 def _cannot_work(conn_id: str, why: str) -> BifrostConfigurationError:
+    problem = f"Connection {conn_id!r} cannot work: {why}."
     return BifrostConfigurationError(
-        f"Connection {conn_id!r} cannot work: {why}. Nothing was sent; correct the connection."
+        f"{problem} Nothing was sent; correct the connection.", problem=problem, advice="Correct the connection."
     )
+
+
+def variable_of(conn_id: str) -> str:
+    """The environment variable that Airflow reads a connection from."""
+    return f"AIRFLOW_CONN_{conn_id.upper()}"
+
+
+def _is_neither_json_nor_a_uri(value: str) -> bool:
+    """Airflow takes such a variable for a connection without a host."""
+    return value != "" and not value.startswith("{") and "://" not in value

@@ -82,3 +82,10 @@ def test_a_batch_that_failed_is_not_retried_and_carries_its_summaries():
 def test_faults_of_the_gateway_leave_the_retries_to_airflow():
     for kind in (BifrostUnavailable, BifrostRateLimited):
         assert not issubclass(kind, AirflowFailException)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OWN.values() if kind is not BatchFailed])
+def test_an_error_has_what_happened_and_what_to_do_apart_and_keeps_them_in_a_pickle(kind):
+    error = pickle.loads(pickle.dumps(kind("No. Do it.", problem="No.", advice="Do it.")))
+    assert (str(error), error.problem, error.advice) == ("No. Do it.", "No.", "Do it.")
+    assert (kind("m").problem, kind("m").advice) == ("m", None)

@@ -65,6 +65,29 @@ def test_a_connection_that_does_not_exist_is_a_problem_and_nothing_else_is_looke
     assert not report.well
     assert [finding.state for finding in report.findings].count("skipped") == len(report.findings) - 1
     assert "'nowhere'" in report.findings[0].finding
+    assert report.findings[0].advice == "Create it with type 'bifrost', or set AIRFLOW_CONN_NOWHERE."
+
+
+def test_a_variable_that_is_no_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GW", "not json")
+    [connection, *_] = examination.examine("gw").findings
+    assert "AIRFLOW_CONN_GW is neither JSON nor a URI with a host" in connection.finding
+
+
+def test_what_is_odd_about_the_connection_is_noted(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = {"conn_type": "http", "host": gateway.url, "port": 99, "password": TOKEN}
+    monkeypatch.setenv("AIRFLOW_CONN_GW", json.dumps(odd))
+    report = examination.examine("gw")
+    assert report.well
+    assert report.findings[0].state == "note"
+    assert "'http'" in report.findings[0].finding
+    assert "port 99" in report.findings[0].finding
+
+
+def test_the_native_routes_are_noted(visit: Any, gateway: LocalGateway) -> None:
+    found = visit(gateway.url, path_prefix="/")
+    assert found.report.well
+    assert found["path_prefix"].state == "note"
 
 
 def test_a_connection_that_cannot_work_is_told_by_its_field(visit: Any) -> None:
@@ -77,6 +100,8 @@ def test_a_gateway_that_is_not_there_is_unreachable(visit: Any) -> None:
         unused.bind(("127.0.0.1", 0))
         found = visit(f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert found.states("reachable", "gateway", "latency", "forms") == ["problem", "skipped", "skipped", "skipped"]
+    assert "host, schema and port" in found["reachable"].advice
+    assert "billed" not in found["reachable"].finding
     assert not found.report.well
 
 
@@ -90,6 +115,7 @@ def test_a_web_page_is_no_gateway(visit: Any, odd: OddGateway) -> None:
     odd.page = odd.batch = odd.health = b"<html>It works!</html>"
     found = visit(odd.url)
     assert found.states("reachable", "gateway", "path_prefix") == ["ok", "problem", "skipped"]
+    assert found.report.forms == []
 
 
 @pytest.mark.parametrize(
@@ -123,6 +149,7 @@ def test_a_wrong_path_prefix_is_told_alone(visit: Any, gateway: LocalGateway) ->
     found = visit(gateway.url, path_prefix="/nosuch")
     assert [name for name, finding in found.by_name.items() if finding.state == "problem"] == ["path_prefix"]
     assert found.states("token", "forms", "clock") == ["skipped", "skipped", "ok"]
+    assert found.report.forms == []
 
 
 @pytest.mark.parametrize("token", [None, "sk-bf-unknown-to-it"])
@@ -130,6 +157,8 @@ def test_a_token_that_is_refused_is_told_alone(visit: Any, gateway: LocalGateway
     found = visit(gateway.url, token)
     assert [name for name, finding in found.by_name.items() if finding.state == "problem"] == ["token"]
     assert found.states("upstream", "upstream.azure", "latency") == ["skipped", "skipped", "skipped"]
+    assert found["token"].advice.startswith("A token was sent, but" if token else "No token was sent")
+    assert "x-bf-vk" not in found["token"].finding
     assert sorted(request.path for request in gateway.requests) == ["/api/version", "/health", "/openai/v1/batches"]
 
 

@@ -109,14 +109,21 @@ def test_an_upstream_that_the_token_may_not_use_is_called_so(
     assert message.startswith("Upstream not allowed: the token may not use 'anthropic'. ")
 
 
-@pytest.mark.parametrize("upstream", ["nosuch", "groq"])
-def test_an_upstream_that_the_gateway_has_no_batches_for_is_called_so(
-    hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, upstream: str
+@pytest.mark.parametrize(
+    ("upstream", "what"),
+    [
+        ("antropic", "The upstream is unknown, mis-spelt or not configured."),
+        ("groq", "The upstream has no such call."),
+        ("cohere", "No key of the upstream may be used for batches."),
+    ],
+)
+def test_an_upstream_that_cannot_be_used_is_told_in_the_doctors_words(
+    hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, upstream: str, what: str
 ) -> None:
     connect(monkeypatch, gateway.connection_json(token=TOKEN, provider=upstream))
     passed, message = hook.test_connection()
     assert not passed
-    assert message.startswith(f"Upstream not usable: the gateway has no batch API for {upstream!r}. ")
+    assert message.startswith(f"Upstream not usable: {upstream!r}. {what} ")
 
 
 def test_a_proxy_that_hides_the_gateways_health_does_not_make_it_no_gateway(

@@ -205,13 +205,76 @@ def test_a_health_that_a_deployment_hides_is_no_problem(body: Any, status: int, 
 
 def test_a_health_that_is_not_answered_is_no_problem() -> None:
     found = look("health", health=BifrostUnavailable("timed out"), answers=[of_list(MARKED)])
-    assert (found.state, "timed out" in found.finding) == (State.NOTE, True)
+    assert (found.state, "Timed out." in found.finding) == (State.NOTE, True)
 
 
 @pytest.mark.parametrize("components", [{"db_pings": "ok"}, {"db_pings": "disabled"}, {}])
 def test_a_gateway_that_says_that_it_is_well_is(components: dict[str, str]) -> None:
     found = look("health", **health_that_is({"status": "ok", "components": components}, 200))
     assert (found.state, found.values) == (State.OK, {"status": "ok"})
+
+
+@pytest.mark.parametrize("prefix", ["/openai", "/llm/openai"])
+def test_the_gateways_own_prefix_is_well(prefix: str) -> None:
+    assert look("path_prefix", config=replace(CONFIG, path_prefix=prefix)).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"), [("", "Below '/' the gateway has its native routes"), ("/litellm", "'/litellm'")]
+)
+def test_below_another_prefix_not_all_may_work(prefix: str, said: str) -> None:
+    found = look("path_prefix", config=replace(CONFIG, path_prefix=prefix))
+    assert (found.state, said in found.finding) == (State.NOTE, True)
+    assert "files and submitting may not" in found.finding
+    assert "/openai" in str(found.advice)
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "advice"),
+    [
+        ({"conn_type": "http"}, "Its type is 'http', not 'bifrost'.", "Set its type to 'bifrost'"),
+        ({"conn_type": ""}, "Its type is '', not 'bifrost'.", "Set its type to 'bifrost'"),
+        ({"ignored_port": 99}, "Its port 99 is not used", "leave the field empty"),
+    ],
+)
+def test_what_is_odd_about_a_connection_that_works_is_noted(given: dict[str, Any], said: str, advice: str) -> None:
+    found = look("connection", **given)
+    assert (found.state, said in found.finding, advice in str(found.advice)) == (State.NOTE, True, True)
+
+
+def told(problem: str, advice: str, **more: Any) -> dict[str, Any]:
+    """An error with its parts, of a long message."""
+    return {
+        "message": f"Listing batches failed: {problem} Nothing is billed for this. {advice}",
+        "problem": problem,
+        "advice": advice,
+        **more,
+    }
+
+
+def test_a_finding_has_its_advice_apart() -> None:
+    down = BifrostUnavailable(**told("refused", "Check the host.", status_code=503))
+    no_answer = BifrostUnavailable(**told("refused", "Check the host."))
+    auth = BifrostAuthError(**told("refused", "Check the host.", status_code=401, error_type="virtual_key_required"))
+    refused = of_list({"type": "virtual_key_required", "extra_fields": {}}, 401)
+    for found in (
+        look("reachable", answers=[], own=no_answer),
+        look("token", own=auth, raw=refused),
+        look("upstream", own=down),
+        look("upstream", own=no_answer),
+        look("listing", next_page=down),
+        look("latency", polls=Polls("b2", [0.01], [down])),
+        look("latency", polls=Polls("b2", [], [down])),
+        look("path_prefix", own=down, raw=of_list({"oops": 1}, 503)),
+        look("health", health=no_answer, answers=[of_list(MARKED)]),
+    ):
+        assert found.advice == "Check the host.", found
+        assert found.finding.endswith("Refused."), found
+        assert "billed" not in found.finding
+
+
+def test_what_does_not_answer_within_all_the_time_has_advice_too() -> None:
+    assert "host, schema and port" in str(look("reachable", answers=[], lists={}).advice)
 
 
 def test_a_wrong_path_prefix_is_told_by_the_page_that_answers_there() -> None:
@@ -299,8 +362,8 @@ def test_an_upstreams_own_limit_is_none_of_the_token() -> None:
         (gateway_said("no", 401, code="401"), "The upstream refuses the gateway's key (401)"),
         (gateway_said("invalid json: unexpected end"), "An argument is missing or unreadable."),
         (gateway_said(f"{'x' * 400}: queue is full"), "The gateway's queue is full."),
-        (BifrostUnavailable("timed out"), "No answer. timed out"),
-        (DOWN, "the gateway answered 503"),
+        (BifrostUnavailable("timed out"), "No answer. Timed out."),
+        (DOWN, "The gateway answered 503."),
     ],
 )
 def test_what_keeps_an_upstream_from_answering_is_told(error: BifrostGatewayError, said: str) -> None:

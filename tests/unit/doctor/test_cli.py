@@ -52,6 +52,14 @@ def test_wrong_usage_is_2(asked: list[str], wrong: tuple[str, ...]) -> None:
     assert asked == []
 
 
+def test_a_mistyped_option_shows_the_commands_own_usage(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor", "--connid", "x") == 2
+    told = capsys.readouterr().err
+    assert "--conn-id ID" in told
+    assert "unrecognized arguments: --connid x" in told
+    assert asked == []
+
+
 def airflows_parser() -> argparse.ArgumentParser:
     """Built of the definition as Airflow builds its own."""
     parser = argparse.ArgumentParser()

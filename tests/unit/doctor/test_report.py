@@ -73,6 +73,33 @@ def test_an_unknown_form_is_printed_as_json_that_can_be_copied() -> None:
     assert json.loads(text[text.index("{") : text.rindex("}") + 1]) == long
 
 
+def test_unknown_forms_stand_below_a_heading_and_apart_from_the_verdict() -> None:
+    text = printed(report(note("forms", "Not known: priority."), forms=[FORM]))
+    assert "Not known to this version; can go into a bug report as it stands:\n\n{" in text
+    assert text.endswith("}\n\nAll is well.\n")
+    assert "Not known to this version" not in printed(report(ok("forms", "known")))
+
+
+SKIPPED = [Finding(name, State.SKIPPED, "Not looked at: first see to 'token'.") for name in ("upstream", "listing")]
+
+
+def test_what_is_skipped_for_one_reason_is_one_row_and_stays_whole_in_json() -> None:
+    full = report(problem("token", "Refused."), *SKIPPED, ok("clock", "They agree."))
+    rows = [" ".join(line.split()) for line in printed(full).splitlines()]
+    assert "2 more checks skipped Not looked at: first see to 'token'." in rows
+    assert not any(row.startswith(("upstream", "listing")) for row in rows)
+    shown = json.loads(printed(full, as_json=True))
+    assert [check["name"] for check in shown["checks"]] == ["token", "upstream", "listing", "clock"]
+
+
+def test_what_is_skipped_alone_or_for_several_reasons_has_a_row_each() -> None:
+    other = Finding("latency", State.SKIPPED, "Not looked at: first see to 'upstream'.")
+    for findings in ([SKIPPED[0]], [*SKIPPED, other]):
+        text = printed(report(problem("token", "Refused."), *findings))
+        assert "more checks" not in text
+        assert all(f" {finding.name} " in text for finding in findings)
+
+
 def test_json_has_these_keys() -> None:
     text = printed(report(ok("latency", "2 ms", median_ms=2.0), forms=[FORM]), as_json=True, terminal=True)
     shown = json.loads(text)

@@ -185,11 +185,35 @@ def test_a_create_of_unknown_end_says_that_a_batch_may_exist(status, fate):
     assert "A batch may exist and be billed: look for it before submitting again." in str(said("m", status, CREATE))
 
 
+@pytest.mark.parametrize("status", [201, 429, 500, 504])
+def test_a_create_of_unknown_end_says_how_to_look_and_not_to_try_again(status):
+    error = said("m", status, CREATE)
+    assert "`list_batches`" in str(error)
+    assert "try again" not in str(error)
+    assert "This can pass" not in str(error)
+
+
+@pytest.mark.parametrize("request_", [CREATE, UPLOAD])
+def test_no_answer_to_what_must_not_be_repeated_does_not_say_to_try_again(request_):
+    error = responses.unavailable("ReadTimeout", asked(request_))
+    assert "try again" not in str(error)
+    assert "check the connection's host" in str(error)
+    assert ("`list_batches`" in str(error)) is (request_ is CREATE)
+
+
+def test_an_upload_that_failed_does_not_say_to_try_again():
+    error = said("m", 500, UPLOAD)
+    assert "try again" not in str(error)
+    assert error.advice is None
+    assert str(error).endswith("`max_request_body_size_mb` (100).")
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409])
 def test_a_refused_create_says_that_nothing_is_billed(status):
     error = str(said("m", status, CREATE))
     assert "Nothing was submitted, and nothing is billed." in error
     assert "may exist" not in error
+    assert "list_batches" not in error
 
 
 def test_a_broken_upload_names_the_limit_that_breaks_connections():
@@ -236,7 +260,7 @@ def test_every_word_of_a_stranger_is_shortened_and_stripped_of_keys():
 
 
 def test_an_odd_message_on_a_200_is_told_and_stripped_of_keys():
-    with pytest.raises(BifrostProtocolError, match=r"look at its id, status \(bad \*\*\*\)"):
+    with pytest.raises(BifrostProtocolError, match=r"`id` and `status` are missing \(bad \*\*\*\)"):
         responses.parse(Batch, raw({"extra_fields": {}, "error": {"message": "bad sk-proj-abcdef123456"}}), asked())
 
 
@@ -244,3 +268,48 @@ def test_a_token_that_the_gateway_does_not_know_is_told_from_none_at_all():
     body = {"type": "virtual_key_required", "error": {"message": "virtual key is required"}, "extra_fields": {}}
     with pytest.raises(BifrostAuthError, match="A token was sent, but the gateway knows no such virtual key"):
         responses.parse(Batch, raw(body, 401), asked(token="sk-bf-unknown"))
+
+
+def test_the_words_that_ask_for_another_header_come_last_and_as_the_gateways():
+    words = "virtual key is required. Provide a virtual key via the x-bf-vk header."
+    body = {"type": "virtual_key_required", "error": {"message": words}, "extra_fields": {}}
+    for token, own in (("sk-bf-unknown", "A token was sent, but"), (None, "No token was sent")):
+        with pytest.raises(BifrostAuthError) as caught:
+            responses.parse(Batch, raw(body, 401), asked(token=token))
+        assert str(caught.value).endswith(f' The gateway says: "{words}"')
+        assert str(caught.value).index(own) < str(caught.value).index(words)
+        assert caught.value.problem == "the gateway answered 401"
+        assert str(caught.value.advice).startswith(own)
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ({}, "`id` and `status` are missing"),
+        ({"id": "", "status": None}, "`id` and `status` are missing"),
+        ({"id": "b"}, "`status` is missing"),
+        ({"id": 5, "status": []}, "`id` and `status` are of the wrong kind"),
+        ({"id": 5}, "`status` is missing, `id` is of the wrong kind"),
+    ],
+)
+def test_what_is_missing_is_told_from_what_is_of_the_wrong_kind(value, wrong):
+    with pytest.raises(BifrostProtocolError) as caught:
+        responses.parse(Batch, raw(value), asked())
+    assert caught.value.problem == f"the answer is not what the API promises: {wrong}"
+
+
+def test_of_many_fields_that_are_wrong_the_first_three_are_named():
+    page = {"data": [{"status": "s"}, {"id": "b"}, {"id": 1, "status": "s"}, {}]}
+    with pytest.raises(
+        BifrostProtocolError, match=r"`data\.0\.id` and `data\.1\.status` are missing, `data\.2\.id` is"
+    ):
+        responses.parse_page(Batch, raw(page), asked())
+
+
+def test_an_error_has_what_happened_and_what_to_do_apart():
+    error = said("the provider is down.", 503)
+    assert error.problem == "the gateway answered 503: the provider is down."
+    assert error.advice == "This can pass: try again later."
+    no_answer = responses.unavailable("ConnectError: refused, key=abc123", asked())
+    assert no_answer.problem == "ConnectError: refused, key=***"
+    assert "host, schema and port" in str(no_answer.advice)

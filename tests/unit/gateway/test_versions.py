@@ -151,3 +151,8 @@ def test_each_row_stands_once():
         (row.type, row.code, row.message and row.message.pattern) if isinstance(row, Fault) else row for row in TABLE
     ]
     assert len(keys) == len({str(key) for key in keys})
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_no_row_advises_to_repeat_a_call_that_may_be_a_create(row):
+    assert "This can pass" not in (row.advice or "")

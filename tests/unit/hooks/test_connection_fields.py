@@ -250,3 +250,10 @@ def test_no_message_shows_the_token_or_a_user_in_the_url() -> None:
             read(**fields)
         assert TOKEN not in str(caught.value)
         assert caught.value.__suppress_context__
+
+
+def test_an_error_has_what_is_wrong_and_what_to_do_apart() -> None:
+    with pytest.raises(BifrostConfigurationError) as caught:
+        read({"timeout": "soon"})
+    assert caught.value.problem == "Connection 'gw' cannot work: extra timeout: it must be a number, not 'soon'."
+    assert caught.value.advice == "Correct the connection."

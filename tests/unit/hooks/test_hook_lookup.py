@@ -105,9 +105,28 @@ def test_a_variable_that_airflow_cannot_read_is_not_called_missing(
 
 
 @both
+@pytest.mark.parametrize("value", ["not json", "gw.example.com"])
+def test_a_variable_that_is_neither_json_nor_a_uri_is_called_so(
+    config_of: Any, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_C", value)
+    with pytest.raises(BifrostConfigurationError, match="AIRFLOW_CONN_C is neither JSON nor a URI with a host"):
+        config_of("c")
+
+
+@both
+def test_a_uri_without_a_host_is_told_by_its_field(config_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_C", "bifrost://?timeout=5")
+    with pytest.raises(BifrostConfigurationError, match="host: it is empty"):
+        config_of("c")
+
+
+@both
 def test_a_missing_connection_is_named_with_what_to_do(config_of: Any) -> None:
-    with pytest.raises(BifrostConfigurationError, match=r"'nowhere' .*AIRFLOW_CONN_NOWHERE"):
+    with pytest.raises(BifrostConfigurationError, match=r"'nowhere' .*AIRFLOW_CONN_NOWHERE") as caught:
         config_of("nowhere")
+    assert caught.value.advice == "Create it with type 'bifrost', or set AIRFLOW_CONN_NOWHERE."
+    assert "AIRFLOW_CONN" not in str(caught.value.problem)
 
 
 @pytest.fixture
