@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,10 +78,10 @@ def outside_of_tasks() -> Iterator[None]:
 def stats() -> Any:
     """Airflow's metrics, as they are set up in a triggerer. The copy in ``airflow.sdk`` is set up in workers only."""
     try:
-        from airflow.observability.stats import Stats  # Airflow 3.2 and later
+        stats = import_module("airflow.observability.stats")  # Airflow 3.2 and later
     except ImportError:
-        from airflow.stats import Stats  # Airflow 3.1
-    return Stats
+        stats = import_module("airflow.stats")  # Airflow 3.1
+    return stats.Stats
 
 
 __all__ = [

@@ -10,12 +10,13 @@ In a test, with the fixture that this package registers with pytest::
         dag.test()
         assert len(bifrost_gateway.batches) == 1    # paid for once
 
-``@pytest.mark.bifrost_gateway(batch_seconds=0)`` gives arguments of ``LocalGateway`` to the fixture. Elsewhere::
+``@pytest.mark.bifrost_gateway(batch_seconds=0)`` gives arguments of ``LocalGateway`` to the fixture, and ``token`` to its
+connection. Elsewhere::
 
     with LocalGateway(batch_seconds=2.0) as gateway:
         gateway.url, gateway.connection_json(token="sk-bf-mine")
 
-As a process, which prints its URL on one line::
+As a process, which prints its URL on one line, and on stderr a shell's export of the connection::
 
     python -m airflow_bifrost.testing --port 0 --batch-seconds 60 --state gateway.sqlite
 

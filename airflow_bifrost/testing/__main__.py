@@ -1,8 +1,11 @@
-"""``python -m airflow_bifrost.testing``: a local gateway as a process, which prints its URL and nothing else."""
+"""``python -m airflow_bifrost.testing``: a local gateway as a process. Its URL is all that it prints on stdout."""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import shlex
+import sys
 from collections.abc import Sequence
 
 from airflow_bifrost.testing.server import LocalGateway
@@ -31,7 +34,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         virtual_keys=options.virtual_key,
         enforce_auth=options.enforce_auth,
     )
-    gateway.run(lambda url: print(url, flush=True), verbose=options.verbose)
+    token = options.virtual_key[0] if options.virtual_key else None
+
+    def announce(url: str) -> None:
+        export = f"export AIRFLOW_CONN_BIFROST_DEFAULT={shlex.quote(gateway.connection_json(token))}"
+        print(export, file=sys.stderr, flush=True)
+        print(url, flush=True)
+
+    try:
+        gateway.run(announce, verbose=options.verbose)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        parser.exit(1, f"port {options.port} is taken; --port 0 takes a free one\n")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ class App:
         except GatewayEnds:  # here, it costs the connection only
             raise Dropped from None
         except ReadableAnswer as mistake:
-            return _json({"error": {"message": str(mistake)}}, 501)
+            self.faults.note_misuse(f"{method} {path}: {mistake}")
+            return _json({"error": {"message": str(mistake)}}, 400)  # a status that no client repeats
 
     async def _carry_out(self, call: Call) -> Response:
         request_type = call.route.request_type

@@ -60,6 +60,9 @@ def add_batch(
     **fields: Any,
 ) -> str:
     """Put a batch into the state; see ``LocalGateway.add_batch``."""
+    if "provider" in fields:
+        msg = "name whose batch it is with 'upstream', not 'provider'"
+        raise TypeError(msg)
     if counts is not None:
         fields["request_counts"] = counts
     return gateway.put_batch(upstream, rows=rows, status=status, batch_id=batch_id, **fields)

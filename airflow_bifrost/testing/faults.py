@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from airflow_bifrost.testing.upstream_answers import UpstreamAnswer
+from airflow_bifrost.testing.upstreams import PROVIDERS, check_names
+
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # field -> what it may be, and how to say so
+    "status": ((int, NoneType), "an HTTP status as an int"),
+    "content_type": ((str,), "a text"),
+    "retry_after": ((str, int, float, NoneType), "a text or a number"),
+    "delay": ((int, float), "a number of seconds"),
+    "drop": ((bool,), "True or False"),
+    "garbage": ((bool,), "True or False"),
+    "upstream": ((UpstreamAnswer, NoneType), "an UpstreamAnswer(...)"),
+    "times": ((int, NoneType), "a number of calls, or None"),
+    "rate": ((int, float), "a probability"),
+    "method": ((str, NoneType), "a text"),
+    "path_contains": ((str, NoneType), "a text"),
+    "provider": ((str, NoneType), "a text"),
+    "applied": ((bool,), "True or False"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,7 @@ class Fault:
     applied: bool = False
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.status is None and not (self.delay or self.drop or self.garbage or self.upstream):
             msg = "a fault needs one of status, delay, drop, garbage, upstream"
             raise ValueError(msg)
@@ -56,6 +76,27 @@ class Fault:
         if not 0.0 <= self.rate <= 1.0:
             msg = f"rate is a probability, not {self.rate}"
             raise ValueError(msg)
+        if self.status is not None and not 200 <= self.status <= 599:
+            msg = f"status is an HTTP status from 200 to 599, not {self.status}"
+            raise ValueError(msg)
+        if self.times is not None and self.times < 1:
+            msg = f"times is at least 1, or None for every call, not {self.times}"
+            raise ValueError(msg)
+        check_names("a provider", [] if self.provider is None else [self.provider], PROVIDERS)
+
+    def _check_types(self) -> None:
+        """A wrong type would be found out in the server only, whose 500 the client repeats until the fault is used up."""
+        for name, (types, wanted) in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                msg = f"{name} is {wanted}, not {value!r}"
+                raise TypeError(msg)
+        if not isinstance(self.body, bytes):
+            try:
+                json.dumps(self.body)
+            except (TypeError, ValueError) as error:
+                msg = f"body is text, bytes or JSON: {error}"
+                raise TypeError(msg) from error
 
     @property
     def replaces_answer(self) -> bool:
@@ -78,9 +119,11 @@ class FaultPlan:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._due: list[tuple[Fault, int | None]] = []
+        self._misuses: list[str] = []
 
     def add(self, fault: Fault) -> None:
         """Queue a fault."""
+        _check_is_fault(fault)
         with self._lock:
             self._due.append((fault, fault.times))
 
@@ -88,6 +131,21 @@ class FaultPlan:
         """Forget every fault."""
         with self._lock:
             self._due.clear()
+
+    def note_misuse(self, what: str) -> None:
+        """Keep what was no fault: it is known only when a call meets it, and the call may be somebody else's."""
+        with self._lock:
+            self._misuses.append(what)
+
+    def misuses(self) -> list[str]:
+        """What was no fault, oldest first."""
+        with self._lock:
+            return list(self._misuses)
+
+    def forget_misuses(self) -> None:
+        """Forget what was no fault."""
+        with self._lock:
+            self._misuses.clear()
 
     def pending(self) -> list[Fault]:
         """The faults that are still due."""
@@ -111,3 +169,12 @@ class FaultPlan:
                     self._due[index] = (fault, left - 1)
                 return fault
         return None
+
+
+def _check_is_fault(given: Any) -> None:
+    if isinstance(given, UpstreamAnswer):
+        msg = "an UpstreamAnswer is a part of a fault: give Fault(upstream=UpstreamAnswer(...))"
+        raise TypeError(msg)
+    if not isinstance(given, Fault):
+        msg = f"give a Fault(...), not {given!r}"
+        raise TypeError(msg)

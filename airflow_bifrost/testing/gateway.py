@@ -14,7 +14,7 @@ from airflow_bifrost.testing.arguments import cursor, read_cursor
 from airflow_bifrost.testing.clock import Batch
 from airflow_bifrost.testing.model import JsonObject, echo_lines, to_line
 from airflow_bifrost.testing.store import File, Store
-from airflow_bifrost.testing.upstreams import UPSTREAMS, Snapshot, Upstream
+from airflow_bifrost.testing.upstreams import COUNTS, UPSTREAMS, Snapshot, Upstream, check_names, upstream_of
 
 _FIRST_PAGE = 30  # what the gateway asks for if no usable limit is given
 _CHUNK = 1 << 20  # bytes of an upload that are copied at once
@@ -259,7 +259,8 @@ class Gateway:
         **fields: Any,
     ) -> str:
         """Put a batch straight into the state; returns its id as the openai routes give it."""
-        api = UPSTREAMS[provider]
+        api = upstream_of(provider)
+        overrides = _with_full_counts(fields)
         given = echo_lines(provider, rows) if isinstance(rows, int) else rows
         file = self.add_file(api, map(to_line, given), filename="input.jsonl")
         batch = self._add(
@@ -267,14 +268,14 @@ class Gateway:
             file,
             id=api.new_batch_id() if batch_id is None else self._own_id(api, batch_id),
             input_file_id=file.id,
-            endpoint=str(fields.pop("endpoint", "/v1/chat/completions")),
+            endpoint=str(overrides.pop("endpoint", "/v1/chat/completions")),
             completion_window="24h",
-            model=fields.pop("model", None),
-            metadata=fields.pop("metadata", {}),
-            options={name: fields.pop(name) for name in ("dest", "job_name", "output_s3_uri") if name in fields},
+            model=overrides.pop("model", None),
+            metadata=overrides.pop("metadata", {}),
+            options={name: overrides.pop(name) for name in ("dest", "job_name", "output_s3_uri") if name in overrides},
             held=status,
             held_at=None if status is None else time.time(),
-            overrides=_with_full_counts(fields),
+            overrides=overrides,
             idempotency_key=None,
         )
         return api.public_batch_id(batch.id, native=False)
@@ -315,9 +316,10 @@ class Gateway:
 
 def _with_full_counts(fields: dict[str, Any]) -> dict[str, Any]:
     counts = fields.get("request_counts")
-    return (
-        fields if counts is None else {**fields, "request_counts": {"total": 0, "completed": 0, "failed": 0, **counts}}
-    )
+    if counts is None:
+        return dict(fields)
+    check_names("a count", counts, COUNTS)
+    return {**fields, "request_counts": {"total": 0, "completed": 0, "failed": 0, **counts}}
 
 
 def _limit(query: dict[str, str]) -> int:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
-        "markers", "bifrost_gateway(**options): arguments of LocalGateway for the fixture bifrost_gateway"
+        "markers",
+        "bifrost_gateway(token=None, **options): for the fixture bifrost_gateway, the token that its connection sends,"
+        " and arguments of LocalGateway",
     )
 
 
@@ -22,12 +24,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def bifrost_gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway whose batches take 0.2 s, behind the connection ``bifrost_default``.
 
-    ``@pytest.mark.bifrost_gateway(batch_seconds=0)`` and the like give arguments of ``LocalGateway``.
+    ``@pytest.mark.bifrost_gateway(batch_seconds=0)`` and the like give arguments of ``LocalGateway``; ``token`` is what the
+    connection sends. A test that injected what is no fault fails here, since it may have passed for another reason.
     """
     from airflow_bifrost.testing.server import LocalGateway
 
     marker = request.node.get_closest_marker("bifrost_gateway")
     options = {"batch_seconds": 0.2, **(marker.kwargs if marker else {})}
+    token = options.pop("token", None)
     with LocalGateway(**options) as gateway:
-        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json())
+        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token))
         yield gateway
+        if misuses := gateway.misuses:
+            pytest.fail("bifrost_gateway was given faults that are none:\n" + "\n".join(misuses), pytrace=False)

@@ -26,7 +26,7 @@ from airflow_bifrost.testing.gateway import Gateway
 from airflow_bifrost.testing.governance import Governance, VirtualKey
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 from airflow_bifrost.testing.store import Store
-from airflow_bifrost.testing.upstreams import UPSTREAMS
+from airflow_bifrost.testing.upstreams import PROVIDERS, check_names, upstream_of
 
 _PATIENCE = 0.5  # seconds that a stop waits for answers under way
 _HEADERS = [
@@ -144,6 +144,7 @@ class LocalGateway:
         if wrong := set(self._keys.values()) - set(KEYS):
             msg = f"keys are {' or '.join(KEYS)}, not {wrong.pop()!r}"
             raise ValueError(msg)
+        check_names("a provider", self._keys, PROVIDERS)
         self._max_body_bytes = max_body_mb << 20
         self._governance = Governance(virtual_keys, enforced=enforce_auth)
         self._faults = FaultPlan()
@@ -251,14 +252,20 @@ class LocalGateway:
         """Every batch, oldest first: its wire fields, ``provider``, ``rows`` and ``idempotency_key``."""
         return self._running.describe()
 
+    @property
+    def misuses(self) -> list[str]:
+        """Upstream answers that were injected as faults, met by a call, and are none. The pytest fixture fails the test for them."""
+        return self._faults.misuses()
+
     def clear_requests(self) -> None:
         """Forget what was asked."""
         self._recorder.clear()
 
     def reset(self) -> None:
-        """Forget files, batches, faults and requests: a clean start for the next test of a shared gateway."""
+        """Forget files, batches, faults, misuses and requests: a clean start for the next test of a shared gateway."""
         self._running.store.clear()
         self._faults.clear()
+        self._faults.forget_misuses()
         self._recorder.clear()
 
     def connection_json(self, token: str | None = None, **extra: Any) -> str:
@@ -281,11 +288,12 @@ class LocalGateway:
     ) -> str:
         """Put a batch straight into the state.
 
-        :param upstream: whose batch it is.
+        :param upstream: whose batch it is: ``openai``, ``azure``, ``anthropic``, ``gemini`` or ``bedrock``.
         :param status: a status of the upstream or of the wire, in which it stays; None: it runs on the clock.
         :param batch_id: its id; None: a new one in the upstream's form.
         :param rows: request lines, or how many rows to echo.
-        :param counts: ``request_counts`` to show, whatever the rows say.
+        :param counts: ``request_counts`` to show, whatever the rows say: ``total``, ``completed``, ``failed``,
+            ``succeeded``, ``expired``, ``canceled``, ``pending``.
         :param fields: other wire fields to show. Gemini also takes ``dest=False``: native results are then the
             gateway's one invented row.
         :return: the id as the openai routes give it.
@@ -300,7 +308,7 @@ class LocalGateway:
         self, content: bytes, *, upstream: str = "openai", file_id: str | None = None, filename: str = "in.jsonl"
     ) -> str:
         """Put a file straight into the state; returns its id as the openai routes give it."""
-        model = UPSTREAMS[upstream]
+        model = upstream_of(upstream)
         file = self._running.add_file(model, [content], filename=filename, file_id=file_id)
         return model.public_file_id(file.id, native=False)
 

@@ -240,7 +240,10 @@ def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonOb
             hollow = {"id": "", "status": "", "request_counts": {"total": 0, "completed": 0, "failed": 0}}
             shows_processing = provider == "anthropic" and request_type != "batch_cancel"
             return hollow | {"processing_status": ""} if shows_processing else hollow
-    msg = f"this upstream answer can be read, so it is no fault: {json.dumps(value)[:200]}"
+    msg = (
+        "this UpstreamAnswer can be read by the gateway, so it is no fault (put a batch into its state with add_batch or "
+        f"set_batch): {json.dumps(value)[:200]}"
+    )
     raise ReadableAnswer(msg)
 
 

@@ -9,6 +9,7 @@ import string
 import time
 import uuid
 from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -512,3 +513,22 @@ def _unbase64(text: str) -> str | None:
 
 UPSTREAMS: dict[str, Upstream] = {u.name: u for u in (Upstream(), Azure(), Anthropic(), Gemini(), Bedrock())}
 WITHOUT_BATCHES = frozenset({"groq", "mistral", "cohere"})  # configured, but they have no batch API
+PROVIDERS = (*UPSTREAMS, *sorted(WITHOUT_BATCHES))
+COUNTS = ("total", "completed", "failed", "succeeded", "expired", "canceled", "pending")  # of all upstreams together
+
+
+def check_names(what: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise if a name is unknown: a misspelt one would do nothing, and nobody would see it.
+
+    :param what: what they are names of.
+    """
+    for name in given:
+        if name not in known:
+            msg = f"{what} is one of {', '.join(known)}, not {name!r}"
+            raise ValueError(msg)
+
+
+def upstream_of(name: str) -> Upstream:
+    """The upstream of that name."""
+    check_names("an upstream with batches", [name], UPSTREAMS)
+    return UPSTREAMS[name]

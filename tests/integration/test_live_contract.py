@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread, Timer
 
 import pytest
 
 from airflow_bifrost.testing import Fault, LocalGateway, UpstreamAnswer
 
 ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-P", "-m", "pytest", "tests/conformance/live", "-p", "no:cacheprovider"]
+SOON = 30  # seconds; a run that ends at the first look needs three of them
 
 
-def contract_test(gateway: LocalGateway, *arguments: str, **environment: str) -> tuple[int, dict[str, int], str]:
-    """Its exit code, how many tests ended how, and its output."""
+def environment_of(gateway: LocalGateway, **environment: str) -> dict[str, str]:
     names = ("GATEWAY", "TOKEN", "PROVIDER", "PREFIX", "MODEL")
     inherited = {name: value for name, value in os.environ.items() if name not in names}
+    return {**inherited, "GATEWAY": gateway.url, "TOKEN": "sk-bf-good", **environment}
+
+
+def contract_test(
+    gateway: LocalGateway, *arguments: str, timeout: float = 120, **environment: str
+) -> tuple[int, dict[str, int], str]:
+    """Its exit code, how many tests ended how, and its output."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", "tests/conformance/live", "-p", "no:cacheprovider", *arguments],
+        [*COMMAND, *arguments],
         cwd=ROOT,
-        env={**inherited, "GATEWAY": gateway.url, "TOKEN": "sk-bf-good", **environment},
+        env=environment_of(gateway, **environment),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
     counts = {
@@ -68,7 +83,152 @@ def test_it_fails_where_a_gateway_says_something_else(own_gateway):
     assert "sk-bf-good" not in output
 
 
+class Imitation(BaseHTTPRequestHandler):
+    """An upstream's lists, empty, whatever the provider and the token."""
+
+    def do_GET(self) -> None:
+        body = b'{"object": "list", "data": []}'
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def web_server(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server that is no gateway."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def ends_at_the_first_look(gateway: LocalGateway, *arguments: str, **environment: str) -> str:
+    """What a run says that ends before its first check: one line."""
+    code, counts, output = contract_test(gateway, *arguments, timeout=SOON, **environment)
+    assert (code, counts.keys() - {"deselected"}) == (1, set()), output
+    assert "Traceback" not in output
+    said = re.findall(r"Exit: (.*?)[ !]*$", output, re.MULTILINE)
+    assert len(said) == 1, output
+    return said[0]
+
+
 def test_it_says_what_it_needs_where_no_gateway_is_named(own_gateway):
-    code, _, output = contract_test(own_gateway, GATEWAY="")
-    assert code == 1
-    assert "make test-live GATEWAY=" in output
+    assert "make test-live GATEWAY=" in ends_at_the_first_look(own_gateway, GATEWAY="")
+
+
+def test_it_ends_soon_where_nobody_listens(own_gateway):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and not listening
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        said = ends_at_the_first_look(own_gateway, GATEWAY=url)
+    assert said.startswith(f"{url} cannot be checked: no answer")
+    assert "Check GATEWAY" in said
+
+
+def test_it_ends_soon_where_no_gateway_is(own_gateway, tmp_path):
+    with web_server(partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as url:
+        said = ends_at_the_first_look(own_gateway, GATEWAY=url)
+    assert said.startswith(f"{url} cannot be checked: the gateway answered 404")
+    assert said.endswith("Check GATEWAY and PREFIX.")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"GATEWAY": "127.0.0.1:8080"}, "GATEWAY: it must begin with http:// or https://"),
+        ({"PREFIX": "foo"}, "not 'foo'"),
+        ({"PREFIX": "/foo"}, "Check GATEWAY, and PREFIX, which is set to '/foo'."),
+        ({"TOKEN": ""}, "Give it a virtual key: TOKEN=sk-bf-..."),
+        ({"TOKEN": "sk-bf-other"}, "A token was sent: check TOKEN"),
+        ({"PROVIDER": "antropic"}, "Check PROVIDER: 'antropic' must be an upstream of the gateway"),
+    ],
+    ids=["no_scheme", "no_prefix", "wrong_prefix", "no_token", "wrong_token", "wrong_provider"],
+)
+def test_it_ends_at_the_first_look_and_says_which_variable_is_wrong(own_gateway, environment, expected):
+    own_gateway.reset()
+    said = ends_at_the_first_look(own_gateway, "--spend", **environment)
+    assert expected in said
+    assert "sk-bf-other" not in said
+    assert len(own_gateway.requests) <= 1
+
+
+def test_it_says_first_what_it_checks(own_gateway):
+    own_gateway.reset()
+    code, counts, output = contract_test(own_gateway, "-k", "health", PREFIX="/", PROVIDER="Anthropic", MODEL="m")
+    assert (code, counts["passed"]) == (0, 1), output
+    assert f"checking {own_gateway.url}, prefix /, provider anthropic, model m\n" in output
+    assert "sk-bf-good" not in output
+
+
+def test_it_checks_a_server_that_only_lists_batches_and_claims_nothing_of_an_unknown_upstream(own_gateway):
+    with web_server(Imitation) as url:
+        code, counts, output = contract_test(
+            own_gateway, "--spend", "-k", "page_has or cursor or each_row", GATEWAY=url, PREFIX="/", PROVIDER="mine"
+        )
+    assert (code, counts["passed"], counts["skipped"]) == (0, 1, 2), output
+    assert "what the gateway does with a cursor for mine is not known" in output
+    assert "which rows mine takes is not known" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "ended"),
+    [
+        ({}, "skipped"),
+        ({"virtual_keys": ["sk-bf-good"]}, "passed"),  # who sends no token is served, who sends a wrong one is not
+        ({"enforce_auth": True}, "failed"),  # the other way round
+    ],
+    ids=["no_token_needed", "wrong_token_refused", "any_token_accepted"],
+)
+def test_it_wants_a_wrong_token_refused_where_tokens_are_checked(options, ended):
+    with LocalGateway(**options) as gateway:
+        _, counts, output = contract_test(gateway, "-k", "virtual_key")
+    assert (counts.pop(ended), counts.keys()) == (1, {"deselected"}), output
+    assert ("this gateway does not check tokens" in output) == (ended == "skipped")
+
+
+def test_it_says_what_cannot_be_checked_of_bedrock(own_gateway):
+    own_gateway.reset()
+    code, counts, output = contract_test(own_gateway, "--spend", "-k", "cursor or cancelled", PROVIDER="bedrock")
+    assert (code, counts["skipped"]) == (0, 2), output
+    assert "the gateway ignores the cursor for bedrock" in output
+    assert "bedrock needs a role and a bucket" in output
+
+
+def test_it_spends_nothing_after_a_check_that_failed(own_gateway):
+    own_gateway.reset()
+    own_gateway.inject(Fault(status=404, times=None, path_contains="/health"))
+    code, counts, output = contract_test(own_gateway, "--spend", "-k", "health or cancelled or each_row")
+    assert (code, counts["failed"], counts["skipped"]) == (1, 1, 2), output
+    assert "a check has failed: nothing is submitted" in output
+    assert own_gateway.batches == []
+    assert {request.method for request in own_gateway.requests} == {"GET"}
+
+
+def test_a_batch_that_was_submitted_is_told_before_it_is_waited_for():
+    with LocalGateway(batch_seconds=600) as gateway:
+        run = subprocess.Popen(
+            [*COMMAND, "--spend", "-k", "each_row"],
+            cwd=ROOT,
+            env=environment_of(gateway),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        watch = Timer(60, run.kill)
+        watch.start()
+        try:
+            assert run.stdout is not None
+            told = next((line for line in run.stdout if line.startswith("submitted ")), None)
+            assert run.poll() is None
+            run.send_signal(signal.SIGINT)
+            rest = run.stdout.read()
+            assert run.wait() == pytest.ExitCode.INTERRUPTED, rest
+        finally:
+            watch.cancel()
+            run.kill()
+            run.wait()
+        assert [f"submitted {batch['id']}\n" for batch in gateway.batches] == [told]

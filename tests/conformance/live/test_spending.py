@@ -6,6 +6,7 @@ import io
 import json
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +22,20 @@ IDS = ["row-1", "row-2", "row-3"]
 ENDPOINT = "/v1/chat/completions"
 
 
-def submit(live: Live) -> Batch:
+@pytest.fixture(autouse=True)
+def _only_where_all_is_well(request: pytest.FixtureRequest) -> None:
+    if request.session.testsfailed:
+        pytest.skip("a check has failed: nothing is submitted")
+
+
+def submit(live: Live, say: Callable[[str], None]) -> Batch:
+    """A batch of three rows, whose id is told before anything else is done with it."""
+    made = create(live)
+    say(f"submitted {made.id}")
+    return made
+
+
+def create(live: Live) -> Batch:
     """A batch of three rows, of one token each, in the form that the upstream takes."""
     messages = [{"role": "user", "content": "Say a."}]
     common: dict[str, Any] = {
@@ -42,7 +56,9 @@ def submit(live: Live) -> Batch:
     if live.provider == "gemini":
         rows = [{"custom_id": row, "body": {"messages": messages, "max_tokens": 1}} for row in IDS]
         return live.client.create_batch(requests=rows, model=live.model, **common)
-    pytest.skip(f"{live.provider} needs a role and a bucket: submit there by hand")
+    if live.provider == "bedrock":
+        pytest.skip("bedrock needs a role and a bucket: submit there by hand")
+    pytest.skip(f"which rows {live.provider} takes is not known: submit there by hand")
 
 
 def rows_of(live: Live, batch: Batch) -> list[str]:
@@ -56,9 +72,8 @@ def rows_of(live: Live, batch: Batch) -> list[str]:
     return found
 
 
-def test_a_batch_is_submitted_found_again_and_cancelled(live: Live) -> None:
-    made = submit(live)
-    print(f"submitted {made.id}")
+def test_a_batch_is_submitted_found_again_and_cancelled(live: Live, say: Callable[[str], None]) -> None:
+    made = submit(live, say)
     assert outcome_of_batch(made, live.provider) is None
     assert live.client.get_batch(made.id).id == made.id
     listed = {batch.id for batch in live.client.list_page(limit=20).data}
@@ -68,9 +83,10 @@ def test_a_batch_is_submitted_found_again_and_cancelled(live: Live) -> None:
     assert cancelled.status in ("cancelling", "cancelled", "canceling", "canceled")
 
 
-def test_a_batch_runs_to_its_end_and_each_row_comes_back_once(live: Live, request: pytest.FixtureRequest) -> None:
-    made = submit(live)
-    print(f"submitted {made.id}")
+def test_a_batch_runs_to_its_end_and_each_row_comes_back_once(
+    live: Live, say: Callable[[str], None], request: pytest.FixtureRequest
+) -> None:
+    made = submit(live, say)
     patience = request.config.getoption("--wait")
     until = time.monotonic() + patience
     batch = live.client.get_batch(made.id)

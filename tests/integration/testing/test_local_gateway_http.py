@@ -122,6 +122,13 @@ def test_keys_are_good_for_what_there_is_only() -> None:
         LocalGateway(keys={"openai": "chat"})
 
 
+def test_keys_of_an_unknown_provider_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="one of openai, azure, anthropic, gemini, bedrock, cohere, groq, mistral, not"
+    ):
+        LocalGateway(keys={"opnai": "none"})
+
+
 def test_a_status_fault_answers_as_the_gateway_does_with_retry_after_if_asked(
     gateway: LocalGateway, client: Client
 ) -> None:

@@ -56,7 +56,8 @@ def test_a_signal_ends_the_process_cleanly_after_one_line_of_output(number: sign
         assert httpx.get(f"{url}/health").status_code == 200
         running.send_signal(number)
         out, err = running.communicate(timeout=5)
-    assert (running.returncode, out, err) == (0, "", "")
+    assert (running.returncode, out) == (0, "")
+    assert err.count("\n") == 1
 
 
 def test_a_verbose_process_logs_to_stderr() -> None:
@@ -66,6 +67,24 @@ def test_a_verbose_process_logs_to_stderr() -> None:
         out, err = running.communicate(timeout=5)
     assert out == ""
     assert "GET /health" in err
+
+
+@pytest.mark.parametrize(("arguments", "token"), [((), None), (("--virtual-key", "sk-bf-it's"), "sk-bf-it's")])
+def test_the_process_prints_its_connection_to_stderr_for_a_shell(arguments: tuple[str, ...], token: str | None) -> None:
+    with process(*arguments) as (running, url):
+        running.terminate()
+        _, err = running.communicate(timeout=5)
+    shell = f'{err}printf %s "$AIRFLOW_CONN_BIFROST_DEFAULT"'
+    connection = json.loads(subprocess.check_output(["sh", "-c", shell], text=True))
+    assert f"{connection['schema']}://{connection['host']}:{connection['port']}" == url
+    assert connection.get("password") == token
+
+
+def test_a_process_whose_port_is_taken_says_so_in_one_line(gateway: LocalGateway) -> None:
+    port = gateway.url.rpartition(":")[2]
+    with process("--port", port) as (running, _):
+        out, err = running.communicate(timeout=10)
+    assert (running.returncode, out, err) == (1, "", f"port {port} is taken; --port 0 takes a free one\n")
 
 
 def test_the_process_takes_virtual_keys() -> None:
@@ -165,6 +184,24 @@ def test_a_batch_that_is_not_there_cannot_be_set(gateway: LocalGateway) -> None:
         gateway.set_batch("batch_nope", status="completed")
 
 
+def test_a_batch_is_put_in_for_an_upstream_that_has_batches_only(gateway: LocalGateway) -> None:
+    for add in (gateway.add_batch, lambda name: gateway.add_file(b"{}", upstream=name)):
+        with pytest.raises(ValueError, match="one of openai, azure, anthropic, gemini, bedrock, not 'antropic'"):
+            add("antropic")
+
+
+def test_a_count_that_no_upstream_has_is_refused(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(counts={"total": 3, "succeeded": 3})
+    for change in (gateway.add_batch, lambda **fields: gateway.set_batch(batch_id, **fields)):
+        with pytest.raises(ValueError, match=r"one of total, completed, failed, succeeded, .* not 'succeded'"):
+            change(request_counts={"total": 3, "succeded": 3})
+    assert len(gateway.batches) == 1
+
+
+def test_a_status_may_be_any_word(gateway: LocalGateway, client: Client) -> None:
+    assert client.batch(gateway.add_batch(status="complete"))["status"] == "complete"
+
+
 def test_another_process_steers_over_http(gateway: LocalGateway, client: Client) -> None:
     batch_id = client.post("/_local/batches", json={"upstream": "gemini", "status": "in_progress", "rows": 3}).json()[
         "id"
@@ -189,8 +226,53 @@ def test_a_mistake_in_steering_is_400_and_says_so(client: Client) -> None:
         assert refused.json()["error"]
 
 
+def test_a_batch_for_a_provider_is_told_what_the_argument_is_called(client: Client) -> None:
+    refused = client.post("/_local/batches", json={"provider": "openai"})
+    assert (refused.status_code, refused.json()) == (
+        400,
+        {"error": "name whose batch it is with 'upstream', not 'provider'"},
+    )
+
+
+def run_pytest(folder: Path, test: str) -> str:
+    """What pytest says of a file of tests, with nothing but the package's plugin."""
+    (folder / "test_user.py").write_text(test)
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    plugin = ("-p", "airflow_bifrost.testing.pytest_plugin")
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", *plugin, "."]
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return run.stdout + run.stderr
+
+
+def test_the_fixture_fails_a_test_that_injects_what_is_no_fault(tmp_path: Path) -> None:
+    said = run_pytest(
+        tmp_path,
+        "import httpx\n"
+        "from airflow_bifrost.testing import Fault, UpstreamAnswer\n"
+        "def test_it(bifrost_gateway):\n"
+        "    bifrost_gateway.inject(Fault(upstream=UpstreamAnswer(body={'id': 'b', 'status': 'expired'})))\n"
+        "    assert httpx.get(f'{bifrost_gateway.url}/openai/v1/batches/b')\n",
+    )
+    assert "1 passed, 1 error" in said, said
+    assert "bifrost_gateway was given faults that are none:\nGET /openai/v1/batches/b: this UpstreamAnswer" in said
+
+
+def test_the_fixtures_connection_sends_the_token_of_the_marker(tmp_path: Path) -> None:
+    said = run_pytest(
+        tmp_path,
+        "import json, os, pytest\n"
+        "@pytest.mark.bifrost_gateway(token='sk-bf-mine')\n"
+        "def test_it(bifrost_gateway):\n"
+        "    assert json.loads(os.environ['AIRFLOW_CONN_BIFROST_DEFAULT'])['password'] == 'sk-bf-mine'\n"
+        "def test_none(bifrost_gateway):\n"
+        "    assert 'password' not in json.loads(os.environ['AIRFLOW_CONN_BIFROST_DEFAULT'])\n",
+    )
+    assert "2 passed" in said, said
+
+
 def test_the_fixture_gives_a_gateway_behind_the_default_connection(tmp_path: Path) -> None:
-    (tmp_path / "test_user.py").write_text(
+    said = run_pytest(
+        tmp_path,
         "import json, os, pytest, httpx\n"
         "@pytest.mark.bifrost_gateway(batch_seconds=5)\n"
         "def test_it(bifrost_gateway):\n"
@@ -198,18 +280,6 @@ def test_the_fixture_gives_a_gateway_behind_the_default_connection(tmp_path: Pat
         "    assert httpx.get(f\"http://{connection['host']}:{connection['port']}/health\").status_code == 200\n"
         "    assert bifrost_gateway.batch_seconds == 5\n"
         "def test_the_connection_is_gone():\n"
-        "    assert 'AIRFLOW_CONN_BIFROST_DEFAULT' not in os.environ\n"
+        "    assert 'AIRFLOW_CONN_BIFROST_DEFAULT' not in os.environ\n",
     )
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--strict-markers",
-        "-p",
-        "airflow_bifrost.testing.pytest_plugin",
-        ".",
-    ]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "2 passed" in run.stdout, run.stdout + run.stderr
+    assert "2 passed" in said, said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -114,11 +115,25 @@ def test_an_answer_that_ends_the_gateway_costs_the_connection_here(gateway: Loca
     assert client.batch(batch_id, "gemini")["status"] == "completed"
 
 
-def test_an_answer_that_is_no_fault_is_told_so(gateway: LocalGateway, client: Client) -> None:
+def test_an_answer_that_is_no_fault_is_told_so_with_a_status_that_no_client_repeats(
+    gateway: LocalGateway, client: Client
+) -> None:
     gateway.inject(Fault(upstream=UpstreamAnswer(body={"id": "batch_1", "status": "completed"})))
     told = client.get("/openai/v1/batches/batch_1")
-    assert told.status_code == 501
+    assert told.status_code == 400
     assert "so it is no fault" in told.json()["error"]["message"]
+    assert gateway.misuses == [f"GET /openai/v1/batches/batch_1: {told.json()['error']['message']}"]
+    gateway.reset()
+    assert gateway.misuses == []
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [(LIMITED, r"give Fault\(upstream=UpstreamAnswer\(...\)\)"), ({"status": 503}, r"give a Fault\(...\)")],
+)
+def test_only_a_fault_can_be_injected(gateway: LocalGateway, given: Any, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        gateway.inject(given)
 
 
 def test_another_process_lets_the_upstream_fail_over_http(client: Client) -> None:

@@ -315,12 +315,19 @@ def test_in_an_outage_one_request_finds_out_for_all() -> None:
 
 def test_a_limit_holds_the_whole_connection() -> None:
     gateway = FakeGateway(50, coalesce=False)
-    limited = httpx.Response(429, headers={"retry-after": "2"})
-    gateway.answer = lambda kind, what: limited if len(gateway.asked) == 10 else None
+    limits: list[str] = []
+
+    def answer(kind: str, what: str) -> httpx.Response | None:
+        if limits or len(gateway.asked) < 10:
+            return None
+        limits.append(what)
+        return httpx.Response(429, headers={"retry-after": "5"})
+
+    gateway.answer = answer
 
     async def a_second(waits: list[Any]) -> None:
-        await until(lambda: len(gateway.asked) >= 10)
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(limits) and gateway.at_once == 0)  # those under way are still answered
+        await asyncio.sleep(0.2)
         before = len(gateway.asked)
         await asyncio.sleep(1)
         assert len(gateway.asked) == before

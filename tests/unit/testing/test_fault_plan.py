@@ -78,3 +78,39 @@ def test_a_fault_of_the_upstream_leaves_the_answer_to_the_gateway(more: dict[str
 def test_a_rate_that_is_no_probability_is_refused() -> None:
     with pytest.raises(ValueError, match="probability"):
         Fault(status=500, rate=30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"upstream": {"status": 429}}, r"upstream is an UpstreamAnswer\(...\), not {'status': 429}"),
+        ({"upstream": "close"}, "upstream is an UpstreamAnswer"),
+        ({"status": "503"}, "status is an HTTP status as an int, not '503'"),
+        ({"status": True}, "status is an HTTP status"),
+        ({"status": 503, "times": "2"}, "times is a number of calls"),
+        ({"status": 503, "rate": "0.5"}, "rate is a probability"),
+        ({"status": 503, "method": ["POST"]}, "method is a text"),
+        ({"status": 503, "provider": ["openai"]}, "provider is a text"),
+        ({"status": 503, "path_contains": 7}, "path_contains is a text"),
+        ({"status": 503, "body": {1, 2}}, "body is text, bytes or JSON"),
+        ({"status": 429, "retry_after": [7]}, "retry_after is a text or a number"),
+        ({"delay": "1"}, "delay is a number of seconds"),
+        ({"drop": "no"}, "drop is True or False"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(TypeError, match=complaint):
+        Fault(**fields)
+
+
+@pytest.mark.parametrize("more", [{"status": 42}, {"status": 503, "times": 0}])
+def test_a_number_that_cannot_be_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"is (an HTTP status|at least 1)"):
+        Fault(**more)
+
+
+def test_an_unknown_provider_is_refused_with_those_that_there_are() -> None:
+    known = "a provider is one of openai, azure, anthropic, gemini, bedrock, cohere, groq, mistral, not 'antropic'"
+    with pytest.raises(ValueError, match=known):
+        Fault(status=503, provider="antropic")
+    assert Fault(status=503, provider="groq")

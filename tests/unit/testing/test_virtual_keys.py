@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_bifrost.testing import VirtualKey
@@ -101,3 +103,9 @@ def test_a_bad_key_in_its_own_header_spoils_a_good_bearer(header: str) -> None:
 
 def test_without_a_list_any_virtual_key_will_do() -> None:
     Governance(None, enforced=True).check(bearer("sk-bf-whatever"), "openai")
+
+
+@pytest.mark.parametrize("fields", [{"providers": ("opnai",)}, {"exhausted": "budget", "exhausted_at": "opnai"}])
+def test_a_key_for_an_unknown_provider_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"a provider is one of openai, azure, .*, not 'opnai'"):
+        VirtualKey("sk-bf-a", **fields)
