@@ -15,7 +15,7 @@ class AirflowMeter(Meter):
     ``bifrost.polls``               counter  requests; tags ``kind`` (``batch``, ``list``) and ``result`` (``ok``, or the error's class)
     ``bifrost.requests_saved``      counter  looks that needed no request of their own
     ``bifrost.detection_delay``     timer    from a batch's end, by the upstream's clock, to its notice
-    ``bifrost.trouble``             gauge    1 in an outage of the gateway, else 0
+    ``bifrost.trouble``             gauge    1 in an outage of the gateway or an upstream, else 0
     ==============================  =======  ==================================================================================
     """
 

@@ -22,7 +22,12 @@ from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError, BifrostGatewayError
+from airflow_bifrost.exceptions import (
+    BifrostConfigurationError,
+    BifrostError,
+    BifrostGatewayError,
+    BifrostRateLimited,
+)
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import ENDS, BatchStatus
@@ -50,6 +55,7 @@ LAST_LOOK = 30.0  # seconds that a look which the deadline cuts short may still 
 COUNTS_EVERY = 300.0  # seconds between two looks at how many rows are done, where the list does not say
 SWEEP_PATIENCE = 10.0  # seconds for which those who are due leave it to a sweep to come to them
 LIST_FAULTS = 3  # in a row that may pass, after which the list is left alone
+CLOCK_SET_BACK = 5.0  # seconds; then nothing that was due by the old clock is waited for
 SLICE = 20  # entries of a page that are read in one go
 LOOKED_UP_LATELY = 5.0  # seconds within which a refused token is no reason to look the connection up again
 
@@ -93,6 +99,7 @@ class Upstream:
         self.sweeping_since: float | None = None
         self.list_faults = 0  # in a row
         self.in_flight = 0
+        self.restraint = Restraint(1)  # an outage of one upstream is none of the others
 
     def unplaced(self) -> list[Wait]:
         """Those whose page is not known, or not worth a look."""
@@ -110,11 +117,11 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._members = 0
         self._client: AsyncGatewayClient | None = None
-        self._retired: list[AsyncGatewayClient] = []
+        self._retiring: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[AsyncGatewayClient] | None = None
         self._looked_up_at = 0.0
         self._same_as_before = False  # what the last look-up brought
-        self._restraint = Restraint(1)
+        self._restraint = Restraint(1)  # a limit is the connection's
         self._upstreams: dict[str | None, Upstream] = {}
         self._looks: list[tuple[float, int, Wait]] = []  # heaps: when to look again, and when to give up
         self._deadlines: list[tuple[float, int, Wait]] = []
@@ -123,6 +130,7 @@ class Hub:
         self._requests: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._ticked_at = 0.0
 
     @classmethod
     @asynccontextmanager
@@ -164,15 +172,19 @@ class Hub:
         upstream = self._upstreams.setdefault(provider, Upstream(provider))
         self._enter(upstream, wait)
         heapq.heappush(self._looks, (wait.look_at, next(self._numbers), wait))
-        heapq.heappush(self._deadlines, (policy.deadline + LAST_LOOK, next(self._numbers), wait))
+        last = max(policy.deadline, time.time()) + LAST_LOOK  # also where the deadline passed while no triggerer ran
+        heapq.heappush(self._deadlines, (last, next(self._numbers), wait))
         wait.end.add_done_callback(lambda _: self._leave(upstream, wait))
-        self._wake_at(min(wait.look_at, policy.deadline + LAST_LOOK))
+        self._wake_at(min(wait.look_at, last))
         return wait.end
 
     async def cancel_batch(self, batch_id: str, provider: str | None) -> Batch:
         """Ask the gateway to cancel a batch."""
         client = self._client or await self._connected()
-        return await client.cancel_batch(batch_id, provider=provider)
+        request = self._loop.create_task(client.cancel_batch(batch_id, provider=provider))
+        self._requests.add(request)
+        request.add_done_callback(self._requests.discard)
+        return await request
 
     # Who waits
 
@@ -203,6 +215,7 @@ class Hub:
         if upstream.name == name:
             return
         upstream.name = name
+        upstream.restraint = Restraint(client.config.max_in_flight)
         upstream.catalogue = Catalogue(LISTS.get(name) if client.config.coalesce else None)
         waits = [wait for waits in upstream.waits.values() for wait in waits]
         upstream.waits = {}
@@ -223,6 +236,10 @@ class Hub:
         """Find out what is due, and ask for as much of it as may be asked for."""
         self._timer = None
         now = time.time()
+        if now < self._ticked_at - CLOCK_SET_BACK:
+            for wait in [wait for *_, wait in self._deadlines if not wait.end.done()]:
+                self._look_again(wait, now)
+        self._ticked_at = now
         while self._deadlines and self._deadlines[0][0] <= now:
             wait = heapq.heappop(self._deadlines)[2]
             text = f"No answer for batch {wait.watch.batch_id} until the deadline"
@@ -234,8 +251,10 @@ class Hub:
         self._ask(now)
         if self._deadlines:
             nexts = [self._deadlines[0][0], *(look[0] for look in self._looks[:1])]
-            if any(upstream.due for upstream in self._upstreams.values()) and self._restraint.paused_until > now:
-                nexts.append(self._restraint.paused_until)
+            for upstream in self._upstreams.values():
+                paused_until = max(self._restraint.paused_until, upstream.restraint.paused_until)
+                if upstream.due and paused_until > now:
+                    nexts.append(paused_until)
             self._wake_at(min(nexts))
 
     def _ask(self, now: float) -> None:
@@ -254,10 +273,13 @@ class Hub:
         share = max(1, slots - 1 if alone else slots // 2)  # one that hangs leaves room, also for those to come
         while waiting and len(self._requests) < slots:
             upstream = min(waiting, key=lambda upstream: upstream.in_flight)
-            if upstream.in_flight >= share or not self._ask_next(upstream, client, now):
+            if upstream.in_flight >= min(share, upstream.restraint.slots(now)) or not self._ask_next(
+                upstream, client, now
+            ):
                 waiting.remove(upstream)
-        if self._restraint.fault is not None:
-            self._share_the_fault(self._restraint.fault, now)
+        for upstream in self._upstreams.values():
+            if upstream.restraint.fault is not None:
+                self._share_the_fault(upstream, upstream.restraint.fault, now)
 
     def _ask_next(self, upstream: Upstream, client: AsyncGatewayClient, now: float) -> bool:
         """Send one request for what has been due the longest. False: nothing is left."""
@@ -277,6 +299,7 @@ class Hub:
                 return True
             elif not wait.confirm and now < (upstream.sweeping_since or 0.0) + SWEEP_PATIENCE:
                 del upstream.due[wait]  # perhaps the sweep comes to it
+                self._look_again(wait, (upstream.sweeping_since or now) + SWEEP_PATIENCE)
             else:
                 self._send(upstream, self._look_at_batch(upstream, client, wait), (wait,))
                 return True
@@ -304,7 +327,7 @@ class Hub:
             self._requests.discard(task)
             upstream.in_flight -= 1
             if not task.cancelled() and (mistake := task.exception()) is not None:  # a bug: it must not hang the waits
-                for wait in asked_for:
+                for wait in asked_for or [wait for waits in upstream.waits.values() for wait in waits]:
                     if not wait.end.done():
                         wait.end.set_exception(mistake)
             if self._members:
@@ -320,10 +343,10 @@ class Hub:
             entry = await client.glance_at_one(wait.watch.batch_id, provider=wait.provider)
         except BifrostError as error:
             self._meter.poll("batch", error)
-            await self._on_fault(wait, error, began)
+            await self._on_fault(upstream, wait, error, began)
             return
         self._meter.poll("batch", None)
-        self._answered()
+        self._answered(upstream)
         now = time.time()
         together = list(upstream.waits.get(wait.listed_id, ()))  # several triggers may wait for the same batch
         self._meter.saved(len(together) - 1)
@@ -337,16 +360,22 @@ class Hub:
 
     async def _sweep(self, upstream: Upstream, client: AsyncGatewayClient) -> None:
         """Walk through the list for batches whose page is not known."""
+        walked: set[str | None] = {None}
         try:
             cursor = await self._look_at_page(upstream, client, None, random.random())
-            while cursor is not None and self._restraint.slots(time.time()):
+            while cursor not in walked and self._slots(upstream, time.time()):  # a cursor may lead back
+                walked.add(cursor)
                 cursor = await self._look_at_page(upstream, client, cursor, random.random())
         finally:
+            left_to_it = (upstream.sweeping_since or 0.0) + SWEEP_PATIENCE
             upstream.sweeping_since = None
             now = time.time()
             for wait in upstream.unplaced():
-                if wait.look_at <= now:
+                if wait.look_at <= now or wait.look_at == left_to_it:
                     self._look_again(wait, now)
+
+    def _slots(self, upstream: Upstream, now: float) -> int:
+        return min(self._restraint.slots(now), upstream.restraint.slots(now))
 
     async def _look_at_page(
         self, upstream: Upstream, client: AsyncGatewayClient, cursor: str | None, stretch: float | None = None
@@ -367,7 +396,7 @@ class Hub:
             upstream.asked.discard(cursor)
         self._meter.poll("list", None)
         upstream.list_faults = 0
-        self._answered()
+        self._answered(upstream)
         now = time.time()
         shown = {listed_as(upstream.name, entry["id"]): entry for entry in page.entries}
         ages = [entry["created_at"] for entry in page.entries if isinstance(entry.get("created_at"), int)]
@@ -389,11 +418,11 @@ class Hub:
     def _on_entry_of_list(
         self, wait: Wait, entry: dict[str, Any], upstream: Upstream, now: float, stretch: float
     ) -> None:
-        """A list never says the last word: what it shows as ended is asked for by its id."""
+        """A list never says the last word: what it shows as ended, or as running at the deadline, is asked for by its id."""
         if wait.confirm or wait.end.done():
             return
         upstream.due.pop(wait, None)
-        if BatchStatus.of(entry["status"]) in ENDS:
+        if BatchStatus.of(entry["status"]) in ENDS or now >= wait.policy.deadline:
             wait.confirm = True
             self._look_again(wait, now)
             return
@@ -426,7 +455,7 @@ class Hub:
         """What may pass is a fault of every wait on the page. A list that is refused says nothing about the batches: they are asked for
         one by one."""
         now = time.time()
-        self._gateway_failed(error, now)
+        self._gateway_failed(upstream, error, now)
         upstream.list_faults += 1
         page = [w for waits in upstream.waits.values() for w in waits if self._stands_on(upstream, w, cursor)]
         if error.may_pass and upstream.list_faults < LIST_FAULTS:
@@ -444,44 +473,47 @@ class Hub:
         page = upstream.catalogue.page_of(wait.listed_id)
         return page is not None and page.cursor == cursor and not wait.confirm
 
-    def _answered(self) -> None:
-        if self._restraint.on_answer():
-            self._meter.trouble(False)
-            self._spread_out_after_an_outage(time.time())
+    def _answered(self, upstream: Upstream) -> None:
+        self._restraint.on_answer()
+        if upstream.restraint.on_answer():
+            self._tell_of_trouble()
+            self._spread_out_after_an_outage(upstream, time.time())
 
-    def _spread_out_after_an_outage(self, now: float) -> None:
+    def _spread_out_after_an_outage(self, upstream: Upstream, now: float) -> None:
         """Those whose next try is far off look within one interval, each at a time of its own."""
-        for upstream in self._upstreams.values():
-            for waits in upstream.waits.values():
-                for wait in waits:
-                    interval = wait.policy.interval(None)
-                    if wait.watch.faults and wait.look_at > now + interval:
-                        self._look_again(wait, now + interval * random.random())
+        for waits in upstream.waits.values():
+            for wait in waits:
+                interval = wait.policy.interval(None)
+                if wait.watch.faults and wait.look_at > now + interval:
+                    self._look_again(wait, now + interval * random.random())
 
     # Faults
 
-    async def _on_fault(self, wait: Wait, error: BifrostError, began: float) -> None:
+    async def _on_fault(self, upstream: Upstream, wait: Wait, error: BifrostError, began: float) -> None:
         now = time.time()
         if isinstance(error, BifrostGatewayError):
-            self._gateway_failed(error, now)
+            self._gateway_failed(upstream, error, now)
         decision = on_fault(wait.watch, error, wait.policy, now=now, random=random.random)
         if isinstance(decision, LookUpConnection):
             await self._look_up_again(wait, began)
         self._carry_out(wait, decision)
 
-    def _gateway_failed(self, error: BifrostGatewayError, now: float) -> None:
-        before = self._restraint.fault
-        self._restraint.on_fault(error, now=now, random=random.random)
-        if before is None and self._restraint.fault is not None:
-            self._meter.trouble(True)
+    def _gateway_failed(self, upstream: Upstream, error: BifrostGatewayError, now: float) -> None:
+        restraint = self._restraint if isinstance(error, BifrostRateLimited) else upstream.restraint
+        began = restraint.fault is None
+        restraint.on_fault(error, now=now, random=random.random)
+        if began and restraint.fault is not None:
+            self._tell_of_trouble()
 
-    def _share_the_fault(self, fault: BifrostGatewayError, now: float) -> None:
+    def _tell_of_trouble(self) -> None:
+        self._meter.trouble(any(upstream.restraint.fault is not None for upstream in self._upstreams.values()))
+
+    def _share_the_fault(self, upstream: Upstream, fault: BifrostGatewayError, now: float) -> None:
         """In an outage one asks; the others take its fault for theirs."""
-        for upstream in self._upstreams.values():
-            for wait in [wait for wait in upstream.due if wait.look_at <= now]:
-                del upstream.due[wait]
-                self._meter.saved(1)
-                self._carry_out(wait, on_fault(wait.watch, fault, wait.policy, now=now, random=random.random))
+        for wait in [wait for wait in upstream.due if wait.look_at <= now]:
+            del upstream.due[wait]
+            self._meter.saved(1)
+            self._carry_out(wait, on_fault(wait.watch, fault, wait.policy, now=now, random=random.random))
 
     async def _look_up_again(self, wait: Wait, began: float) -> None:
         lately = time.time() < self._looked_up_at + LOOKED_UP_LATELY
@@ -537,13 +569,24 @@ class Hub:
             await client.aclose()
             return before
         if before is not None:
-            self._retired.append(before)  # requests may be on their way through it
+            retiring = self._loop.create_task(self._retire(before, set(self._requests)))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
         if before is None or before.config.max_in_flight != client.config.max_in_flight:
             self._restraint = Restraint(client.config.max_in_flight)
+            for upstream in self._upstreams.values():
+                upstream.restraint = Restraint(client.config.max_in_flight)
         self._client = client
         if not self._members:  # all have left meanwhile
             await self._close()
         return client
+
+    @staticmethod
+    async def _retire(client: AsyncGatewayClient, under_way: set[asyncio.Task[Any]]) -> None:
+        """Close a client when the requests that are on their way through it are done."""
+        if under_way:
+            await asyncio.wait(under_way)
+        await client.aclose()
 
     def _connected_or_not(self, task: asyncio.Task[AsyncGatewayClient]) -> None:
         """With a connection, what is due can be asked for. Without one, those who are due learn why."""
@@ -559,7 +602,8 @@ class Hub:
         elif self._client is None and error is not None:
             for upstream in self._upstreams.values():
                 for wait in list(upstream.due):
-                    wait.end.set_exception(error)
+                    if not wait.end.done():
+                        wait.end.set_exception(error)
         self._wake_at(time.time())
 
     async def _close(self) -> None:
@@ -569,7 +613,7 @@ class Hub:
         for request in list(self._requests):
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
-        clients = [client for client in (self._client, *self._retired) if client is not None]
-        self._client, self._retired = None, []
-        for client in clients:
+        await asyncio.gather(*self._retiring)
+        client, self._client = self._client, None
+        if client is not None:
             await client.aclose()

@@ -107,6 +107,7 @@ async def wait_for_all(
     *,
     interval: float = 0.2,
     patience: float = 60.0,
+    limit: float = 100.0,
     ids: list[str] | None = None,
     meter: Meter | None = None,
     said: list[str] | None = None,
@@ -126,7 +127,7 @@ async def wait_for_all(
             )
             for batch_id in (gateway.ids if ids is None else ids)
         ]
-        async with asyncio.timeout(patience + 40):
+        async with asyncio.timeout(limit):
             await script(waits)
         return [wait.result() if wait.done() else None for wait in waits]
 
@@ -430,3 +431,89 @@ def test_waits_that_have_ended_leave_nothing_behind() -> None:
         assert sum(len(upstream.waits) for upstream in hub._upstreams.values()) == 1
 
     asyncio.run(wait_for_all(gateway, look))
+
+
+def test_an_outage_of_one_upstream_is_none_of_the_others() -> None:
+    gateway = FakeGateway(40, coalesce=False)
+    bad, good = gateway.ids[:30], gateway.ids[30:]
+    gateway.answer = lambda kind, what: httpx.Response(503) if what in bad else None
+
+    async def the_good_ones_end() -> list[Any]:
+        policy = WaitPolicy(0.1, time.time() + 60, 300)
+        async with Hub.join("c", gateway.open) as hub:
+            waits = {
+                batch_id: hub.wait(
+                    Watch(batch_id, look_at=time.time()),
+                    "openai" if batch_id in bad else "azure",
+                    policy,
+                    seen=lambda *_: None,
+                    say=lambda *_: None,
+                )
+                for batch_id in gateway.ids
+            }
+            await until(lambda: sum(what in bad for _, what in gateway.asked) >= 3)
+            await asyncio.sleep(1)
+            gateway.status.update(dict.fromkeys(good, "completed"))
+            async with asyncio.timeout(20):  # a back-off of theirs would be minutes
+                return list(await asyncio.gather(*(waits[batch_id] for batch_id in good)))
+
+    assert all(isinstance(end, Finished) for end in asyncio.run(the_good_ones_end()))
+
+
+def test_a_cursor_that_leads_back_is_followed_once() -> None:
+    gateway = FakeGateway(300)
+    first_page = gateway._page("")
+    gateway.answer = lambda kind, what: httpx.Response(200, json=first_page) if kind == "list" else None
+
+    async def the_rest_end(waits: list[Any]) -> None:
+        gateway.status.update(dict.fromkeys(gateway.ids[:200], "completed"))
+        await asyncio.wait(waits[:200])
+
+    ends = asyncio.run(wait_for_all(gateway, the_rest_end, interval=0.5))
+    assert all(isinstance(end, Finished) for end in ends[:200])
+    assert gateway.count["list"] <= 100
+
+
+def test_a_wait_that_begins_after_its_deadline_still_looks_once() -> None:
+    gateway = FakeGateway(1)
+    gateway.status[gateway.ids[0]] = "completed"
+
+    async def it_ends(waits: list[Any]) -> None:
+        await asyncio.wait(waits)
+
+    (end,) = asyncio.run(wait_for_all(gateway, it_ends, patience=-35.0, limit=30.0))
+    assert isinstance(end, Finished)
+
+
+def test_at_the_deadline_a_list_has_not_the_last_word() -> None:
+    gateway = FakeGateway(10)
+    stale = gateway._page("")
+    gateway.answer = lambda kind, what: httpx.Response(200, json=stale) if kind == "list" else None
+
+    async def all_end(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 3)
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, all_end, patience=3.0))
+    assert all(isinstance(end, Finished) for end in ends)
+
+
+def test_a_client_that_was_replaced_is_closed_while_others_still_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[AsyncGatewayClient] = []
+    aclose = AsyncGatewayClient.aclose
+
+    async def closing(client: AsyncGatewayClient) -> None:
+        closed.append(client)
+        await aclose(client)
+
+    monkeypatch.setattr(AsyncGatewayClient, "aclose", closing)
+    gateway = FakeGateway(10, coalesce=False, connection_ttl=0.5)
+
+    async def rotate(waits: list[Any]) -> None:
+        await until(lambda: len(gateway.asked) >= 10)
+        gateway.config["token"] = "sk-bf-new"
+        await until(lambda: bool(closed))
+        assert not any(wait.done() for wait in waits)
+
+    asyncio.run(wait_for_all(gateway, rotate))
