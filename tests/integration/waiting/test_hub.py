@@ -500,20 +500,26 @@ def test_at_the_deadline_a_list_has_not_the_last_word() -> None:
 
 
 def test_a_client_that_was_replaced_is_closed_while_others_still_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[AsyncGatewayClient] = []
     closed: list[AsyncGatewayClient] = []
-    aclose = AsyncGatewayClient.aclose
+    gateway = FakeGateway(10, coalesce=False, connection_ttl=0.5)
+    open_one, close_one = gateway.open, AsyncGatewayClient.aclose
+
+    async def opening() -> AsyncGatewayClient:
+        opened.append(await open_one())
+        return opened[-1]
 
     async def closing(client: AsyncGatewayClient) -> None:
         closed.append(client)
-        await aclose(client)
+        await close_one(client)
 
+    monkeypatch.setattr(gateway, "open", opening)
     monkeypatch.setattr(AsyncGatewayClient, "aclose", closing)
-    gateway = FakeGateway(10, coalesce=False, connection_ttl=0.5)
 
     async def rotate(waits: list[Any]) -> None:
         await until(lambda: len(gateway.asked) >= 10)
         gateway.config["token"] = "sk-bf-new"
-        await until(lambda: bool(closed))
+        await until(lambda: opened[0] in closed)
         assert not any(wait.done() for wait in waits)
 
     asyncio.run(wait_for_all(gateway, rotate))
