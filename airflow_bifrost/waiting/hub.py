@@ -225,6 +225,8 @@ class Hub:
     # When to do something
 
     def _wake_at(self, when: float) -> None:
+        if not self._members:  # all have left: what is cut short now must not begin anything
+            return
         if self._timer is not None:
             if self._timer_at <= when:
                 return

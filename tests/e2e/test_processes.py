@@ -56,7 +56,14 @@ def count_becomes(session: int, count: int, seconds: float) -> bool:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
 def test_no_process_outlives_its_owner(tmp_path: Path, end: signal.Signals) -> None:
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, CHILD], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", OWNER, CHILD],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell ignores it in what it runs in the background
     )
     assert owner.stdout is not None
     session = int(owner.stdout.readline())

@@ -217,6 +217,7 @@ def test_a_batch_that_was_submitted_is_told_before_it_is_waited_for():
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
         )
         watch = Timer(60, run.kill)
         watch.start()

@@ -523,3 +523,21 @@ def test_a_client_that_was_replaced_is_closed_while_others_still_wait(monkeypatc
         assert not any(wait.done() for wait in waits)
 
     asyncio.run(wait_for_all(gateway, rotate))
+
+
+def test_a_sweep_that_is_cut_short_by_the_end_begins_nothing() -> None:
+    gateway = FakeGateway(500, latency=0.2)
+
+    async def in_the_middle_of_a_sweep() -> int:
+        async with Hub.join("c", gateway.open) as hub:
+            policy = WaitPolicy(0.2, time.time() + 60, 300)
+            for batch_id in gateway.ids:
+                watch = Watch(batch_id, look_at=time.time())
+                hub.wait(watch, None, policy, seen=lambda *_: None, say=lambda *_: None)
+            await until(lambda: gateway.count["list"] >= 1)
+        asked = len(gateway.asked)
+        await asyncio.sleep(1)
+        return len(gateway.asked) - asked
+
+    assert asyncio.run(in_the_middle_of_a_sweep()) == 0
+    assert gateway.lookups == 1
