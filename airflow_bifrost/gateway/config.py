@@ -16,6 +16,7 @@ DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
 DEFAULT_MAX_CONNECTIONS = 16
 DEFAULT_MAX_IN_FLIGHT = 8
 DEFAULT_CONNECTION_TTL = 300.0  # seconds
+DEFAULT_POLL_INTERVAL = 60.0  # seconds
 TRANSPORTS = ("aiohttp", "httpx")  # the first is the default: a poll costs half the CPU
 
 
@@ -51,7 +52,7 @@ class GatewayConfig:
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     connection_ttl: float = DEFAULT_CONNECTION_TTL
     coalesce: bool = True
-    poll_interval: float | None = None
+    poll_interval: float = DEFAULT_POLL_INTERVAL
     transport: str = TRANSPORTS[0]
     name: str = "bifrost"
 
@@ -93,7 +94,7 @@ class GatewayConfig:
                 raise ValueError(f"{name}: it must be a whole number from 1 to 10000")
         if not 0 < self.connection_ttl <= 86_400:
             raise ValueError("connection_ttl: it must be a number of seconds above 0 and at most 86400")
-        if self.poll_interval is not None and not 0 < self.poll_interval <= 86_400:
+        if not 0 < self.poll_interval <= 86_400:
             raise ValueError("poll_interval: it must be a number of seconds above 0 and at most 86400")
         if self.transport not in TRANSPORTS:
             raise ValueError(f"transport: it must be {' or '.join(TRANSPORTS)}, not {self.transport!r}")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Mode = Literal["deferrable", "poke", "reschedule"]
 
 DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the upstreams' window of 24 hours, and an hour for their clocks
-DEFAULT_POLL_INTERVAL = 60.0  # seconds
+DEFAULT_POLL_INTERVAL = 60.0  # seconds; as gateway.config has it, which a DAG file must not load, since it loads httpx
 DEFAULT_NOT_FOUND_GRACE = 300.0  # seconds
 BACKSTOP = 300.0  # seconds after the deadline at which Airflow itself ends a deferral whose trigger did not
 FIRST_ROUND = 60.0  # seconds that the looks before a deferral may take, for a long list and a slow gateway
@@ -176,10 +176,9 @@ class BatchWait:
         from airflow_bifrost.hooks.bifrost import BifrostHook
 
         try:
-            configured = BifrostHook(self.conn_id).get_config().poll_interval
+            return BifrostHook(self.conn_id).get_config().poll_interval
         except BifrostConfigurationError:  # the first look says so, and whether it is borne
-            configured = None
-        return DEFAULT_POLL_INTERVAL if configured is None else configured
+            return DEFAULT_POLL_INTERVAL
 
     def _timeout_error(self, waiting: Sequence[str]) -> AirflowSensorTimeout:
         from airflow_bifrost.waiting.decision import in_words

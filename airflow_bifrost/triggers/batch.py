@@ -21,8 +21,9 @@ from airflow_bifrost.triggers.airflow_channel import ENDED_STATES, ProgressXCom,
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 from airflow_bifrost.triggers.stats import AirflowMeter
 from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitPolicy, Watch
-from airflow_bifrost.waiting.hub import End, Hub
+from airflow_bifrost.waiting.hub import Hub
 from airflow_bifrost.waiting.progress import progress_of
+from airflow_bifrost.waiting.waits import End
 
 FIRST_EVENT_AFTER = (
     5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")

@@ -1,9 +1,10 @@
 """One hub per event loop and connection: all triggers of a triggerer wait on it.
 
-It owns the shared client, the resolved connection and the schedule of looks. A batch that is waited for costs an entry in a heap: no
+It owns the schedule of looks and the requests. A batch that is waited for costs an entry in a heap: no
 task, no timer and no client of its own. What is due is asked for by at most ``max_in_flight`` requests at a time, page by page
-where a page of the list tells of enough batches, else batch by batch. What to make of an answer is decided in ``decision``, where a list is worth
-a look in ``listing``, how much may be asked in ``restraint``. The first to come opens the hub, the last to leave closes it; a loop has hubs of its
+where a page of the list tells of enough batches, else batch by batch. Who waits
+is in ``waits``, the client in ``connection``; what to make of an answer is decided in ``decision``, where a list is worth a look in
+``listing``, how much may be asked in ``restraint``. The first to come opens the hub, the last to leave closes it; a loop has hubs of its
 own, since ``dag.test()`` runs each trigger in a new one.
 """
 
@@ -14,10 +15,9 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from contextvars import Context
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,10 +31,10 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import ENDS, BatchStatus
+from airflow_bifrost.waiting.connection import Open, SharedConnection
 from airflow_bifrost.waiting.decision import (
     Decision,
     Finished,
-    GiveUp,
     KeepWaiting,
     Line,
     LookUpConnection,
@@ -47,9 +47,7 @@ from airflow_bifrost.waiting.decision import (
 from airflow_bifrost.waiting.listing import LISTS, PAGE, Catalogue, Counts, Page, listed_as
 from airflow_bifrost.waiting.meter import Meter
 from airflow_bifrost.waiting.restraint import Restraint
-
-End = Finished | GiveUp | TimedOut
-Open = Callable[[], Awaitable[AsyncGatewayClient]]
+from airflow_bifrost.waiting.waits import End, Upstream, Wait
 
 LAST_LOOK = 30.0  # seconds that a look which the deadline cuts short may still take, its turn in the hub included
 COUNTS_EVERY = 300.0  # seconds between two looks at how many rows are done, where the list does not say
@@ -57,70 +55,17 @@ SWEEP_PATIENCE = 10.0  # seconds for which those who are due leave it to a sweep
 LIST_FAULTS = 3  # in a row that may pass, after which the list is left alone
 CLOCK_SET_BACK = 5.0  # seconds; then nothing that was due by the old clock is waited for
 SLICE = 20  # entries of a page that are read in one go
-LOOKED_UP_LATELY = 5.0  # seconds within which a refused token is no reason to look the connection up again
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Hub]] = WeakKeyDictionary()
-
-
-@dataclass(slots=True, eq=False)
-class Wait:
-    """One batch that one trigger waits for.
-
-    :param seen: told of each answer: the id, the batch, and its upstream.
-    :param say: writes a line into the task's log.
-    :param end: what comes of it.
-    """
-
-    watch: Watch
-    provider: str | None
-    policy: WaitPolicy
-    seen: Callable[[str, Batch, str], None]
-    say: Callable[[int, str], None]
-    end: asyncio.Future[End]
-    context: Context = field(default_factory=copy_context)  # the trigger's: its log is bound to the task
-    listed_id: str = ""
-    look_at: float = 0.0  # unix seconds
-    created_at: float | None = None
-    counted_at: float = 0.0  # when its counts were last seen
-    glimpse: Any = None  # status and counts as the list last showed them
-    confirm: bool = False  # a list shows it as ended: ask the batch itself
-
-
-class Upstream:
-    """The waits for the batches of one upstream."""
-
-    def __init__(self, provider: str | None) -> None:
-        self.provider = provider  # as the triggers name it; None: the connection's
-        self.name = ""  # known when the connection is
-        self.catalogue = Catalogue(None)
-        self.waits: dict[str, list[Wait]] = {}  # by the id that a list shows
-        self.due: dict[Wait, None] = {}  # whose time has come, in that order
-        self.asked: set[str | None] = set()  # cursors of the pages that are on their way
-        self.sweeping_since: float | None = None
-        self.list_faults = 0  # in a row
-        self.in_flight = 0
-        self.restraint = Restraint(1)  # an outage of one upstream is none of the others
-
-    def unplaced(self) -> list[Wait]:
-        """Those whose page is not known, or not worth a look."""
-        return [
-            wait for batch_id, waits in self.waits.items() if not self.catalogue.page_of(batch_id) for wait in waits
-        ]
 
 
 class Hub:
     """Use :meth:`join`; the constructor is for it."""
 
     def __init__(self, open_client: Open, meter: Meter) -> None:
-        self._open = open_client
         self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._members = 0
-        self._client: AsyncGatewayClient | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._opening: asyncio.Task[AsyncGatewayClient] | None = None
-        self._looked_up_at = 0.0
-        self._same_as_before = False  # what the last look-up brought
         self._restraint = Restraint(1)  # a limit is the connection's
         self._upstreams: dict[str | None, Upstream] = {}
         self._looks: list[tuple[float, int, Wait]] = []  # heaps: when to look again, and when to give up
@@ -128,6 +73,7 @@ class Hub:
         self._numbers = count()
         self._gone = 0
         self._requests: set[asyncio.Task[Any]] = set()
+        self._connection = SharedConnection(open_client, self._requests, self._connected_or_not)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._ticked_at = 0.0
@@ -180,7 +126,7 @@ class Hub:
 
     async def cancel_batch(self, batch_id: str, provider: str | None) -> Batch:
         """Ask the gateway to cancel a batch."""
-        client = self._client or await self._connected()
+        client = self._connection.client or await self._connection.looked_up()
         request = self._loop.create_task(client.cancel_batch(batch_id, provider=provider))
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
@@ -263,9 +209,9 @@ class Hub:
         waiting = [upstream for upstream in self._upstreams.values() if upstream.due]
         if not waiting:
             return
-        client = self._client
-        if client is None or now > self._looked_up_at + client.config.connection_ttl:
-            self._start_connecting()
+        client = self._connection.client
+        if self._connection.is_old(now):
+            self._connection.look_up()
         if client is None:
             return
         for upstream in waiting:
@@ -497,7 +443,11 @@ class Hub:
             self._gateway_failed(upstream, error, now)
         decision = on_fault(wait.watch, error, wait.policy, now=now, random=random.random)
         if isinstance(decision, LookUpConnection):
-            await self._look_up_again(wait, began)
+            try:
+                await self._connection.token_refused(began)
+            except BifrostConfigurationError as error:
+                text = f"{error} The connection as it was is tried once more."
+                wait.context.run(wait.say, logging.WARNING, text)
         self._carry_out(wait, decision)
 
     def _gateway_failed(self, upstream: Upstream, error: BifrostGatewayError, now: float) -> None:
@@ -516,16 +466,6 @@ class Hub:
             del upstream.due[wait]
             self._meter.saved(1)
             self._carry_out(wait, on_fault(wait.watch, fault, wait.policy, now=now, random=random.random))
-
-    async def _look_up_again(self, wait: Wait, began: float) -> None:
-        lately = time.time() < self._looked_up_at + LOOKED_UP_LATELY
-        if self._looked_up_at >= began or (lately and self._same_as_before):
-            return  # somebody has, since this request was sent, or a moment ago and in vain
-        try:
-            await self._connected()
-        except BifrostConfigurationError as error:
-            text = f"{error} The connection as it was is tried once more."
-            wait.context.run(wait.say, logging.WARNING, text)
 
     def _carry_out(self, wait: Wait, decision: Decision) -> None:
         if wait.end.done():
@@ -548,65 +488,29 @@ class Hub:
 
     # The connection
 
-    def _start_connecting(self) -> asyncio.Task[AsyncGatewayClient]:
-        if self._opening is None:
-            self._opening = self._loop.create_task(self._connect())
-            self._opening.add_done_callback(self._connected_or_not)
-        return self._opening
-
-    async def _connected(self) -> AsyncGatewayClient:
-        # Shielded: a trigger that is cancelled while the lookup is under way must not take it from the others, and an
-        # interrupted lookup would leave its answer in Airflow's channel for the next one to stumble over.
-        return await asyncio.shield(self._start_connecting())
-
-    async def _connect(self) -> AsyncGatewayClient:
-        try:
-            client = await self._open()
-        finally:
-            self._opening = None
-            self._looked_up_at = time.time()
-        before = self._client
-        self._same_as_before = before is not None and before.config == client.config
-        if before is not None and self._same_as_before:
-            await client.aclose()
-            return before
-        if before is not None:
-            retiring = self._loop.create_task(self._retire(before, set(self._requests)))
-            self._retiring.add(retiring)
-            retiring.add_done_callback(self._retiring.discard)
-        if before is None or before.config.max_in_flight != client.config.max_in_flight:
-            self._restraint = Restraint(client.config.max_in_flight)
-            for upstream in self._upstreams.values():
-                upstream.restraint = Restraint(client.config.max_in_flight)
-        self._client = client
-        if not self._members:  # all have left meanwhile
-            await self._close()
-        return client
-
-    @staticmethod
-    async def _retire(client: AsyncGatewayClient, under_way: set[asyncio.Task[Any]]) -> None:
-        """Close a client when the requests that are on their way through it are done."""
-        if under_way:
-            await asyncio.wait(under_way)
-        await client.aclose()
-
-    def _connected_or_not(self, task: asyncio.Task[AsyncGatewayClient]) -> None:
+    def _connected_or_not(self, error: BaseException | None) -> None:
         """With a connection, what is due can be asked for. Without one, those who are due learn why."""
-        if task.cancelled() or not self._members:
+        if not self._members:
             return
-        error = task.exception()
-        if self._client is None and isinstance(error, BifrostError):
-            now = time.time()
+        client, now = self._connection.client, time.time()
+        if client is not None:
+            self._allow(client.config.max_in_flight)
+        elif error is not None:
             for upstream in self._upstreams.values():
                 for wait in list(upstream.due):
-                    del upstream.due[wait]
-                    self._carry_out(wait, on_fault(wait.watch, error, wait.policy, now=now, random=random.random))
-        elif self._client is None and error is not None:
-            for upstream in self._upstreams.values():
-                for wait in list(upstream.due):
-                    if not wait.end.done():
+                    if isinstance(error, BifrostError):
+                        del upstream.due[wait]
+                        decision = on_fault(wait.watch, error, wait.policy, now=now, random=random.random)
+                        self._carry_out(wait, decision)
+                    elif not wait.end.done():
                         wait.end.set_exception(error)
-        self._wake_at(time.time())
+        self._wake_at(now)
+
+    def _allow(self, max_in_flight: int) -> None:
+        if self._restraint.max_in_flight != max_in_flight:
+            self._restraint = Restraint(max_in_flight)
+            for upstream in self._upstreams.values():
+                upstream.restraint = Restraint(max_in_flight)
 
     async def _close(self) -> None:
         if self._timer is not None:
@@ -615,7 +519,4 @@ class Hub:
         for request in list(self._requests):
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
-        await asyncio.gather(*self._retiring)
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._connection.close()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from dataclasses import fields
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +21,11 @@ import pytest
 
 import airflow_bifrost
 from airflow_bifrost._compat import conf
+from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.hooks.connection import EXTRA_FIELDS
 from airflow_bifrost.provider_info import CONN_FIELDS, get_provider_info
+from airflow_bifrost.tasks import wait
 
 CONTRACT = (
     "provider",
@@ -200,3 +203,11 @@ def test_an_option_may_be_set_in_the_environment(monkeypatch: pytest.MonkeyPatch
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert conf.getfloat("bifrost", "progress_interval", fallback=60.0) == 7.5
+
+
+def test_the_settings_of_waits_have_one_default_each() -> None:
+    options = get_provider_info()["config"]["bifrost"]["options"]
+    for name in ("max_in_flight", "poll_interval", "connection_ttl", "coalesce"):
+        default = next(field.default for field in fields(GatewayConfig) if field.name == name)
+        assert str(options[name]["default"]) in (str(default), f"{default:g}"), name
+    assert GatewayConfig("http://gw.example").poll_interval == wait.DEFAULT_POLL_INTERVAL

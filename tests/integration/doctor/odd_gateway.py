@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from integration.loopback_server import LoopbackServer
 
 ABOUT = {"provider": "openai", "latency": 1}
 BATCH = {"id": "batch_0123456789abcdef", "object": "batch", "status": "completed", "extra_fields": ABOUT}
@@ -18,8 +19,8 @@ PAGE = {"object": "list", "data": [BATCH], "extra_fields": ABOUT}
 Answer = Callable[[str, dict[str, str]], Any]
 
 
-class OddGateway(ThreadingHTTPServer):
-    """Serves in a thread, as a context manager.
+class OddGateway(LoopbackServer):
+    """Use it as a context manager.
 
     :ivar page: what a list of the connection's upstream is; called with its query if it can be.
     :ivar batch: what a single batch is.
@@ -30,10 +31,8 @@ class OddGateway(ThreadingHTTPServer):
     :ivar asked: path and token of each request.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.page: Any = PAGE
         self.batch: Any = BATCH
         self.health: Any = {"status": "ok", "components": {"db_pings": "ok"}}
@@ -55,17 +54,6 @@ class OddGateway(ThreadingHTTPServer):
             return 200, self.version
         body = self.page if path.endswith("/batches") else self.batch
         return self.status, body(query, token) if callable(body) else body
-
-    def handle_error(self, *_: object) -> None:
-        """Whoever gave up meanwhile is none of its business."""
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

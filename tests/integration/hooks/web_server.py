@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from http.server import BaseHTTPRequestHandler
+
+from integration.loopback_server import LoopbackServer
 
 
-class WebServer(ThreadingHTTPServer):
+class WebServer(LoopbackServer):
     """Serves in a thread, as a context manager."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.answer(200, b"<html><body>It works!</body></html>", "text/html")
 
     def answer(self, status: int, body: bytes, content_type: str, *, length: int | None = None) -> None:
@@ -26,14 +24,6 @@ class WebServer(ThreadingHTTPServer):
     @property
     def uri(self) -> str:
         return f"bifrost://127.0.0.1:{self.server_port}/http"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

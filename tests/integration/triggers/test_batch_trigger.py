@@ -162,7 +162,7 @@ def test_the_last_trigger_to_leave_closes_the_client_also_when_it_is_cancelled(
     async def cancelled() -> None:
         waits = [asyncio.create_task(first_event(trigger(batch_id))) for _ in range(3)]
         await until(lambda: len(gateway.requests) >= 3)
-        client = hub_module._hubs[asyncio.get_running_loop()]["bifrost_default"]._client
+        client = hub_module._hubs[asyncio.get_running_loop()]["bifrost_default"]._connection.client
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
