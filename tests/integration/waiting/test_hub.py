@@ -9,6 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.waiting import decision
+from airflow_bifrost.waiting import hub as hub_module
 from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy, Watch
 from airflow_bifrost.waiting.hub import Hub
 from airflow_bifrost.waiting.meter import Meter
@@ -541,3 +543,19 @@ def test_a_sweep_that_is_cut_short_by_the_end_begins_nothing() -> None:
 
     assert asyncio.run(in_the_middle_of_a_sweep()) == 0
     assert gateway.lookups == 1
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = FakeGateway(10, coalesce=False)
+    behind = 0.0
+    monkeypatch.setattr(hub_module, "time", SimpleNamespace(time=lambda: time.time() - behind))
+
+    async def set_it_back(waits: list[Any]) -> None:
+        nonlocal behind
+        await until(lambda: len(gateway.asked) >= 10)
+        behind = 3600.0
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, set_it_back, limit=30.0))
+    assert all(isinstance(end, Finished) for end in ends)
