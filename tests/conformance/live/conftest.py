@@ -22,7 +22,6 @@ from airflow_bifrost.exceptions import (
     BifrostProtocolError,
     BifrostRequestError,
 )
-from airflow_bifrost.gateway import requests
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import DEFAULT_PATH_PREFIX, DEFAULT_PROVIDER, GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
@@ -73,7 +72,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         with GatewayClient(hurried, retry=NO_RETRY) as client:
             client.list_page(limit=1)
     except BifrostGatewayError as error:
-        stop(f"{config.root} cannot be checked: {problem(error, config)} {advice(error, config)}")
+        happened = f"no answer ({error.problem})" if error.status_code is None else error.problem.rstrip(".")
+        stop(f"{config.root} cannot be checked: {happened}. {advice(error, config)}")
 
 
 def config_of_environment() -> GatewayConfig:
@@ -104,12 +104,6 @@ def model_of_environment(provider: str) -> str | None:
 
 def stop(message: str) -> NoReturn:
     pytest.exit(message, returncode=1)
-
-
-def problem(error: BifrostGatewayError, config: GatewayConfig) -> str:
-    """What has happened, of the error's message: the rest of it is for an Airflow connection."""
-    fate = requests.list_batches(config.provider).fate
-    return str(error).partition(" failed: ")[2].partition(f" {fate}")[0]
 
 
 def advice(error: BifrostGatewayError, config: GatewayConfig) -> str:
