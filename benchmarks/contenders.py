@@ -82,6 +82,18 @@ class OursAnthropic(Ours):
     upstream = "anthropic"
 
 
+class OursMany(Ours):
+    """For more than its default of 8 requests at a time can see to. It is a setting of the connection."""
+
+    label = "this package, OpenAI upstream, `max_in_flight` 128"
+    extra: ClassVar[dict[str, Any]] = {"max_in_flight": 128}
+
+
+class OursAnthropicMany(OursAnthropic):
+    label = "this package, Anthropic upstream, `max_in_flight` 128"
+    extra = OursMany.extra
+
+
 class OpenAI(Contender):
     label = "`OpenAIBatchTrigger`"
     conn_type = "openai"
@@ -199,7 +211,9 @@ class Floor(Contender):
 
 CONTENDERS: dict[str, type[Contender]] = {
     "ours": Ours,
+    "ours-many": OursMany,
     "ours-anthropic": OursAnthropic,
+    "ours-anthropic-many": OursAnthropicMany,
     "openai": OpenAI,
     "common-ai": CommonAI,
     "anthropic": Anthropic,

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "images" / "bench.png"
-OURS = ("ours", "ours-anthropic")
+OURS = ("ours", "ours-many", "ours-anthropic", "ours-anthropic-many")
 PACKAGES = (
     "apache-airflow",
     "airflow-provider-bifrost",
@@ -41,7 +41,9 @@ DAG_FILES = {
 }
 COLOURS = {
     "ours": "#0072b2",
+    "ours-many": "#004a7c",
     "ours-anthropic": "#56b4e9",
+    "ours-anthropic-many": "#a6d8f5",
     "openai": "#d55e00",
     "common-ai": "#e69f00",
     "anthropic": "#cc79a7",
@@ -150,7 +152,7 @@ def targets(results: Row) -> str:
         intervals = run["seconds"] / interval
         same = [other for other in runs if (other["n"], other["latency"]) == (n, run["latency"])]
         peers = [other for other in same if other["contender"] in PEERS]
-        lists = run["contender"] == "ours"
+        lists = "anthropic" not in run["contender"]
         if lists:
             _judge(rows, case, "requests an interval", requests(run) / intervals, n / 100 + n / intervals, "{:.0f}")
         if peers and lists:

@@ -27,7 +27,8 @@ from gateway import Gateway
 
 MEASURE = Path(__file__).with_name("measure.py")
 MANY = 10_000  # batches that only these wait for
-MANY_BY = ("ours", "ours-anthropic", "floor")
+MANY_BY = ("ours-many", "floor")
+SETTING_FROM = 1000  # batches, from which on more requests at a time than by default are worth a run
 FEW = 100  # batches; up to these a run takes a third of the time
 
 
@@ -75,7 +76,8 @@ def plan(options: argparse.Namespace) -> list[Run]:
         for latency in options.latency:
             for name in options.only:
                 asks_nobody_again = name == "floor" and latency != options.latency[0]
-                if not asks_nobody_again and (n < MANY or name in MANY_BY):
+                too_few = name.endswith("-many") and n < SETTING_FROM
+                if not asks_nobody_again and not too_few and (n < MANY or name in MANY_BY):
                     runs.append(Run(name, n, latency / 1000, options.interval, seconds))
     return runs
 

@@ -72,13 +72,14 @@ class _Client:
 
     def _options(self) -> dict[str, Any]:
         config = self.config
+        connections = max(config.max_connections, config.max_in_flight)  # what the hub lets go must not queue here
         return {
             "verify": config.tls(),
             "follow_redirects": False,
             "timeout": httpx.Timeout(config.timeout, connect=config.connect_timeout),
             "limits": httpx.Limits(
-                max_connections=config.max_connections,
-                max_keepalive_connections=config.max_connections,
+                max_connections=connections,
+                max_keepalive_connections=connections,
                 keepalive_expiry=KEEPALIVE_EXPIRY,
             ),
             "headers": {"accept": "application/json", "user-agent": f"airflow-provider-bifrost/{__version__}"},

@@ -31,7 +31,7 @@ class GatewayConfig:
     :param timeout: seconds that one request may take to be answered.
     :param connect_timeout: seconds to connect.
     :param verify: True, False, or the path of a CA bundle.
-    :param max_connections: size of the client's connection pool.
+    :param max_connections: size of the client's connection pool, which has room for ``max_in_flight`` in any case.
     :param max_in_flight: how many requests the waits of a triggerer have on their way at a time.
     :param connection_ttl: seconds after which the waits look the connection up again.
     :param coalesce: whether the waits look at pages of the list instead of at each batch, where that pays.

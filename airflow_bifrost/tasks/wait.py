@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_bifrost.gateway.client import GatewayClient
-    from airflow_bifrost.gateway.models import Batch
     from airflow_bifrost.waiting.decision import Decision, WaitPolicy, Watch
+    from airflow_bifrost.waiting.progress import Seen
 
 Mode = Literal["deferrable", "poke", "reschedule"]
 
@@ -199,8 +199,7 @@ class _Looker:
         self.timed_out = False
         self._wait = wait
         self._policy = policy
-        self._latest: dict[str, Batch] = {}
-        self._provider = ""
+        self._latest: dict[str, Seen] = {}
         self._outage: BifrostUnavailable | None = None
         self._client: GatewayClient | None = None
         self._connected_at = 0.0
@@ -258,10 +257,11 @@ class _Looker:
 
         if len(self._latest) < len(self.watches):
             return None
-        return progress_of(self._latest, self._provider, now=time.time())
+        return progress_of(self._latest.values(), now=time.time())
 
     def _look_at(self, watch: Watch) -> Decision:
         from airflow_bifrost.waiting.decision import on_batch, on_fault
+        from airflow_bifrost.waiting.progress import Seen
 
         try:
             if self._outage is not None:
@@ -272,9 +272,9 @@ class _Looker:
             if isinstance(error, BifrostUnavailable) and error.status_code is None:
                 self._outage = error  # one look without an answer is enough for this round
             return on_fault(watch, error, self._policy, now=time.time(), random=random.random)
-        self._latest[watch.batch_id] = batch
-        self._provider = client.config.upstream(self._wait.provider)
-        return on_batch(watch, batch, self._provider, self._policy, now=time.time(), random=random.random)
+        provider = client.config.upstream(self._wait.provider)
+        self._latest[watch.batch_id] = Seen.of(batch, provider)
+        return on_batch(watch, batch, provider, self._policy, now=time.time(), random=random.random)
 
     def _connected(self) -> GatewayClient:
         from airflow_bifrost.gateway.retry import NO_RETRY

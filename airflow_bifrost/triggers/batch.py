@@ -6,14 +6,13 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_bifrost.exceptions import BifrostError
+from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.bifrost import BifrostHook
@@ -22,8 +21,8 @@ from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 from airflow_bifrost.triggers.stats import AirflowMeter
 from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitPolicy, Watch
 from airflow_bifrost.waiting.hub import Hub
-from airflow_bifrost.waiting.progress import progress_of
-from airflow_bifrost.waiting.waits import End
+from airflow_bifrost.waiting.progress import Seen, progress_of
+from airflow_bifrost.waiting.waits import End, Listener, Wait
 
 FIRST_EVENT_AFTER = (
     5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")
@@ -124,34 +123,18 @@ class BatchTrigger(BaseTrigger):
             self.log.warning("Cancelling %s took too long; the batches may still be running", self.batch_ids)
 
     async def _wait(self) -> BatchEvent:
-        known = {watch["batch_id"]: Watch.from_json(watch) for watch in self.watches}
-        batch_ids = dict.fromkeys(self.batch_ids)
-        latest: dict[str, Batch] = {}
-        upstream = ""
-        written = ProgressXCom(self.task_instance)
-
-        def seen(batch_id: str, batch: Batch, provider: str) -> None:
-            nonlocal upstream
-            latest[batch_id], upstream = batch, provider
-            if len(latest) == len(batch_ids):  # the sums over some of the batches would be no progress of the whole
-                written.offer(lambda: progress_of(latest, provider, now=time.time()))
-
-        policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace, self.poll_backoff)
+        listener = _Listener(self)
         async with self._hub() as hub:
-            ends = await _until_all_have_ended_or_one_gave_up(
-                {
-                    hub.wait(
-                        self._as_it_is_now(known.get(batch_id) or Watch(batch_id)),
-                        self.provider,
-                        policy,
-                        seen=seen,
-                        say=self.log.log,
-                    )
-                    for batch_id in batch_ids
-                }
-            )
-        whole = len(latest) == len(batch_ids)
-        return self._event(ends, progress_of(latest, upstream, now=time.time()) if whole else None)
+            ends = await _until_all_have_ended_or_one_gave_up(self._begin(hub, listener))
+        return self._event(ends, listener.progress())
+
+    def _begin(self, hub: Hub, listener: Listener) -> set[Wait]:
+        known = {watch["batch_id"]: Watch.from_json(watch) for watch in self.watches}
+        policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace, self.poll_backoff)
+        return {
+            hub.wait(self._as_it_is_now(known.get(batch_id) or Watch(batch_id)), self.provider, policy, listener)
+            for batch_id in dict.fromkeys(self.batch_ids)
+        }
 
     def _event(self, ends: list[End], progress: dict[str, Any] | None) -> BatchEvent:
         summaries = {end.watch.batch_id: end.summary.to_xcom() for end in ends if isinstance(end, Finished)}
@@ -193,18 +176,45 @@ class BatchTrigger(BaseTrigger):
                 else:
                     self.log.info("The task was ended by a user: batch %s is %s", batch_id, batch.status)
 
-    def _hub(self) -> AbstractAsyncContextManager[Hub]:
-        hook = BifrostHook(self.bifrost_conn_id)
-        meter = AirflowMeter(self.bifrost_conn_id)
-        return Hub.join(self.bifrost_conn_id, partial(hook.aopen_client, retry=NO_RETRY), meter)
+    def _hub(self) -> Hub:
+        return Hub.join(self.bifrost_conn_id, _open_client, AirflowMeter)
 
     def _deadline(self) -> float:
         return self.deadline if self.execution_deadline is None else min(self.deadline, self.execution_deadline)
 
 
-async def _until_all_have_ended_or_one_gave_up(
-    waits: set[asyncio.Future[End]],
-) -> list[End]:
+class _Listener(Listener):
+    """Keeps what was seen of a trigger's batches, for the ``progress`` XCom, and passes on what is said of them."""
+
+    def __init__(self, trigger: BatchTrigger) -> None:
+        self._trigger = trigger
+        self._batches = len(set(trigger.batch_ids))
+        self._latest: dict[str, Seen] = {}
+        self._xcom = ProgressXCom(trigger.task_instance)
+
+    def seen(self, batch_id: str, batch: Batch, provider: str) -> None:
+        self._latest[batch_id] = Seen.of(batch, provider)
+        if len(self._latest) == self._batches:
+            self._xcom.offer(self._sums)
+
+    def say(self, level: int, text: str) -> None:
+        self._trigger.log.log(level, text)
+
+    def progress(self) -> dict[str, Any] | None:
+        """None while some were never seen: the sums over the others would be no progress of the whole."""
+        return self._sums() if len(self._latest) == self._batches else None
+
+    def _sums(self) -> dict[str, Any]:
+        return progress_of(self._latest.values(), now=time.time())
+
+
+async def _open_client(conn_id: str) -> AsyncGatewayClient:
+    return await BifrostHook(conn_id).aopen_client(retry=NO_RETRY)
+
+
+async def _until_all_have_ended_or_one_gave_up(waits: set[Wait]) -> list[End]:
+    if len(waits) == 1:  # as nearly all triggers have it; asyncio.wait would keep ten objects more for each
+        return [await waits.pop()]
     ends: list[End] = []
     pending = set(waits)
     try:

@@ -20,6 +20,7 @@ class AirflowMeter(Meter):
     """
 
     def __init__(self, conn_id: str) -> None:
+        super().__init__(conn_id)
         self._tags = {"connection": conn_id}
         self._stats = stats()
 

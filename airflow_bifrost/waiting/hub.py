@@ -15,11 +15,11 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context
+from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from airflow_bifrost.exceptions import (
@@ -31,7 +31,7 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import ENDS, BatchStatus
-from airflow_bifrost.waiting.connection import Open, SharedConnection
+from airflow_bifrost.waiting.connection import SharedConnection
 from airflow_bifrost.waiting.decision import (
     Decision,
     Finished,
@@ -47,7 +47,7 @@ from airflow_bifrost.waiting.decision import (
 from airflow_bifrost.waiting.listing import LISTS, PAGE, Catalogue, Counts, Page, listed_as
 from airflow_bifrost.waiting.meter import Meter
 from airflow_bifrost.waiting.restraint import Restraint
-from airflow_bifrost.waiting.waits import End, Upstream, Wait
+from airflow_bifrost.waiting.waits import Listener, Upstream, Wait
 
 LAST_LOOK = 30.0  # seconds that a look which the deadline cuts short may still take, its turn in the hub included
 COUNTS_EVERY = 300.0  # seconds between two looks at how many rows are done, where the list does not say
@@ -56,14 +56,18 @@ LIST_FAULTS = 3  # in a row that may pass, after which the list is left alone
 CLOCK_SET_BACK = 5.0  # seconds; then nothing that was due by the old clock is waited for
 SLICE = 20  # entries of a page that are read in one go
 
+Open = Callable[[str], Awaitable[AsyncGatewayClient]]  # of the id of an Airflow connection
+MakeMeter = Callable[[str], Meter]
+
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Hub]] = WeakKeyDictionary()
 
 
 class Hub:
     """Use :meth:`join`; the constructor is for it."""
 
-    def __init__(self, open_client: Open, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self, conn_id: str, open_client: Open, meter: MakeMeter) -> None:
+        self._conn_id = conn_id
+        self._meter = meter(conn_id)
         self._loop = asyncio.get_running_loop()
         self._members = 0
         self._restraint = Restraint(1)  # a limit is the connection's
@@ -73,56 +77,50 @@ class Hub:
         self._numbers = count()
         self._gone = 0
         self._requests: set[asyncio.Task[Any]] = set()
-        self._connection = SharedConnection(open_client, self._requests, self._connected_or_not)
+        self._connection = SharedConnection(partial(open_client, conn_id), self._requests, self._connected_or_not)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._ticked_at = 0.0
+        self._context = Context()  # not that of whoever happened to come first
+        self._on_end = self._leave  # one object for all waits
 
     @classmethod
-    @asynccontextmanager
-    async def join(cls, conn_id: str, open_client: Open, meter: Meter | None = None) -> AsyncIterator[Hub]:
-        """The hub of this loop for ``conn_id``, for as long as the context lasts.
+    def join(cls, conn_id: str, open_client: Open, meter: MakeMeter = Meter) -> Hub:
+        """The hub of this loop for ``conn_id``: ``async with Hub.join(...) as hub``, for as long as that lasts.
 
         :param open_client: looks the connection up and opens a client that repeats nothing; called when the first wait is due,
             and when the connection is to be looked up again.
         """
-        loop = asyncio.get_running_loop()
-        hubs = _hubs.setdefault(loop, {})
-        hub = hubs.get(conn_id) or hubs.setdefault(conn_id, cls(open_client, meter or Meter()))
-        hub._members += 1
-        hub._meter.waiting(hub._members)
-        try:
-            yield hub
-        finally:
-            hub._members -= 1
-            hub._meter.waiting(hub._members)
-            if not hub._members:
-                del hubs[conn_id]
-                if not hubs:
-                    del _hubs[loop]
-                await hub._close()
+        hubs = _hubs.setdefault(asyncio.get_running_loop(), {})
+        return hubs.get(conn_id) or hubs.setdefault(conn_id, cls(conn_id, open_client, meter))
 
-    def wait(
-        self,
-        watch: Watch,
-        provider: str | None,
-        policy: WaitPolicy,
-        *,
-        seen: Callable[[str, Batch, str], None],
-        say: Callable[[int, str], None],
-    ) -> asyncio.Future[End]:
-        """Look at a batch from ``watch.look_at`` on, until its wait ends. Cancel the future to leave."""
+    async def __aenter__(self) -> Self:
+        self._members += 1
+        self._meter.waiting(self._members)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._members -= 1
+        self._meter.waiting(self._members)
+        if not self._members:
+            hubs = _hubs[self._loop]
+            del hubs[self._conn_id]
+            if not hubs:
+                del _hubs[self._loop]
+            await self._close()
+
+    def wait(self, watch: Watch, provider: str | None, policy: WaitPolicy, listener: Listener) -> Wait:
+        """Look at a batch from ``watch.look_at`` on, until its wait ends."""
         provider = provider.strip().lower() or None if provider else None
-        wait = Wait(watch, provider, policy, seen, say, self._loop.create_future())
-        wait.look_at = watch.look_at
-        upstream = self._upstreams.setdefault(provider, Upstream(provider))
-        self._enter(upstream, wait)
+        upstream = self._upstreams.get(provider) or self._upstreams.setdefault(provider, Upstream(provider))
+        wait = Wait(watch, upstream, policy, listener)
+        self._enter(wait)
         heapq.heappush(self._looks, (wait.look_at, next(self._numbers), wait))
         last = max(policy.deadline, time.time()) + LAST_LOOK  # also where the deadline passed while no triggerer ran
         heapq.heappush(self._deadlines, (last, next(self._numbers), wait))
-        wait.end.add_done_callback(lambda _: self._leave(upstream, wait))
+        wait.add_done_callback(self._on_end, context=self._context)
         self._wake_at(min(wait.look_at, last))
-        return wait.end
+        return wait
 
     async def cancel_batch(self, batch_id: str, provider: str | None) -> Batch:
         """Ask the gateway to cancel a batch."""
@@ -134,12 +132,15 @@ class Hub:
 
     # Who waits
 
-    def _enter(self, upstream: Upstream, wait: Wait) -> None:
-        wait.listed_id = listed_as(upstream.name or wait.provider or "", wait.watch.batch_id)
+    @staticmethod
+    def _enter(wait: Wait) -> None:
+        upstream = wait.upstream
+        wait.listed_id = listed_as(upstream.name or upstream.provider or "", wait.watch.batch_id)
         upstream.waits.setdefault(wait.listed_id, []).append(wait)
         upstream.catalogue.wait_for(wait.listed_id)
 
-    def _leave(self, upstream: Upstream, wait: Wait) -> None:
+    def _leave(self, wait: Wait) -> None:
+        upstream = wait.upstream
         upstream.due.pop(wait, None)
         others = upstream.waits[wait.listed_id]
         others.remove(wait)
@@ -152,7 +153,7 @@ class Hub:
         ):  # deadlines are far away: what has ended must not lie there till then
             self._gone = 0
             for heap in (self._deadlines, self._looks):
-                heap[:] = [item for item in heap if not item[2].end.done()]
+                heap[:] = [item for item in heap if not item[2].done()]
                 heapq.heapify(heap)
 
     def _know(self, upstream: Upstream, client: AsyncGatewayClient) -> None:
@@ -166,7 +167,7 @@ class Hub:
         waits = [wait for waits in upstream.waits.values() for wait in waits]
         upstream.waits = {}
         for wait in waits:
-            self._enter(upstream, wait)
+            self._enter(wait)
 
     # When to do something
 
@@ -178,14 +179,14 @@ class Hub:
                 return
             self._timer.cancel()
         self._timer_at = when
-        self._timer = self._loop.call_later(max(0.0, when - time.time()), self._tick, context=Context())
+        self._timer = self._loop.call_later(max(0.0, when - time.time()), self._tick, context=self._context)
 
     def _tick(self) -> None:
         """Find out what is due, and ask for as much of it as may be asked for."""
         self._timer = None
         now = time.time()
         if now < self._ticked_at - CLOCK_SET_BACK:
-            for wait in [wait for *_, wait in self._deadlines if not wait.end.done()]:
+            for wait in [wait for *_, wait in self._deadlines if not wait.done()]:
                 self._look_again(wait, now)
         self._ticked_at = now
         while self._deadlines and self._deadlines[0][0] <= now:
@@ -194,8 +195,8 @@ class Hub:
             self._carry_out(wait, TimedOut(wait.watch, Line(logging.WARNING, text)))
         while self._looks and self._looks[0][0] <= now:
             look_at, _, wait = heapq.heappop(self._looks)
-            if not wait.end.done() and wait.look_at == look_at:
-                self._upstreams[wait.provider].due[wait] = None
+            if not wait.done() and wait.look_at == look_at:
+                wait.upstream.due[wait] = None
         self._ask(now)
         if self._deadlines:
             nexts = [self._deadlines[0][0], *(look[0] for look in self._looks[:1])]
@@ -268,7 +269,7 @@ class Hub:
         for wait in asked_for:
             upstream.due.pop(wait, None)
         upstream.in_flight += 1
-        task = self._loop.create_task(request, context=Context())  # not the context of whoever happened to come first
+        task = self._loop.create_task(request, context=self._context.copy())
         self._requests.add(task)
 
         def done(task: asyncio.Task[Any]) -> None:
@@ -276,8 +277,8 @@ class Hub:
             upstream.in_flight -= 1
             if not task.cancelled() and (mistake := task.exception()) is not None:  # a bug: it must not hang the waits
                 for wait in asked_for or [wait for waits in upstream.waits.values() for wait in waits]:
-                    if not wait.end.done():
-                        wait.end.set_exception(mistake)
+                    if not wait.done():
+                        wait.set_exception(mistake)
             if self._members:
                 self._wake_at(time.time())
 
@@ -288,7 +289,7 @@ class Hub:
     async def _look_at_batch(self, upstream: Upstream, client: AsyncGatewayClient, wait: Wait) -> None:
         began = time.time()
         try:
-            entry = await client.glance_at_one(wait.watch.batch_id, provider=wait.provider)
+            entry = await client.glance_at_one(wait.watch.batch_id, provider=upstream.provider)
         except BifrostError as error:
             self._meter.poll("batch", error)
             await self._on_fault(upstream, wait, error, began)
@@ -367,7 +368,7 @@ class Hub:
         self, wait: Wait, entry: dict[str, Any], upstream: Upstream, now: float, stretch: float
     ) -> None:
         """A list never says the last word: what it shows as ended, or as running at the deadline, is asked for by its id."""
-        if wait.confirm or wait.end.done():
+        if wait.confirm or wait.done():
             return
         upstream.due.pop(wait, None)
         if BatchStatus.of(entry["status"]) in ENDS or now >= wait.policy.deadline:
@@ -390,12 +391,12 @@ class Hub:
             if batch.created_at is not None:
                 wait.created_at = batch.created_at.timestamp()
             if counted:
-                wait.context.run(wait.seen, watch.batch_id, batch, upstream.name)
+                wait.tell(batch)
             decision = on_batch(watch, batch, upstream.name, wait.policy, now=now, random=random.random)
             if isinstance(decision, Finished) and batch.ended_at is not None:
                 self._meter.detected(now - batch.ended_at.timestamp())
             self._carry_out(wait, decision)
-        if not wait.end.done():
+        if not wait.done():
             age = None if wait.created_at is None else now - wait.created_at
             self._look_again(wait, now + wait.policy.until(now, wait.policy.interval(age) * stretch))
 
@@ -447,7 +448,7 @@ class Hub:
                 await self._connection.token_refused(began)
             except BifrostConfigurationError as error:
                 text = f"{error} The connection as it was is tried once more."
-                wait.context.run(wait.say, logging.WARNING, text)
+                wait.say(logging.WARNING, text)
         self._carry_out(wait, decision)
 
     def _gateway_failed(self, upstream: Upstream, error: BifrostGatewayError, now: float) -> None:
@@ -468,10 +469,10 @@ class Hub:
             self._carry_out(wait, on_fault(wait.watch, fault, wait.policy, now=now, random=random.random))
 
     def _carry_out(self, wait: Wait, decision: Decision) -> None:
-        if wait.end.done():
+        if wait.done():
             return
         if decision.line is not None:
-            wait.context.run(wait.say, decision.line.level, decision.line.text)
+            wait.say(decision.line.level, decision.line.text)
         wait.watch = decision.watch
         match decision:
             case KeepWaiting():
@@ -479,7 +480,7 @@ class Hub:
             case LookUpConnection():
                 self._look_again(wait, time.time())
             case _:
-                wait.end.set_result(decision)
+                wait.set_result(decision)
 
     def _look_again(self, wait: Wait, when: float) -> None:
         wait.look_at = when
@@ -502,8 +503,8 @@ class Hub:
                         del upstream.due[wait]
                         decision = on_fault(wait.watch, error, wait.policy, now=now, random=random.random)
                         self._carry_out(wait, decision)
-                    elif not wait.end.done():
-                        wait.end.set_exception(error)
+                    elif not wait.done():
+                        wait.set_exception(error)
         self._wake_at(now)
 
     def _allow(self, max_in_flight: int) -> None:

@@ -17,6 +17,7 @@ ENOUGH = 4  # batches waited for that make a page worth its price
 SWEEP_EVERY = 30.0  # seconds between two sweeps where a sweep saves little; less where it saves much
 POOR_PAGES = 2  # in a row without enough that a sweep goes over, and
 STAKE = 25  # one more for every so many batches that it looks for
+SWEEP_AGAIN = 0.5  # seconds; the shortest pause between two sweeps
 SWEEP_CAP = 900.0  # seconds; the longest pause after sweeps that found nothing, or a list that is refused
 
 
@@ -125,7 +126,8 @@ class Catalogue:
             pause = min(SWEEP_CAP, SWEEP_EVERY * 2.0 ** min(self._in_vain, 10))
         else:
             pages = 1 + len(self._place) / PAGE
-            pause = min(SWEEP_EVERY, SWEEP_EVERY * ENOUGH * pages / self._unplaced)
+            price = ENOUGH * pages / self._unplaced  # of what it may save in one interval
+            pause = min(SWEEP_EVERY, max(SWEEP_AGAIN, SWEEP_EVERY * price**2))
         return now >= self._swept_at + pause
 
     def begin_sweep(self, now: float) -> None:

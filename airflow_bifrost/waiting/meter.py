@@ -6,6 +6,9 @@ from __future__ import annotations
 class Meter:
     """Each method is called where something has happened; nothing is expected back."""
 
+    def __init__(self, conn_id: str) -> None:
+        """``conn_id``: of the Airflow connection whose hub it is."""
+
     def waiting(self, number: int) -> None:
         """So many triggers wait now."""
 

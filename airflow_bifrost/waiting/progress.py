@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Self
 
 import pendulum
 
@@ -12,21 +12,36 @@ from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import processed_rows
 
 
-def progress_of(batches: Mapping[str, Batch], provider: str, *, now: float) -> dict[str, Any]:
+class Seen(NamedTuple):
+    """What the latest answer for a batch says of its rows. Of ten thousand batches little else should be kept."""
+
+    status: str
+    processed: int | None
+    total: int | None
+    completed: int | None
+    failed: int | None
+
+    @classmethod
+    def of(cls, batch: Batch, provider: str) -> Self:
+        """``provider`` is the upstream: they count differently."""
+        counts = batch.request_counts
+        return cls(batch.status, processed_rows(provider, counts), counts.total, counts.completed, counts.failed)
+
+
+def progress_of(batches: Collection[Seen], *, now: float) -> dict[str, Any]:
     """Sums over the batches, JSON types only; null where no batch gave the number.
 
-    :param batches: the latest answer for each batch id.
     :param now: unix seconds; it becomes ``checked_at``, the only key that changes when nothing else did.
     :return: ``{"status", "total", "completed", "failed", "percent", "checked_at"}``; ``status`` is the most frequent one.
     """
-    statuses = Counter(batch.status for batch in batches.values())
-    done = _sum(processed_rows(provider, batch.request_counts) for batch in batches.values())
-    total = _sum(batch.request_counts.total for batch in batches.values())
+    statuses = Counter(batch.status for batch in batches)
+    done = _sum(batch.processed for batch in batches)
+    total = _sum(batch.total for batch in batches)
     return {
         "status": statuses.most_common(1)[0][0] if statuses else None,
         "total": total,
-        "completed": _sum(batch.request_counts.completed for batch in batches.values()),
-        "failed": _sum(batch.request_counts.failed for batch in batches.values()),
+        "completed": _sum(batch.completed for batch in batches),
+        "failed": _sum(batch.failed for batch in batches),
         "percent": round(100 * min(done, total) / total, 1) if total and done is not None else None,
         "checked_at": pendulum.from_timestamp(now).isoformat(),
     }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_bifrost.gateway.models import Batch
@@ -16,28 +14,56 @@ from airflow_bifrost.waiting.restraint import Restraint
 End = Finished | GiveUp | TimedOut
 
 
-@dataclass(slots=True, eq=False)
-class Wait:
-    """One batch that one trigger waits for.
+class Listener:
+    """Who is told of a wait while it lasts; called in the context in which the wait began, so that its log is the task's."""
 
-    :param seen: told of each answer: the id, the batch, and its upstream.
-    :param say: writes a line into the task's log.
-    :param end: what comes of it.
+    def seen(self, batch_id: str, batch: Batch, provider: str) -> None:
+        """The gateway has answered for a batch; ``provider`` is its upstream."""
+
+    def say(self, level: int, text: str) -> None:
+        """A line for the task's log."""
+
+
+class Wait(asyncio.Future[End]):
+    """One batch that one trigger waits for: a future of what comes of it. Cancel it to leave.
+
+    There may be ten thousand, and Python's garbage collector, which holds the loop, comes by the number of objects that live:
+    hence one object for all that is known of a wait, and hence :class:`Listener` and not callbacks.
     """
 
-    watch: Watch
-    provider: str | None
-    policy: WaitPolicy
-    seen: Callable[[str, Batch, str], None]
-    say: Callable[[int, str], None]
-    end: asyncio.Future[End]
-    context: Context = field(default_factory=copy_context)  # the trigger's: its log is bound to the task
-    listed_id: str = ""
-    look_at: float = 0.0  # unix seconds
-    created_at: float | None = None
-    counted_at: float = 0.0  # when its counts were last seen
-    glimpse: Any = None  # status and counts as the list last showed them
-    confirm: bool = False  # a list shows it as ended: ask the batch itself
+    __slots__ = (
+        "confirm",
+        "context",
+        "counted_at",
+        "created_at",
+        "glimpse",
+        "listed_id",
+        "listener",
+        "look_at",
+        "policy",
+        "upstream",
+        "watch",
+    )
+
+    def __init__(self, watch: Watch, upstream: Upstream, policy: WaitPolicy, listener: Listener) -> None:
+        super().__init__()
+        self.watch = watch
+        self.upstream = upstream
+        self.policy = policy
+        self.listener = listener
+        self.context: Context = copy_context()
+        self.listed_id = ""
+        self.look_at = watch.look_at  # unix seconds
+        self.created_at: float | None = None
+        self.counted_at = 0.0  # when its counts were last seen
+        self.glimpse: Any = None  # status and counts as they were last shown
+        self.confirm = False  # a list shows it as ended: ask the batch itself
+
+    def tell(self, batch: Batch) -> None:
+        self.context.run(self.listener.seen, self.watch.batch_id, batch, self.upstream.name)
+
+    def say(self, level: int, text: str) -> None:
+        self.context.run(self.listener.say, level, text)
 
 
 class Upstream:

@@ -20,6 +20,7 @@ from airflow_bifrost.triggers import batch as trigger_module
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.waiting import hub as hub_module
 from airflow_bifrost.waiting.decision import Finished, WaitPolicy, Watch
+from airflow_bifrost.waiting.waits import Listener
 
 TASK = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
 DONE = {"status": "completed", "request_counts": {"total": 10, "completed": 10, "failed": 0}}
@@ -313,7 +314,7 @@ def test_a_corrected_connection_reaches_waits_that_run(
 def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(gateway: LocalGateway) -> None:
     looked_up = []
 
-    async def slowly() -> Any:
+    async def slowly(conn_id: str) -> Any:
         await asyncio.sleep(0.2)
         looked_up.append(await BifrostHook().aopen_client())
         return looked_up[-1]
@@ -322,10 +323,10 @@ def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(ga
         batch_id = gateway.add_batch(rows=1)
         gateway.set_batch(batch_id, **DONE)
         policy = WaitPolicy(0.05, time.time() + 60, 0)
-        callbacks = {"seen": lambda *_: None, "say": lambda *_: None}
+        nobody = Listener()
         async with hub_module.Hub.join("bifrost_default", slowly) as hub:
-            first = hub.wait(Watch(batch_id), None, policy, **callbacks)
-            second = hub.wait(Watch(batch_id), None, policy, **callbacks)
+            first = hub.wait(Watch(batch_id), None, policy, nobody)
+            second = hub.wait(Watch(batch_id), None, policy, nobody)
             await asyncio.sleep(0.05)
             first.cancel()
             assert isinstance(await second, Finished)

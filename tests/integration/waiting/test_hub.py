@@ -18,12 +18,14 @@ import pytest
 from airflow_bifrost.exceptions import BifrostAuthError, BifrostConfigurationError, BifrostRequestError
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.waiting import decision
 from airflow_bifrost.waiting import hub as hub_module
 from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy, Watch
 from airflow_bifrost.waiting.hub import Hub
 from airflow_bifrost.waiting.meter import Meter
+from airflow_bifrost.waiting.waits import Listener
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ class FakeGateway:
     def count(self) -> Counter[str]:
         return Counter(kind for kind, _ in self.asked)
 
-    async def open(self) -> AsyncGatewayClient:
+    async def open(self, conn_id: str = "c") -> AsyncGatewayClient:
         self.lookups += 1
         config = GatewayConfig("http://gw.example", **self.config)
         return AsyncGatewayClient(config, retry=NO_RETRY, transport=httpx.MockTransport(self._handle))
@@ -103,6 +105,16 @@ class FakeGateway:
         return body
 
 
+class Deaf(Listener):
+    """Keeps the lines at most."""
+
+    def __init__(self, lines: list[str] | None = None) -> None:
+        self.lines = lines if lines is not None else []
+
+    def say(self, level: int, text: str) -> None:
+        self.lines.append(text)
+
+
 async def wait_for_all(
     gateway: FakeGateway,
     script: Callable[[list[asyncio.Future[Any]]], Awaitable[None]],
@@ -113,19 +125,18 @@ async def wait_for_all(
     ids: list[str] | None = None,
     meter: Meter | None = None,
     said: list[str] | None = None,
-    seen: Callable[..., None] = lambda *_: None,
+    listener: Listener | None = None,
 ) -> list[Any]:
     """Wait for every batch of the gateway while ``script`` does what it does; the ends, or None where there is none yet."""
     policy = WaitPolicy(interval, time.time() + patience, 300)
-    lines = [] if said is None else said
-    async with Hub.join("c", gateway.open, meter) as hub:
+    listener = listener or Deaf([] if said is None else said)
+    async with Hub.join("c", gateway.open, lambda _: meter or Meter("c")) as hub:
         waits = [
             hub.wait(
                 Watch(batch_id, look_at=time.time() + interval * random.random()),
                 None,
                 policy,
-                seen=seen,
-                say=lambda level, text: lines.append(text),
+                listener,
             )
             for batch_id in (gateway.ids if ids is None else ids)
         ]
@@ -176,7 +187,7 @@ def test_every_batch_that_ends_is_confirmed_by_one_request_of_its_own() -> None:
             gateway.status[batch_id] = "completed"
         await asyncio.wait(waits[::3])
 
-    ends = asyncio.run(wait_for_all(gateway, end_them, meter=Counting()))
+    ends = asyncio.run(wait_for_all(gateway, end_them, meter=Counting("c")))
     assert all(isinstance(end, Finished) for end in ends[::3])
     assert not any(ends[1::3])
     asked = Counter(what for kind, what in gateway.asked if kind == "get")
@@ -268,14 +279,16 @@ def test_gemini_is_known_in_its_list_by_its_other_id_and_its_counts_come_from_it
     gateway.ids = [f"batches-{n:05d}" for n in range(20)]
     counted: list[int | None] = []
 
+    class Counting(Deaf):
+        def seen(self, batch_id: str, batch: Batch, provider: str) -> None:
+            counted.append(batch.request_counts.total)
+
     async def all_end(waits: list[Any]) -> None:
         await until(lambda: gateway.count["list"] >= 3)
         gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
         await asyncio.wait(waits)
 
-    ends = asyncio.run(
-        wait_for_all(gateway, all_end, seen=lambda _id, batch, _up: counted.append(batch.request_counts.total))
-    )
+    ends = asyncio.run(wait_for_all(gateway, all_end, listener=Counting()))
     assert all(isinstance(end, Finished) for end in ends)
     assert set(counted) == {10}
 
@@ -311,7 +324,7 @@ def test_in_an_outage_one_request_finds_out_for_all() -> None:
         gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
         await asyncio.wait(waits)
 
-    ends = asyncio.run(wait_for_all(gateway, an_outage, meter=Noticing()))
+    ends = asyncio.run(wait_for_all(gateway, an_outage, meter=Noticing("c")))
     assert all(isinstance(end, Finished) for end in ends)
     assert trouble == [True, False]
 
@@ -369,7 +382,7 @@ def test_a_token_that_was_rotated_is_picked_up_by_all() -> None:
 def test_a_connection_that_cannot_be_had_ends_every_wait() -> None:
     gateway = FakeGateway(20)
 
-    async def none() -> AsyncGatewayClient:
+    async def none(conn_id: str) -> AsyncGatewayClient:
         raise BifrostConfigurationError("no such connection")
 
     gateway.open = none  # type: ignore[method-assign]
@@ -408,15 +421,16 @@ def test_waits_end_at_their_deadline_also_when_the_gateway_hangs() -> None:
 def test_a_mistake_of_ours_ends_the_waits_and_hangs_none() -> None:
     gateway = FakeGateway(5, coalesce=False)
 
-    def wrong(*_: Any) -> None:
-        raise ZeroDivisionError
+    class Wrong(Deaf):
+        def seen(self, *_: Any) -> None:
+            raise ZeroDivisionError
 
     async def all_end(waits: list[Any]) -> None:
         await asyncio.wait(waits)
         assert all(isinstance(wait.exception(), ZeroDivisionError) for wait in waits)
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(wait_for_all(gateway, all_end, seen=wrong))
+        asyncio.run(wait_for_all(gateway, all_end, listener=Wrong()))
 
 
 def test_waits_that_have_ended_leave_nothing_behind() -> None:
@@ -448,8 +462,7 @@ def test_an_outage_of_one_upstream_is_none_of_the_others() -> None:
                     Watch(batch_id, look_at=time.time()),
                     "openai" if batch_id in bad else "azure",
                     policy,
-                    seen=lambda *_: None,
-                    say=lambda *_: None,
+                    Deaf(),
                 )
                 for batch_id in gateway.ids
             }
@@ -507,7 +520,7 @@ def test_a_client_that_was_replaced_is_closed_while_others_still_wait(monkeypatc
     gateway = FakeGateway(10, coalesce=False, connection_ttl=0.5)
     open_one, close_one = gateway.open, AsyncGatewayClient.aclose
 
-    async def opening() -> AsyncGatewayClient:
+    async def opening(conn_id: str) -> AsyncGatewayClient:
         opened.append(await open_one())
         return opened[-1]
 
@@ -535,7 +548,7 @@ def test_a_sweep_that_is_cut_short_by_the_end_begins_nothing() -> None:
             policy = WaitPolicy(0.2, time.time() + 60, 300)
             for batch_id in gateway.ids:
                 watch = Watch(batch_id, look_at=time.time())
-                hub.wait(watch, None, policy, seen=lambda *_: None, say=lambda *_: None)
+                hub.wait(watch, None, policy, Deaf())
             await until(lambda: gateway.count["list"] >= 1)
         asked = len(gateway.asked)
         await asyncio.sleep(1)

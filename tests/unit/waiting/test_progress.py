@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.waiting.progress import ProgressPace, changed, progress_of
+from airflow_bifrost.waiting.progress import ProgressPace, Seen, changed, progress_of
 
 NOW = 1_775_400_000.0
 
@@ -15,8 +15,12 @@ def batch(batch_id: str = "b1", status: str = "in_progress", **counts: Any) -> B
     return Batch(id=batch_id, status=status, request_counts=counts)
 
 
+def of(*batches: Batch, provider: str = "openai", now: float = NOW) -> dict[str, Any]:
+    return progress_of([Seen.of(batch, provider) for batch in batches], now=now)
+
+
 def test_progress_has_the_keys_of_the_contract_and_json_types_only() -> None:
-    progress = progress_of({"b1": batch(total=100, completed=23, failed=1)}, "openai", now=NOW)
+    progress = of(batch(total=100, completed=23, failed=1))
     assert json.loads(json.dumps(progress)) == {
         "status": "in_progress",
         "total": 100,
@@ -28,30 +32,26 @@ def test_progress_has_the_keys_of_the_contract_and_json_types_only() -> None:
 
 
 def test_what_the_gateway_did_not_give_is_null() -> None:
-    progress = progress_of({"b1": batch(total=0, completed=0, failed=0)}, "bedrock", now=NOW)
+    progress = of(batch(total=0, completed=0, failed=0), provider="bedrock")
     assert (progress["total"], progress["completed"], progress["failed"], progress["percent"]) == (None,) * 4
 
 
 def test_progress_of_many_is_the_sum() -> None:
-    progress = progress_of(
-        {
-            "b1": batch(total=100, completed=50, failed=0),
-            "b2": batch("b2", total=100, completed=0, failed=100),
-            "b3": batch("b3", status="validating"),
-        },
-        "openai",
-        now=NOW,
+    progress = of(
+        batch(total=100, completed=50, failed=0),
+        batch("b2", total=100, completed=0, failed=100),
+        batch("b3", status="validating"),
     )
     assert (progress["total"], progress["completed"], progress["failed"], progress["percent"]) == (200, 50, 100, 75.0)
 
 
 def test_failures_that_gemini_counts_as_completed_are_not_counted_twice() -> None:
-    progress = progress_of({"b1": batch(total=10, completed=4, failed=2, succeeded=2)}, "gemini", now=NOW)
+    progress = of(batch(total=10, completed=4, failed=2, succeeded=2), provider="gemini")
     assert progress["percent"] == 40.0
 
 
 def test_more_rows_done_than_there_are_is_all_of_them() -> None:
-    assert progress_of({"b1": batch(total=10, completed=12)}, "openai", now=NOW)["percent"] == 100.0
+    assert of(batch(total=10, completed=12))["percent"] == 100.0
 
 
 def test_progress_is_due_once_in_an_interval_and_only_when_it_changed() -> None:
@@ -77,9 +77,9 @@ def test_what_is_not_due_is_not_even_computed() -> None:
 
 
 def test_a_later_look_alone_is_no_change() -> None:
-    earlier = progress_of({"b1": batch(total=10, completed=1)}, "openai", now=NOW)
-    later = progress_of({"b1": batch(total=10, completed=1)}, "openai", now=NOW + 60)
-    more = progress_of({"b1": batch(total=10, completed=2)}, "openai", now=NOW + 60)
+    earlier = of(batch(total=10, completed=1))
+    later = of(batch(total=10, completed=1), now=NOW + 60)
+    more = of(batch(total=10, completed=2), now=NOW + 60)
     assert changed(None, earlier)
     assert not changed(earlier, later)
     assert changed(earlier, more)
