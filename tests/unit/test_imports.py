@@ -12,6 +12,7 @@ import pytest
 import airflow_bifrost
 
 HOMES = {
+    "BatchCancelOperator": "airflow_bifrost.operators.batch",
     "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
     "BatchSensor": "airflow_bifrost.sensors.batch",
     "BatchTrigger": "airflow_bifrost.triggers.batch",
@@ -59,7 +60,7 @@ def test_the_package_alone_loads_no_airflow() -> None:
 DAG_FILE = """
 from datetime import datetime
 from airflow.sdk import dag, task
-from airflow_bifrost import BatchRetrieveOperator, BatchSensor, BifrostHook
+from airflow_bifrost import BatchCancelOperator, BatchRetrieveOperator, BatchSensor, BifrostHook
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1))
 def every_operator():
@@ -72,6 +73,7 @@ def every_operator():
     BatchSensor(task_id="poke", batch_id=batch_id, deferrable=False, mode="reschedule")
     BatchRetrieveOperator(task_id="retrieve", batch_id=batch_id, wait_for_completion=True)
     BatchRetrieveOperator.partial(task_id="mapped").expand(batch_id=["a", "b"])
+    BatchCancelOperator(task_id="cancel", batch_id=batch_id)
 
 every_operator()
 """
