@@ -18,14 +18,19 @@ RunExample = Callable[..., Any]
 
 @pytest.fixture
 def run_example(airflow_db: None) -> RunExample:
-    """Run the DAG of an example file with ``dag.test()``; return the finished DAG run."""
+    """Run the DAG of an example file with ``dag.test()``; return the finished DAG run.
 
-    def run(name: str, conf: dict[str, Any]) -> Any:
+    ``timeouts`` are in seconds, by task, in place of those that are too long for a test.
+    """
+
+    def run(name: str, conf: dict[str, Any], **timeouts: float) -> Any:
         spec = util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        for task_id, seconds in timeouts.items():
+            module.pipeline.get_task(task_id).timeout = seconds
         return module.pipeline.test(run_conf=conf)
 
     return run
@@ -93,6 +98,39 @@ def test_every_upstream_gives_the_same_outcome_in_its_own_words(
     run = run_example("every_upstream", {"batches": batches})
 
     assert xcom(run, "outcomes") == dict.fromkeys(upstreams, "succeeded")
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=20)
+def test_cancel_when_late_cancels_after_the_timeout_and_keeps_what_was_done(
+    bifrost_gateway: LocalGateway, run_example: RunExample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__BIFROST__POLL_INTERVAL", "5")
+    batch_id = bifrost_gateway.add_batch(rows=100)
+
+    run = run_example("cancel_when_late", {"batch_id": batch_id}, wait=6.0)
+
+    assert states(run) == {"wait": "failed", "cancel": "success", "end": "success"}
+    assert xcom(run, "cancel")["status"] == xcom(run, "cancel", "status") == "cancelling"
+    assert xcom(run, "end", "outcome") == "cancelled"
+    assert 0 < xcom(run, "end", "request_counts")["completed"] < 100
+    assert xcom(run, "end", "output_file_id").startswith("file-")
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+@pytest.mark.parametrize(
+    ("status", "wait", "cancel", "end"),
+    [("completed", "success", "skipped", "success"), ("expired", "failed", "success", "failed")],
+)
+def test_cancel_when_late_leaves_a_batch_alone_that_has_ended(
+    bifrost_gateway: LocalGateway, run_example: RunExample, status: str, wait: str, cancel: str, end: str
+) -> None:
+    batch_id = bifrost_gateway.add_batch(rows=4, status=status)
+
+    run = run_example("cancel_when_late", {"batch_id": batch_id})
+
+    assert states(run) == {"wait": wait, "cancel": cancel, "end": end}
+    assert xcom(run, "end", "status") == status
+    assert not any(request.path.endswith("/cancel") for request in bifrost_gateway.requests)
 
 
 def test_every_example_is_run_by_a_test_of_its_name() -> None:

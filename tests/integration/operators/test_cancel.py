@@ -61,6 +61,13 @@ def test_cancelling_twice_is_the_same_as_once(gateway: LocalGateway) -> None:
     assert cancels(gateway) == 1
 
 
+@pytest.mark.parametrize("status", ["cancelling", "canceling", "JOB_STATE_CANCELLING"])
+def test_a_batch_that_somebody_else_has_cancelled_is_left_alone(status: str, gateway: LocalGateway) -> None:
+    end = cancel(gateway.add_batch(rows=4, status=status))
+    assert (end.state, end.value["status"], end.value["outcome"]) == ("success", status, None)
+    assert cancels(gateway) == 0
+
+
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 def test_a_terminal_batch_is_left_alone(upstream: str, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(upstream, rows=4, status="completed")

@@ -1,0 +1,38 @@
+"""Cancel a batch that is late, and go on with the rows that were done by then.
+
+The sensor gives up after ``timeout``; the batch would run on. So ``cancel`` runs if the wait has failed, for whatever reason: a batch
+that has ended badly is left alone. ``end`` runs in either case, and has the summary of how the batch ended.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from airflow_bifrost import BatchCancelOperator, BatchRetrieveOperator, BatchSensor
+
+with DAG(
+    "cancel_when_late",
+    schedule=None,
+    tags=["bifrost"],
+    params={
+        "batch_id": Param(type="string", minLength=1, description="The batch to wait for, as the gateway calls it"),
+        "provider": Param("openai", type="string", description="The upstream that runs the batch"),
+    },
+    default_args={
+        "batch_id": "{{ params.batch_id }}",
+        "provider": "{{ params.provider }}",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=30),
+    },
+) as pipeline:
+    wait = BatchSensor(task_id="wait", timeout=timedelta(hours=6))
+    cancel = BatchCancelOperator(task_id="cancel", trigger_rule="all_failed")
+    end = BatchRetrieveOperator(
+        task_id="end",
+        wait_for_completion=True,
+        accept=("succeeded", "partial", "cancelled"),
+        trigger_rule="none_failed",
+    )
+    wait >> cancel >> end
