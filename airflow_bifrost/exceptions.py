@@ -13,6 +13,7 @@
         │   ├── BatchNotFound           404
         │   ├── BifrostRequestError     another 4xx, or what the gateway will never accept
         │   └── BifrostProtocolError    an answer that is not what the API promises
+        ├── BatchInputError             rows that cannot be sent; nothing was submitted, and it is never retried
         └── BatchFailed                 terminal, and its outcome is not accepted; never retried
 
 No message holds a token or a result body.
@@ -118,6 +119,25 @@ class BifrostRequestError(BifrostGatewayError):
 class BifrostProtocolError(BifrostGatewayError):
     """An answer that is not what the API promises: a web page, no JSON, no id. ``may_pass`` tells an upstream's slip,
     which the gateway handed on, from an address that is no gateway at all."""
+
+
+class BatchInputError(BifrostError, AirflowFailException):
+    """Rows of the input cannot be sent, and nothing was submitted. Airflow does not retry it: the rows stay as they are.
+
+    :param errors: the number of the row (or of the line, in a file) and what is wrong with it; the first few where there are many.
+        Empty where it is no row's fault.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        problem: str | None = None,
+        advice: str | None = None,
+        errors: list[tuple[int, str]] | None = None,
+    ) -> None:
+        super().__init__(message, problem=problem, advice=advice)
+        self.errors = errors or []
 
 
 class BatchFailed(BifrostError, AirflowFailException):

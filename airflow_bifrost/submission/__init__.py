@@ -1,0 +1,1 @@
+"""Spending money exactly once: rows become request lines within the upstream's limits."""
