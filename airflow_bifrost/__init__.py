@@ -10,18 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_bifrost.hooks.bifrost import BifrostHook
-    from airflow_bifrost.operators.batch import BatchCancelOperator, BatchRetrieveOperator
+    from airflow_bifrost.operators.batch import BatchCancelOperator, BatchRetrieveOperator, BatchSubmitOperator
     from airflow_bifrost.sensors.batch import BatchSensor
     from airflow_bifrost.triggers.batch import BatchTrigger
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchCancelOperator", "BatchRetrieveOperator", "BatchSensor", "BatchTrigger", "BifrostHook", "__version__"]
+__all__ = [
+    "BatchCancelOperator",
+    "BatchRetrieveOperator",
+    "BatchSensor",
+    "BatchSubmitOperator",
+    "BatchTrigger",
+    "BifrostHook",
+    "__version__",
+]
 
 _HOME = {
     "BatchCancelOperator": "airflow_bifrost.operators.batch",
     "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
     "BatchSensor": "airflow_bifrost.sensors.batch",
+    "BatchSubmitOperator": "airflow_bifrost.operators.batch",
     "BatchTrigger": "airflow_bifrost.triggers.batch",
     "BifrostHook": "airflow_bifrost.hooks.bifrost",
 }

@@ -14,7 +14,9 @@
         │   ├── BifrostRequestError     another 4xx, or what the gateway will never accept
         │   └── BifrostProtocolError    an answer that is not what the API promises
         ├── BatchInputError             rows that cannot be sent; nothing was submitted, and it is never retried
-        └── BatchFailed                 terminal, and its outcome is not accepted; never retried
+        ├── BatchFailed                 terminal, and its outcome is not accepted; never retried
+        ├── SubmissionInDoubt           a batch may have been submitted, and it cannot be found out; never retried
+        └── ResultsUnavailable          a batch has no results, or none that can be trusted; never retried
 
 No message holds a token or a result body.
 """
@@ -150,3 +152,12 @@ class BatchFailed(BifrostError, AirflowFailException):
     def __init__(self, message: str, *, summaries: list[dict[str, Any]] | None = None) -> None:
         super().__init__(message)
         self.summaries = summaries or []
+
+
+class SubmissionInDoubt(BifrostError, AirflowFailException):
+    """An earlier try may have submitted a batch, and the gateway cannot tell. Submitting again might pay for it twice, so Airflow does
+    not retry it: somebody has to look. The message says where, and which parameter decides."""
+
+
+class ResultsUnavailable(BifrostError, AirflowFailException):
+    """A batch has no results, or none that this gateway can give. Airflow does not retry it."""

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from itertools import count
 from typing import IO, Any, Self, TypeVar
@@ -246,10 +246,16 @@ class GatewayClient(_Client):
     def version(self) -> str | None:
         return self._call(requests.version(), _version)
 
-    @contextmanager
-    def file_content(self, file_id: str, *, provider: str | None = None) -> Iterator[Iterator[bytes]]:
+    def file_content(self, file_id: str, *, provider: str | None = None) -> AbstractContextManager[Iterator[bytes]]:
         """The file's bytes, in chunks. The gateway answers only when it has the whole file from the upstream."""
+        return self._content(requests.file_content(file_id, self._provider(provider)))
 
+    def results_content(self, batch_id: str, *, provider: str | None = None) -> AbstractContextManager[Iterator[bytes]]:
+        """The answer of :meth:`batch_results` as it comes, in chunks: one JSON object, as large as it may be."""
+        return self._content(requests.batch_results(batch_id, self._provider(provider)))
+
+    @contextmanager
+    def _content(self, request: GatewayRequest) -> Iterator[Iterator[bytes]]:
         def opened(asked: Asked) -> tuple[ExitStack, httpx.Response]:
             with ExitStack() as stack:
                 response = stack.enter_context(self._stream(asked))
@@ -257,7 +263,6 @@ class GatewayClient(_Client):
                 responses.check_status(_head(response, body), asked)
                 return stack.pop_all(), response
 
-        request = requests.file_content(file_id, self._provider(provider))
         stack, response = self._repeat(request, opened)
 
         def chunks() -> Iterator[bytes]:

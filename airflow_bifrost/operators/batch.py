@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_bifrost._compat import AirflowSensorTimeout, TaskDeferralTimeout
-from airflow_bifrost.exceptions import BatchFailed, BifrostGatewayError
+from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, TaskDeferralTimeout
+from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostGatewayError
 from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
+from airflow_bifrost.tasks.rows import after_the_tasks_that_make, rows_of
+from airflow_bifrost.tasks.submit import Doubts, Order, submit_file, submit_part
 from airflow_bifrost.tasks.verdict import judge
 from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_TIMEOUT, BatchWait
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_bifrost.gateway.summary import BatchSummary
     from airflow_bifrost.hooks.bifrost import BifrostHook
+    from airflow_bifrost.submission.requests_file import Part
 
 
 class _BatchOperator(BaseOperator):
@@ -194,6 +199,139 @@ class BatchCancelOperator(_BatchOperator):
                     return summary
             raise
         return self._retrieve(hook)
+
+
+class BatchSubmitOperator(BaseOperator):
+    """Submits one batch exactly once, and returns its id: ``BatchSensor(batch_id=submit.output)`` waits for it.
+
+    A retry, a clear, or a crash between the call and its answer goes on with the batch that was paid for: it is known by a record that
+    outlives the attempt (Airflow 3.3's task state, or ``[bifrost] state_path``), and by a tag in its metadata, where the upstream keeps
+    any (OpenAI, Azure). No rows at all: the task is skipped.
+
+    :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
+        A list, or the output of another task; no Jinja is rendered in them.
+    :param input_path: JSONL of such rows at any URI that Airflow's object storage reads, or on the worker's disk. (templated)
+    :param input_file_id: id of a file that the upstream has already. (templated)
+    :param endpoint: what each row asks for, e.g. ``/v1/embeddings``. (templated)
+    :param provider: upstream; None is the connection's. (templated)
+    :param model: for rows whose body names none; Gemini and Bedrock need it for the batch. (templated)
+    :param system_prompt: goes before each prompt that is a string.
+    :param request_params: members of a body that a row may leave out, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
+    :param completion_window: passed on to the upstream.
+    :param metadata: passed on to the upstream; text to text. (templated)
+    :param extra_body: members of the create call that this package does not know, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
+    :param extra_form: the same for the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
+    :param max_rows: an error above so many rows, before anything is uploaded.
+    :param max_input_bytes: the same for the size of the input.
+    :param on_unknown: what to do where an earlier try may have submitted and nobody can tell: ``"fail"``, with an error that says what to
+        check, or ``"resubmit"``, and perhaps pay twice.
+    :param on_changed_input: what becomes of the batch of an earlier try with another input: ``"leave"`` or ``"cancel"``.
+    :param resubmit: outcomes of an earlier try's batch with which a retry or a clear submits once more, e.g. ``("failed",)``.
+    :param bifrost_conn_id: id of the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "input_path",
+        "input_file_id",
+        "endpoint",
+        "provider",
+        "model",
+        "request_params",
+        "metadata",
+        "extra_body",
+        "extra_form",
+        "bifrost_conn_id",
+    )
+    ui_color = "#d9f2e6"
+
+    def __init__(
+        self,
+        *,
+        rows: Any = None,
+        input_path: str | None = None,
+        input_file_id: str | None = None,
+        endpoint: str = "/v1/chat/completions",
+        provider: str | None = None,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        request_params: Mapping[str, Any] | None = None,
+        completion_window: str = "24h",
+        metadata: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_form: Mapping[str, str] | None = None,
+        max_rows: int | None = None,
+        max_input_bytes: int | None = None,
+        on_unknown: str = "fail",
+        on_changed_input: str = "leave",
+        resubmit: Collection[str] = (),
+        bifrost_conn_id: str = "bifrost_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        given = {"rows": rows, "input_path": input_path, "input_file_id": input_file_id}
+        if sum(value is not None for value in given.values()) != 1:
+            raise ValueError(f"give one of {', '.join(given)}")
+        self.rows = rows
+        self.input_path = input_path
+        self.input_file_id = input_file_id
+        self.endpoint = endpoint
+        self.provider = provider
+        self.model = model
+        self.system_prompt = system_prompt
+        self.request_params = request_params
+        self.completion_window = completion_window
+        self.metadata = metadata
+        self.extra_body = extra_body
+        self.extra_form = extra_form
+        self.max_rows = max_rows
+        self.max_input_bytes = max_input_bytes
+        self.doubts = Doubts(on_unknown, on_changed_input, checked_accept(resubmit))
+        self.bifrost_conn_id = bifrost_conn_id
+        after_the_tasks_that_make(self, rows)
+
+    def execute(self, context: Context) -> str:
+        from airflow_bifrost.hooks.bifrost import BifrostHook
+
+        order = Order(
+            self.endpoint,
+            self.completion_window,
+            self.model,
+            self.metadata or {},
+            self.extra_body or {},
+            self.extra_form or {},
+        )
+        with BifrostHook(self.bifrost_conn_id) as hook, TemporaryDirectory(prefix="bifrost-submit-") as folder:
+            client = hook.get_conn()
+            provider = client.config.upstream(provider_of(self.provider))
+            if self.input_file_id is not None:
+                return submit_file(context, client, provider, order, self.doubts, self.input_file_id).batch_id
+            part = self._only_part(context, provider, Path(folder))
+            return submit_part(context, client, provider, order, self.doubts, part).batch_id
+
+    def _only_part(self, context: Context, provider: str, folder: Path) -> Part:
+        from airflow_bifrost.submission.requests_file import write_parts
+
+        with rows_of(self.rows, self.input_path, context) as rows:
+            parts = write_parts(
+                rows,
+                folder,
+                provider=provider,
+                endpoint=self.endpoint,
+                model=self.model,
+                system=self.system_prompt,
+                defaults=self.request_params,
+                max_rows=self.max_rows,
+                max_input_bytes=self.max_input_bytes,
+                unit="line" if self.input_path is not None else "row",
+            )
+        if not parts:
+            raise AirflowSkipException("There are no rows: nothing to submit.")
+        if len(parts) > 1:
+            raise BatchInputError(
+                f"The input makes {len(parts)} batches of {provider}, and BatchSubmitOperator submits one. Use BatchRunOperator, which splits"
+                " it, or give each its own input. Nothing was submitted, and nothing is billed."
+            )
+        return parts[0]
 
 
 def _needs_no_cancel(summary: BatchSummary) -> bool:

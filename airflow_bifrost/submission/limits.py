@@ -55,10 +55,11 @@ LIMITS = {
         custom_id=_ANY_TEXT,
         custom_id_words=_ANY_TEXT_WORDS,
     ),
-    # "Max input file size 200 MB", "Max requests per file 100,000": https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
+    # "Max input file size 200 MB": https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
+    # that page has 100,000 requests per file; OpenAI's 50,000 are taken here too, which no deployment refuses
     # one deployment for a file: https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
     "azure": Limits(
-        rows=100_000,
+        rows=50_000,
         bytes=200 * MB,
         row_bytes=None,
         min_rows=0,

@@ -9,26 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost._compat import conf
 
-
-class TaskMemory(Protocol):
-    """One JSON object per key, kept over retries, reschedules and clears of one task instance."""
-
-    def get(self, key: str) -> Any: ...
-
-    def set(self, key: str, value: Any) -> None: ...
+if TYPE_CHECKING:
+    from airflow_bifrost.submission.ledger import Memory
 
 
-def task_memory(context: Mapping[str, Any]) -> TaskMemory:
+def task_memory(context: Mapping[str, Any]) -> Memory:
     """The memory of the running task."""
     store = context.get("task_state_store")
     if store is not None:
         return store  # type: ignore[no-any-return]
     state_path = conf.get("bifrost", "state_path", fallback="")
-    return _FileMemory(state_path, context["ti"]) if state_path else _NoMemory()
+    return _FileMemory(state_path, context["ti"]) if state_path else NoMemory()
 
 
 class _FileMemory:
@@ -51,7 +46,9 @@ class _FileMemory:
         part.rename(self._folder / f"{key}.json")  # never half a record
 
 
-class _NoMemory:
+class NoMemory:
+    """Forgets everything."""
+
     def get(self, key: str) -> Any:
         return None
 

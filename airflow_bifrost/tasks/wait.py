@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_bifrost._compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowTaskTimeout
 from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError, BifrostUnavailable
-from airflow_bifrost.tasks.memory import TaskMemory, task_memory
+from airflow_bifrost.tasks.memory import task_memory
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_bifrost.gateway.client import GatewayClient
+    from airflow_bifrost.submission.ledger import Memory
     from airflow_bifrost.waiting.decision import Decision, WaitPolicy, Watch
     from airflow_bifrost.waiting.progress import Seen
 
@@ -109,7 +110,7 @@ class BatchWait:
             )
         return read.summaries
 
-    def _recall(self, context: Mapping[str, Any], memory: TaskMemory) -> tuple[float, dict[str, Watch]]:
+    def _recall(self, context: Mapping[str, Any], memory: Memory) -> tuple[float, dict[str, Watch]]:
         """Deadline and watches of this wait: those of an earlier attempt, or new ones.
 
         Airflow raises ``max_tries`` when a task is cleared and leaves it when it is retried: it tells a new wait from an old one.
@@ -132,7 +133,7 @@ class BatchWait:
         return deadline, watches
 
     def _remember(
-        self, context: Mapping[str, Any], memory: TaskMemory, deadline: float, watches: Mapping[str, Watch]
+        self, context: Mapping[str, Any], memory: Memory, deadline: float, watches: Mapping[str, Watch]
     ) -> None:
         memory.set(
             MEMORY_KEY,

@@ -1,0 +1,110 @@
+"""The gateway's native results: one JSON object of any size, read entry by entry. Pure."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+MEMBER = "results"
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_NUMBER = re.compile(r"[-+.0-9eE]+\Z")
+_decoder = json.JSONDecoder(
+    parse_constant=lambda _: None
+)  # as read_json: NaN and Infinity, which JSON has not, are None
+
+
+def entries(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """The entries of ``results``, as JSON types. In memory are one entry and a chunk, and each other member of the object.
+
+    :param chunks: the answer's bytes, cut anywhere.
+    :raises ValueError: it is no JSON object, or breaks off.
+    """
+    text = _Text(chunks)
+    text.expect("{")
+    if text.skip("}"):
+        return
+    while True:
+        name = text.value()
+        text.expect(":")
+        if name == MEMBER:
+            yield from _list(text)
+        else:
+            text.value()
+        if not text.skip(","):
+            break
+    text.expect("}")
+
+
+def _list(text: _Text) -> Iterator[Any]:
+    if not text.skip("["):
+        if text.value() is not None:
+            raise ValueError(f"{MEMBER} is no list")
+        return
+    if text.skip("]"):
+        return
+    yield text.value()
+    while text.skip(","):
+        yield text.value()
+    text.expect("]")
+
+
+class _Text:
+    """What is still to be read, of text that comes in chunks."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(codecs.iterdecode(chunks, "utf-8", "replace"))
+        self._text = ""
+        self._at = 0
+
+    def value(self) -> Any:
+        """The JSON value that comes next; as a rule it is there whole, else more is read until it is."""
+        self._peek()
+        while True:
+            if _NUMBER.match(self._text, self._at) and self._more(1):
+                continue  # it may go on in the next chunk
+            try:
+                value, self._at = _decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError:
+                if not self._more(len(self._text)):
+                    raise ValueError("it is no JSON, or breaks off") from None
+            except RecursionError:
+                raise ValueError("nested too deep") from None
+            else:
+                return value
+
+    def skip(self, sign: str) -> bool:
+        """Whether ``sign`` comes next; then it is passed over."""
+        if self._peek() != sign:
+            return False
+        self._at += 1
+        return True
+
+    def expect(self, sign: str) -> None:
+        if not self.skip(sign):
+            raise ValueError(f"it is no JSON object, or breaks off: no {sign!r} where one belongs")
+
+    def _peek(self) -> str:
+        while True:
+            found = _SPACE.match(self._text, self._at)
+            assert found is not None
+            self._at = found.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more(1):
+                return ""
+
+    def _more(self, least: int) -> bool:
+        """Read at least so many characters more, so that a large value is not tried again for each small chunk."""
+        pieces, length = [], 0
+        for piece in self._chunks:
+            pieces.append(piece)
+            length += len(piece)
+            if length >= least:
+                break
+        if pieces:
+            self._text, self._at = "".join([self._text[self._at :], *pieces]), 0
+        return length > 0

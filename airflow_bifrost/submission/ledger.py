@@ -1,0 +1,303 @@
+"""Submitting a batch exactly once, whatever crashes in between.
+
+A record is written before the call that costs money (an intent), and again with the id of the batch after it. A later attempt that finds
+an intent does not know what came of it. It looks for the batch in the gateway's list, by the tag that each submission carries in its
+metadata. Where the list cannot tell, it stops and says what to check: doubt is never taken for absence.
+
+The gateway itself may send one create two to six times, and it answers with an error when a batch exists already; so an error
+that is no clear refusal is doubt, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Protocol
+
+from airflow_bifrost.exceptions import (
+    BifrostError,
+    BifrostGatewayError,
+    BifrostProtocolError,
+    BifrostUnavailable,
+    SubmissionInDoubt,
+)
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.outcome import outcome_of_batch
+
+TAG = "airflow_bifrost"  # the key in a batch's metadata
+TELLING = frozenset({"openai", "azure"})  # upstreams whose lists show metadata, and every page (gateway 1.4.19)
+MOST_LISTED = 20_000  # batches; a longer list is not walked to its end, and so proves nothing
+SETTLE = 120.0  # seconds after a create for which the gateway may still be repeating it
+DIGEST_LENGTH = 32  # hex digits
+
+log = logging.getLogger("airflow.task")
+
+Create = Callable[[dict[str, str], str], Batch]  # of metadata to be sent along, and an idempotency key
+
+
+class Memory(Protocol):
+    """One JSON object per key, kept over retries, reschedules and clears of one task instance. What cannot be read is an error."""
+
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What may be submitted once: a part of the input of one task instance. A retry, or a clear, is the same."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+    part: int = 1
+
+    @property
+    def key(self) -> str:
+        """32 hex digits."""
+        return hashlib.sha256(json.dumps(list(asdict(self).values())).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What a batch's metadata tell of where it comes from.
+
+    :param digest: of the input.
+    :param number: counts the submissions that one attempt has made on purpose, from 1.
+    """
+
+    key: str
+    digest: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.key}.{self.digest}.{self.number}"
+
+    @classmethod
+    def of(cls, batch: Batch) -> Tag | None:
+        """None: it was not submitted by this package, or its upstream keeps no metadata."""
+        value = (batch.metadata or {}).get(TAG)
+        found = re.fullmatch(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{1,6})", value) if isinstance(value, str) else None
+        return cls(found[1], found[2], int(found[3])) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What an attempt knows of its last submission.
+
+    :param state: ``intent``: the call was about to be made; ``submitted``: it has brought a batch; ``refused``: it has surely brought none.
+    :param at: unix seconds of the intent.
+    """
+
+    state: Literal["intent", "submitted", "refused"]
+    provider: str
+    digest: str
+    number: int
+    at: float
+    batch_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """:param new: False: the batch is that of an earlier try."""
+
+    batch_id: str
+    new: bool
+
+
+class Ledger:
+    """The submissions of one attempt.
+
+    :param memory: None: nothing is remembered, and the gateway's list is the only record.
+    :param first_try: whether this task instance is run for the first time, so that without a memory there can be nothing to find.
+    :param on_unknown: what to do where it cannot be known whether an earlier try has submitted: ``fail``, or ``resubmit``, and perhaps pay twice.
+    :param on_changed_input: what becomes of a batch that was submitted with another input: ``leave`` or ``cancel``.
+    :param resubmit: outcomes of which an earlier batch is submitted once more.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        client: GatewayClient,
+        *,
+        provider: str,
+        memory: Memory | None,
+        first_try: bool,
+        on_unknown: str = "fail",
+        on_changed_input: str = "leave",
+        resubmit: Collection[str] = (),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._attempt = attempt
+        self._client = client
+        self._provider = provider
+        self._memory = memory
+        self._first_try = first_try
+        self._on_unknown = on_unknown
+        self._on_changed_input = on_changed_input
+        self._resubmit = frozenset(resubmit)
+        self._sleep = sleep
+        self._memory_key = f"bifrost_submission_{attempt.part}"
+
+    def submit(self, digest: str, prepare: Callable[[], Create]) -> Submission:
+        """Create a batch, unless an earlier try has.
+
+        :param digest: SHA-256 of the input and of what is asked of it, in hex.
+        :param prepare: called if there is something to submit: does what costs nothing (the upload), and gives the call that does.
+        :raises SubmissionInDoubt: a batch may exist, and it cannot be found out.
+        :raises BifrostError: the call failed. A retry finds out what came of it.
+        """
+        digest = digest[:DIGEST_LENGTH]
+        record = self._recall()
+        if record is not None and record.state == "submitted" and record.digest == digest:
+            assert record.batch_id is not None
+            if not self._is_to_be_repeated(record.batch_id):
+                log.info(
+                    "Batch %s was submitted by an earlier try, for the same input: going on with it", record.batch_id
+                )
+                return Submission(record.batch_id, new=False)
+        found = self._earlier_batches(record, digest)
+        number = max([record.number if record else 0, *(tag.number for tag, _ in found)])
+        latest = Record("intent", self._provider, digest, number, time.time())
+        same = [batch for tag, batch in found if (tag.digest, tag.number) == (digest, number)]
+        if same and not (record is None and self._is_to_be_repeated(same[0].id)):
+            return self._keep(latest, same)
+        self._part_with(record, digest, [batch for tag, batch in found if tag.digest != digest])
+        create = prepare()
+        return self._create(replace(latest, number=number + 1, at=time.time()), create)
+
+    def _create(self, intent: Record, create: Create) -> Submission:
+        self._keep_in_mind(intent)
+        tag = Tag(self._attempt.key, intent.digest, intent.number)
+        metadata = {TAG: str(tag)} if self._provider in TELLING else {}
+        began = time.time()
+        try:
+            batch = create(metadata, str(tag))
+        except BifrostGatewayError as error:
+            if not isinstance(error, BifrostUnavailable | BifrostProtocolError):
+                self._keep_in_mind(replace(intent, state="refused"))
+                raise
+            if self._provider not in TELLING:
+                raise
+            log.warning("%s Looking for it in a while, when the gateway has ended repeating the call.", error)
+            self._sleep(max(0.0, began + SETTLE - time.time()))
+            batches = [batch for found, batch in self._listed(self._provider) if found == tag]
+            if not batches:
+                raise
+            return self._keep(intent, batches)
+        self._keep_in_mind(replace(intent, state="submitted", batch_id=batch.id))
+        log.info("Submitted batch %s to %s", batch.id, self._provider)
+        return Submission(batch.id, new=True)
+
+    def _keep(self, intent: Record, batches: list[Batch]) -> Submission:
+        """Of several batches for one input, keep the one that has begun first."""
+        first, *others = sorted(batches, key=lambda batch: (batch.created_at is None, batch.created_at, batch.id))
+        self._keep_in_mind(replace(intent, state="submitted", batch_id=first.id))
+        log.info("Batch %s was submitted by an earlier call, for the same input: going on with it", first.id)
+        for other in others:
+            log.warning("Batch %s was submitted for the same input, too: the gateway has repeated the call", other.id)
+            self._cancel(other)
+        return Submission(first.id, new=False)
+
+    # What an earlier try has left
+
+    def _earlier_batches(self, record: Record | None, digest: str) -> list[tuple[Tag, Batch]]:
+        """The batches of this attempt, where there may be one that no record tells of."""
+        if record is None and (self._memory is not None or self._first_try):
+            return []
+        if record is not None and record.state != "intent":
+            return []
+        provider = self._provider if record is None else record.provider
+        try:
+            if provider not in TELLING:
+                raise _CannotTell(f"{provider} keeps no note of where a batch comes from")
+            if record is not None:
+                self._sleep(max(0.0, record.at + SETTLE - time.time()))
+            return self._listed(provider)
+        except BifrostGatewayError as error:
+            if error.may_pass:
+                raise
+            self._doubt(record, digest, f"the list of {provider} cannot be read: {error}")
+        except _CannotTell as error:
+            self._doubt(record, digest, str(error))
+        return []
+
+    def _listed(self, provider: str) -> list[tuple[Tag, Batch]]:
+        """All batches of this attempt. With several keys behind the gateway, those of one come after all of another; so the end counts."""
+        found = []
+        for number, batch in enumerate(self._client.list_batches(provider=provider)):
+            if number >= MOST_LISTED:
+                raise _CannotTell(f"the list of {provider} is longer than {MOST_LISTED:,} batches")
+            tag = Tag.of(batch)
+            if tag is not None and tag.key == self._attempt.key:
+                found.append((tag, batch))
+        return found
+
+    def _doubt(self, record: Record | None, digest: str, why: str) -> None:
+        when = "An earlier try"
+        if record is not None:
+            when = f"A try at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(record.at))}"
+        if record is not None and record.digest != digest:
+            log.warning("%s may have submitted another input, which runs on and is billed then: %s", when, why)
+            return
+        text = f"{when} may have submitted this input to {self._provider}, and it cannot be found out: {why}."
+        if self._on_unknown == "resubmit":
+            log.warning("%s Submitting, since on_unknown is 'resubmit': it may be paid twice.", text)
+            return
+        raise SubmissionInDoubt(
+            f"{text} Nothing was submitted now. Look for a batch of that time in the upstream's console: if there is one, wait for it by its"
+            " id (BatchSensor); if there is none, run this task with on_unknown='resubmit'."
+        )
+
+    def _is_to_be_repeated(self, batch_id: str) -> bool:
+        if not self._resubmit:
+            return False
+        outcome = outcome_of_batch(self._client.get_batch(batch_id, provider=self._provider), self._provider)
+        if outcome is None or str(outcome) not in self._resubmit:
+            return False
+        log.info("Batch %s was submitted by an earlier try and has %s: submitting again", batch_id, outcome)
+        return True
+
+    def _part_with(self, record: Record | None, digest: str, found: list[Batch]) -> None:
+        """Of batches with another input: leave or cancel them."""
+        old = {batch.id: record.provider if record else self._provider for batch in found}
+        if record is not None and record.batch_id is not None and record.digest != digest:
+            old[record.batch_id] = record.provider
+        for batch_id, provider in old.items():
+            log.warning("Batch %s was submitted by an earlier try, for another input", batch_id)
+            if self._on_changed_input == "cancel":
+                self._cancel_by_id(batch_id, provider)
+            else:
+                log.warning("Batch %s is left as it is (on_changed_input='leave'); if it runs, it is billed", batch_id)
+
+    def _cancel(self, batch: Batch) -> None:
+        self._cancel_by_id(batch.id, self._provider)
+
+    def _cancel_by_id(self, batch_id: str, provider: str) -> None:
+        try:
+            batch = self._client.cancel_batch(batch_id, provider=provider)
+        except BifrostError as error:
+            log.warning("%s", error)
+        else:
+            log.info("Batch %s is %s", batch_id, batch.status)
+
+    # The record
+
+    def _recall(self) -> Record | None:
+        value = None if self._memory is None else self._memory.get(self._memory_key)
+        return None if value is None else Record(**value)
+
+    def _keep_in_mind(self, record: Record) -> None:
+        if self._memory is not None:
+            self._memory.set(self._memory_key, asdict(record))
+
+
+class _CannotTell(Exception):
+    """The gateway's list does not say whether a batch exists."""

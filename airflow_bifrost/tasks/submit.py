@@ -1,0 +1,132 @@
+"""How a task submits rows: one batch for each part of its input, each exactly once. Shared by the operators that spend money."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_bifrost.tasks.memory import NoMemory, task_memory
+
+if TYPE_CHECKING:
+    from airflow_bifrost.gateway.client import GatewayClient
+    from airflow_bifrost.gateway.models import Batch
+    from airflow_bifrost.submission.ledger import Create, Submission
+    from airflow_bifrost.submission.requests_file import Part
+
+ON_UNKNOWN = ("fail", "resubmit")
+ON_CHANGED_INPUT = ("leave", "cancel")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of an upstream, for whatever rows.
+
+    :param extra_body: members of the create call that this package does not know, such as Bedrock's ``role_arn`` and ``output_s3_uri``.
+    :param extra_form: the same for the upload, such as Bedrock's ``storage_config[s3][bucket]``.
+    """
+
+    endpoint: str
+    completion_window: str = "24h"
+    model: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_form: Mapping[str, str] = field(default_factory=dict)
+
+    def digest(self, provider: str, rows: str) -> str:
+        """SHA-256 over all that makes a batch another batch: what is asked, of whom, and for which rows."""
+        asked = [provider, self.endpoint, self.completion_window, self.model, dict(self.extra_body), rows]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What to do where an earlier try of the task has left something. See :class:`airflow_bifrost.submission.ledger.Ledger`."""
+
+    on_unknown: str = "fail"
+    on_changed_input: str = "leave"
+    resubmit: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("on_unknown", ON_UNKNOWN), ("on_changed_input", ON_CHANGED_INPUT)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {getattr(self, name)!r}")
+
+
+def submit_part(
+    context: Mapping[str, Any], client: GatewayClient, provider: str, order: Order, doubts: Doubts, part: Part
+) -> Submission:
+    """Submit a part of the task's input, unless an earlier try has."""
+
+    def prepare() -> Create:
+        if limits_of(provider).inline:
+            requests = [json.loads(line) for line in part.path.read_bytes().splitlines()]
+            return _create(client, provider, order, requests=requests)
+        with part.path.open("rb") as file:
+            uploaded = client.upload_file(
+                file,
+                filename=part.path.name,
+                provider=provider,
+                purpose="batch",
+                idempotency_key=part.sha256,
+                extra_form=order.extra_form,
+            )
+        return _create(client, provider, order, input_file_id=uploaded.id)
+
+    from airflow_bifrost.submission.limits import limits_of
+
+    return _submit(context, client, provider, doubts, part.number, order.digest(provider, part.sha256), prepare)
+
+
+def submit_file(
+    context: Mapping[str, Any], client: GatewayClient, provider: str, order: Order, doubts: Doubts, input_file_id: str
+) -> Submission:
+    """The same for a file that is at the upstream already."""
+
+    def prepare() -> Create:
+        return _create(client, provider, order, input_file_id=input_file_id)
+
+    return _submit(context, client, provider, doubts, 1, order.digest(provider, f"file {input_file_id}"), prepare)
+
+
+def _submit(
+    context: Mapping[str, Any],
+    client: GatewayClient,
+    provider: str,
+    doubts: Doubts,
+    part: int,
+    digest: str,
+    prepare: Any,
+) -> Submission:
+    from airflow_bifrost.submission.ledger import Attempt, Ledger
+
+    ti, memory = context["ti"], task_memory(context)
+    ledger = Ledger(
+        Attempt(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, part),
+        client,
+        provider=provider,
+        memory=None if isinstance(memory, NoMemory) else memory,
+        first_try=ti.try_number <= 1,
+        on_unknown=doubts.on_unknown,
+        on_changed_input=doubts.on_changed_input,
+        resubmit=doubts.resubmit,
+    )
+    return ledger.submit(digest, prepare)
+
+
+def _create(client: GatewayClient, provider: str, order: Order, **rows: Any) -> Create:
+    def create(metadata: dict[str, str], idempotency_key: str) -> Batch:
+        return client.create_batch(
+            provider=provider,
+            endpoint=order.endpoint,
+            completion_window=order.completion_window,
+            model=order.model,
+            metadata={**order.metadata, **metadata},
+            extra_body=order.extra_body,
+            idempotency_key=idempotency_key,
+            **rows,
+        )
+
+    return create

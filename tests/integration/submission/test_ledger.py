@@ -1,0 +1,329 @@
+"""Submitting exactly once, against the local gateway, which counts what was paid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from airflow_bifrost.exceptions import BifrostBudgetExceeded, BifrostUnavailable, SubmissionInDoubt
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.retry import NO_RETRY
+from airflow_bifrost.submission import ledger as module
+from airflow_bifrost.submission.ledger import TAG, Attempt, Create, Ledger, Submission, Tag
+from airflow_bifrost.testing import Fault, LocalGateway
+
+ATTEMPT = Attempt("dag", "submit", "run")
+ONE, OTHER = "1" * 64, "2" * 64  # digests
+LOST = {"method": "POST", "path_contains": "/batches", "applied": True}  # the batch is created, its answer is lost
+
+
+class Crash(BaseException):
+    """The worker is killed."""
+
+
+class Store(dict[str, Any]):
+    """Airflow's store; dies at the ``dies_at``-th write, before or after it."""
+
+    dies_at: int | None = None
+    writes = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self[key]) if key in self else default
+
+    def set(self, key: str, value: Any) -> None:
+        self.writes += 1
+        if self.writes == self.dies_at:
+            raise Crash
+        self[key] = json.dumps(value)
+
+
+@pytest.fixture
+def client(gateway: LocalGateway) -> Iterator[GatewayClient]:
+    config = GatewayConfig(base_url=gateway.url, token="sk-bf-good")
+    with GatewayClient(config, retry=NO_RETRY) as client:
+        yield client
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    return []
+
+
+@pytest.fixture
+def submit(client: GatewayClient, slept: list[float]) -> Callable[..., Submission]:
+    def submit(
+        store: Store | None, digest: str = ONE, *, provider: str = "openai", first_try: bool = True, **options: Any
+    ) -> Submission:
+        def prepare() -> Create:
+            def create(metadata: dict[str, str], key: str) -> Batch:
+                body = {"model": "echo-1", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}
+                line = {"custom_id": "1", "params": body, "method": "POST", "url": "/v1/chat/completions", "body": body}
+                return client.create_batch(
+                    provider=provider,
+                    requests=[line],
+                    endpoint="/v1/chat/completions",
+                    metadata=metadata,
+                    idempotency_key=key,
+                )
+
+            return create
+
+        ledger = Ledger(
+            options.pop("attempt", ATTEMPT),
+            client,
+            provider=provider,
+            memory=store,
+            first_try=first_try,
+            sleep=slept.append,
+            **options,
+        )
+        return ledger.submit(digest, prepare)
+
+    return submit
+
+
+Submit = Callable[..., Submission]
+
+
+def test_a_first_submission_makes_one_batch_that_carries_its_tag(gateway: LocalGateway, submit: Submit) -> None:
+    submission = submit(Store())
+    [batch] = gateway.batches
+    assert submission == Submission(batch["id"], new=True)
+    assert batch["metadata"][TAG] == str(Tag(ATTEMPT.key, ONE[:32], 1)) == batch["idempotency_key"]
+
+
+def test_a_retry_goes_on_with_the_batch_of_the_first_try(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    first = submit(store)
+    assert submit(store, first_try=False) == Submission(first.batch_id, new=False)
+    assert len(gateway.batches) == 1
+
+
+def test_another_task_instance_or_part_is_another_submission(gateway: LocalGateway, submit: Submit) -> None:
+    others = [Attempt("dag", "submit", "run", 0), Attempt("dag", "submit", "run", part=2), Attempt("dag", "a", "run")]
+    ids = {submit(Store(), attempt=attempt).batch_id for attempt in (ATTEMPT, *others)}
+    assert len(ids) == len(gateway.batches) == 4
+
+
+def test_a_crash_between_the_call_and_the_record_is_found_by_the_tag(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    [batch] = gateway.batches
+    assert submit(store, first_try=False) == Submission(batch["id"], new=False)
+    assert len(gateway.batches) == 1
+
+
+def test_a_crash_before_the_call_submits_once_the_list_shows_nothing(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    gateway.inject(Fault(status=503, method="POST", path_contains="/batches"))
+    with pytest.raises(BifrostUnavailable):
+        submit(store)
+    assert submit(store, first_try=False).new
+    assert len(gateway.batches) == 1
+
+
+def test_before_it_looks_a_retry_lets_the_gateway_end_its_own_repeats(
+    gateway: LocalGateway, submit: Submit, slept: list[float]
+) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    submit(store, first_try=False)
+    assert slept[0] == pytest.approx(module.SETTLE, abs=10)
+
+
+@pytest.mark.parametrize("fault", [{"status": 504}, {"drop": True}, {"garbage": True}], ids=str)
+def test_an_answer_that_is_lost_costs_no_second_batch(
+    gateway: LocalGateway, submit: Submit, fault: dict[str, Any]
+) -> None:
+    gateway.inject(Fault(**fault, **LOST))
+    submission = submit(Store())
+    [batch] = gateway.batches
+    assert submission.batch_id == batch["id"]
+
+
+def test_of_batches_that_the_gateway_has_created_twice_one_is_kept(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    first = submit(store)
+    [original] = gateway.batches
+    twin = gateway.add_batch(metadata=original["metadata"], created_at=original["created_at"] + 1)
+    store["bifrost_submission_1"] = json.dumps(store.get("bifrost_submission_1") | {"state": "intent", "at": 0.0})
+    assert submit(store, first_try=False).batch_id == first.batch_id
+    states = {batch["id"]: batch["status"] for batch in gateway.batches}
+    assert states[twin] in ("cancelling", "cancelled")
+    assert states[first.batch_id] not in ("cancelling", "cancelled")
+
+
+def test_a_clear_refusal_leaves_no_doubt(gateway: LocalGateway, submit: Submit, slept: list[float]) -> None:
+    store = Store()
+    gateway.inject(Fault(status=402, method="POST", path_contains="/batches"))
+    with pytest.raises(BifrostBudgetExceeded):
+        submit(store, provider="anthropic")
+    assert submit(store, provider="anthropic", first_try=False).new
+    assert len(gateway.batches) == 1
+    assert not slept
+
+
+def test_doubt_that_the_upstream_cannot_resolve_stops_the_task(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    gateway.inject(Fault(status=504, **LOST))
+    with pytest.raises(BifrostUnavailable, match="may exist"):
+        submit(store, provider="anthropic")
+    for _ in range(2):
+        with pytest.raises(SubmissionInDoubt, match=r"anthropic keeps no note.*on_unknown='resubmit'"):
+            submit(store, provider="anthropic", first_try=False)
+    assert len(gateway.batches) == 1
+
+
+def test_who_decides_to_submit_in_doubt_gets_a_second_batch(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store, provider="anthropic")
+    assert submit(store, provider="anthropic", first_try=False, on_unknown="resubmit").new
+    assert len(gateway.batches) == 2
+
+
+def test_a_list_that_is_refused_is_no_proof_of_absence(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    gateway.inject(Fault(status=403, method="GET", path_contains="/batches", times=None))
+    with pytest.raises(SubmissionInDoubt, match="the list of openai cannot be read"):
+        submit(store, first_try=False)
+    assert len(gateway.batches) == 1
+
+
+def test_a_list_that_is_away_for_a_while_is_asked_again_by_a_retry(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    gateway.inject(Fault(status=503, method="GET", path_contains="/batches"))
+    with pytest.raises(BifrostUnavailable):
+        submit(store, first_try=False)
+    assert not submit(store, first_try=False).new
+    assert len(gateway.batches) == 1
+
+
+def test_a_list_without_an_end_in_sight_proves_nothing(
+    gateway: LocalGateway, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_LISTED", 3)
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    for _ in range(4):
+        gateway.add_batch()
+    with pytest.raises(SubmissionInDoubt, match="longer than 3 batches"):
+        submit(store, first_try=False)
+
+
+def test_the_batch_is_found_on_whatever_page_of_the_list_it_stands(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    [mine] = [batch["id"] for batch in gateway.batches]
+    for _ in range(250):
+        gateway.add_batch(status="completed")
+    assert submit(store, first_try=False).batch_id == mine
+
+
+def test_changed_input_is_a_new_batch_and_the_old_one_is_left(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    old = submit(store)
+    new = submit(store, OTHER, first_try=False)
+    assert new.new
+    assert [batch["status"] for batch in gateway.batches if batch["id"] == old.batch_id] != ["cancelling"]
+    assert submit(store, OTHER, first_try=False).batch_id == new.batch_id
+    assert len(gateway.batches) == 2
+
+
+def test_changed_input_can_cancel_the_old_batch(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    old = submit(store)
+    submit(store, OTHER, first_try=False, on_changed_input="cancel")
+    states = {batch["id"]: batch["status"] for batch in gateway.batches}
+    assert states[old.batch_id] in ("cancelling", "cancelled")
+
+
+def test_changed_input_finds_also_an_old_batch_whose_record_was_lost(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    [old] = [batch["id"] for batch in gateway.batches]
+    submit(store, OTHER, first_try=False, on_changed_input="cancel")
+    states = {batch["id"]: batch["status"] for batch in gateway.batches}
+    assert states.pop(old) in ("cancelling", "cancelled")
+    assert len(states) == 1
+
+
+def test_doubt_about_another_input_does_not_stop_this_one(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store, provider="anthropic")
+    assert submit(store, OTHER, provider="anthropic", first_try=False).new
+
+
+def test_without_a_memory_a_retry_finds_its_batch_in_the_list(gateway: LocalGateway, submit: Submit) -> None:
+    first = submit(None)
+    assert submit(None, first_try=False) == Submission(first.batch_id, new=False)
+    assert submit(None, OTHER, first_try=False).new
+    assert len(gateway.batches) == 2
+
+
+def test_without_a_memory_an_upstream_that_keeps_no_note_leaves_a_retry_in_doubt(
+    gateway: LocalGateway, submit: Submit
+) -> None:
+    submit(None, provider="anthropic")
+    with pytest.raises(SubmissionInDoubt):
+        submit(None, provider="anthropic", first_try=False)
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["remembered", "not remembered"])
+def test_an_earlier_batch_is_submitted_again_if_its_outcome_says_so(
+    gateway: LocalGateway, submit: Submit, remembers: bool
+) -> None:
+    store = Store() if remembers else None
+    first = submit(store)
+    again = {"first_try": False, "resubmit": ("failed",)}
+    assert submit(store, **again).batch_id == first.batch_id
+    gateway.set_batch(first.batch_id, status="failed")
+    second = submit(store, **again)
+    assert second.new
+    assert submit(store, **again).batch_id == second.batch_id
+    assert len(gateway.batches) == 2
+
+
+def test_a_crash_of_the_second_submission_is_not_taken_for_the_first(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    first = submit(store)
+    gateway.set_batch(first.batch_id, status="failed")
+    store.dies_at = store.writes + 2
+    with pytest.raises(Crash):
+        submit(store, first_try=False, resubmit=("failed",))
+    [second] = [batch["id"] for batch in gateway.batches if batch["id"] != first.batch_id]
+    assert submit(store, first_try=False, resubmit=("failed",)).batch_id == second
+
+
+def test_a_record_that_cannot_be_read_is_an_error_and_never_none(gateway: LocalGateway, submit: Submit) -> None:
+    class Broken(Store):
+        def get(self, key: str, default: Any = None) -> Any:
+            raise OSError("the store is away")
+
+    with pytest.raises(OSError, match="away"):
+        submit(Broken())
+    assert not gateway.batches
