@@ -154,15 +154,6 @@ def write_parts(
         return files.finish()
 
 
-def digest_of(parts: Sequence[Part], *, provider: str, endpoint: str, model: str | None = None) -> str:
-    """One digest, in hex, of all that is to be sent, to tell whether a retry has the same input.
-
-    :param model: that the create call names, for Gemini and Bedrock.
-    """
-    named = msgspec.json.encode([provider, endpoint, model, [part.sha256 for part in parts]])
-    return hashlib.sha256(named).hexdigest()
-
-
 class _BadRow(ValueError):
     """A row that cannot be sent; its text goes on where "row 7" ends."""
 

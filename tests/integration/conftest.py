@@ -38,6 +38,7 @@ class FakeTI:
     run_id: str = "run"
     map_index: int = -1
     max_tries: int = 0
+    try_number: int = 1
     start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_reschedule_date: datetime | None = None
     xcoms: dict[str, Any] = field(default_factory=dict)

@@ -15,7 +15,7 @@ HUGE = 10**12  # bytes: a gateway without a limit of its own
     ("provider", "rows", "size"),
     [
         ("openai", 50_000, 200_000_000),
-        ("azure", 100_000, 200_000_000),
+        ("azure", 50_000, 200_000_000),
         ("anthropic", 100_000, 256_000_000 - FORM_ROOM),
         ("gemini", UNLIMITED, 2_000_000_000),
         ("bedrock", 50_000, 1_000_000_000),
