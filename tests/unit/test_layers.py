@@ -15,7 +15,7 @@ ROOT = Path(airflow_bifrost.__file__).parent
 # Rooms of one layer know nothing of each other.
 LAYERS = (
     {"gateway"},
-    {"waiting"},
+    {"waiting", "results"},
     {"hooks"},
     {"triggers", "doctor"},
     {"tasks"},

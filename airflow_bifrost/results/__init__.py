@@ -1,0 +1,24 @@
+"""Result rows: the same for every upstream, one for each row of the input, in its order.
+
+``rows`` reads one line of any upstream, ``writer`` joins lines and input, ``tally`` counts, ``reader`` reads what was written.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_bifrost.results.reader import read_rows, to_arrow, to_pandas
+
+__all__ = ["read_rows", "to_arrow", "to_pandas"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("airflow_bifrost.results.reader"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

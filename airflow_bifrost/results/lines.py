@@ -1,0 +1,38 @@
+"""Bytes -> lines -> JSON types, of files that may be large and need not be clean. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from airflow_bifrost.gateway.models import read_json
+
+
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a file that comes in chunks, cut anywhere; without their ends.
+
+    Only a newline ends one: what else separates lines elsewhere is text within JSON.
+    """
+    begun: list[bytes] = []
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        if others:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun = others[-1:]
+    if last := b"".join(begun):
+        yield last
+
+
+def parse_line(line: bytes) -> Any:
+    """A line as JSON types: as :func:`read_json` reads it, many times faster where it is clean.
+
+    :raises ValueError: it is no JSON, or nested too deep to be read.
+    """
+    try:
+        return msgspec.json.decode(line)
+    except (ValueError, RecursionError):
+        return read_json(line)  # takes NaN and halves of surrogate pairs

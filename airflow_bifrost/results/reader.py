@@ -1,0 +1,93 @@
+"""Result rows as the writer left them: one by one, or as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from airflow_bifrost.results.lines import lines_of, parse_line
+from airflow_bifrost.results.storage import locate
+
+if TYPE_CHECKING:
+    import os
+
+    from airflow.sdk import ObjectStoragePath
+
+CHUNK = 2**20  # bytes that are read at a time
+ROWS_AT_ONCE = 10_000  # that become a piece of a table
+
+
+def read_rows(
+    uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file, one at a time.
+
+    :param uri: any file that ``ObjectStoragePath`` knows, or a local path.
+    :param conn_id: the Airflow connection of the object store; None: that in the URI, or none.
+    :raises FileNotFoundError: there is no such file.
+    :raises ValueError: a line is not a row; the message has its number.
+    """
+    path, fs = locate(uri, conn_id)
+    try:
+        file = fs.open(path.path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"There are no result rows at {path}. The file appears when the task that writes it has succeeded."
+        ) from error
+    with file:
+        for number, line in enumerate(lines_of(iter(lambda: file.read(CHUNK), b"")), start=1):
+            if not line or line.isspace():
+                continue
+            try:
+                row = parse_line(line)
+            except ValueError as error:
+                raise ValueError(f"Line {number} of {path} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"Line {number} of {path} is JSON, but not a result row.")
+            yield row
+
+
+def to_arrow(uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None) -> Any:
+    """The rows of a file as a ``pyarrow.Table``. ``response`` and ``output`` are JSON text: no two upstreams' have one type.
+
+    :raises ImportError: pyarrow is not installed. For the others see :func:`read_rows`.
+    """
+    pa = _needed("pyarrow", "to_arrow")
+    from msgspec.json import encode
+
+    tokens = ("input_tokens", "output_tokens", "total_tokens")
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("custom_id", "outcome", "text", "finish_reason", "output", "response")]
+        + [
+            ("error", pa.struct([("code", pa.string()), ("message", pa.string())])),
+            ("usage", pa.struct([(name, pa.int64()) for name in tokens])),
+        ]
+    )
+    rows = (
+        row | {name: encode(row[name]).decode() for name in ("output", "response") if row.get(name) is not None}
+        for row in read_rows(uri, conn_id=conn_id)
+    )
+    pieces = iter(lambda: list(islice(rows, ROWS_AT_ONCE)), [])
+    return pa.Table.from_batches((pa.RecordBatch.from_pylist(piece, schema=schema) for piece in pieces), schema=schema)
+
+
+def to_pandas(uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None) -> Any:
+    """The rows of a file as a ``pandas.DataFrame``. ``response``, ``error`` and ``usage`` are dicts.
+
+    :raises ImportError: pandas is not installed. For the others see :func:`read_rows`.
+    """
+    from airflow_bifrost.results.rows import COLUMNS
+
+    pandas = _needed("pandas", "to_pandas")
+    return pandas.DataFrame(list(read_rows(uri, conn_id=conn_id)), columns=COLUMNS)
+
+
+def _needed(library: str, by: str) -> Any:
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise ImportError(
+            f"{by} needs {library}, which is not installed here: pip install {library}. read_rows needs nothing."
+        ) from error

@@ -1,0 +1,211 @@
+"""Result lines in any order -> one row for each row of the input, in its order, in one file that is there whole or not at all.
+
+Memory does not grow with the rows: lines are normalised as they come and wait on the local disk, in a nameless temporary database that
+is gone when the process is. It needs about the room of the results.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_bifrost.gateway.models import read_json
+from airflow_bifrost.results.lines import lines_of, parse_line
+from airflow_bifrost.results.rows import RowOutcome, Usage, is_invented, missing_row, model_of, result_row
+from airflow_bifrost.results.storage import locate
+from airflow_bifrost.results.tally import Tally
+
+if TYPE_CHECKING:
+    import os
+
+    from airflow.sdk import ObjectStoragePath
+
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE results (
+    custom_id TEXT PRIMARY KEY, outcome TEXT, cut_off INTEGER, model TEXT, input INTEGER, output INTEGER, total INTEGER, row BLOB
+);
+CREATE TABLE inputs (custom_id TEXT);
+"""
+# The first that succeeded, else the first.
+_KEEP = """
+INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (custom_id) DO UPDATE SET
+    outcome = excluded.outcome, cut_off = excluded.cut_off, model = excluded.model,
+    input = excluded.input, output = excluded.output, total = excluded.total, row = excluded.row
+WHERE excluded.outcome = 'succeeded' AND results.outcome <> 'succeeded'
+"""
+_JOIN = """
+SELECT inputs.custom_id, outcome, cut_off, model, input, output, total, row
+FROM inputs LEFT JOIN results ON results.custom_id = inputs.custom_id
+ORDER BY inputs.rowid
+"""
+_COUNT = "SELECT count(*) FROM results"
+_COUNT_UNKNOWN = "SELECT count(*) FROM results WHERE custom_id NOT IN (SELECT custom_id FROM inputs)"
+
+_encoder = msgspec.json.Encoder()
+
+
+class ResultsWriter:
+    """Collects results from any number of sources, then writes the rows::
+
+        with ResultsWriter() as results:
+            with hook.file_content(batch.output_file_id) as chunks:
+                results.add_lines(chunks)
+            tally = results.write(custom_ids, "s3://bucket/answers.jsonl")
+
+    Of several results for one row the first that succeeded counts, else the first. After an error of a source begin anew.
+    """
+
+    def __init__(self) -> None:
+        self._spool = sqlite3.connect("")  # a file without a name
+        self._spool.executescript(_SCHEMA)
+        self._results = 0
+        self._unreadable = 0
+
+    def __enter__(self) -> ResultsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
+
+    def add_lines(self, chunks: Iterable[bytes]) -> None:
+        """Take an output or error file (JSONL).
+
+        :param chunks: its bytes, cut anywhere.
+        """
+        self.add(_parsed(line) for line in lines_of(chunks) if line and not line.isspace())
+
+    def add(self, values: Iterable[Any]) -> None:
+        """Take lines that are JSON types already, as the gateway's native results are. The one that the gateway invents is passed over."""
+        self._spool.executemany(_KEEP, self._records(values))
+
+    def write(
+        self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
+    ) -> Tally:
+        """Write a row for each of ``custom_ids``, in their order. An id that stands there twice gets its result twice.
+
+        :param uri: a file: any that ``ObjectStoragePath`` knows, or a local path. It is replaced if it is there; after a failure it is
+            as it was.
+        :param conn_id: the Airflow connection of the object store; None: that in the URI, or none.
+        :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
+        :raises OSError: the file could not be written.
+        """
+        path, fs = locate(uri, conn_id)
+        if str(uri).endswith("/") or fs.isdir(path.path):
+            raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
+        self._spool.execute("DELETE FROM inputs")
+        self._spool.executemany("INSERT INTO inputs VALUES (?)", ((_mended(custom_id),) for custom_id in custom_ids))
+        with _whole_file(fs, path) as file:
+            return self._write(file)
+
+    def _records(self, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+        for value in values:
+            if is_invented(value):
+                continue
+            row = result_row(value)
+            if row is None:
+                self._unreadable += 1
+                continue
+            try:
+                encoded = _encoder.encode(row)
+            except UnicodeEncodeError:
+                row = result_row(_mended(value)) or row
+                encoded = _encoder.encode(row)
+            self._results += 1
+            usage = row.usage or Usage()
+            yield (
+                row.custom_id,
+                row.outcome.value,
+                row.finish_reason == "length",
+                model_of(row),
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.total_tokens,
+                encoded,
+            )
+
+    def _write(self, file: IO[bytes]) -> Tally:
+        outcomes: Counter[str] = Counter()
+        tokens: dict[str, list[int]] = {}
+        cut = 0
+        for custom_id, outcome, cut_off, model, input_, output, total, encoded in self._spool.execute(_JOIN):
+            if outcome is None:
+                outcome, encoded = RowOutcome.MISSING.value, _encoder.encode(missing_row(custom_id))
+            file.write(encoded)
+            file.write(b"\n")
+            outcomes[outcome] += 1
+            cut += bool(cut_off)
+            if total is not None:
+                sums = tokens.setdefault(model or "unknown", [0, 0, 0])
+                sums[0] += input_ or 0
+                sums[1] += output or 0
+                sums[2] += total
+        return Tally(
+            total=outcomes.total(),
+            **outcomes,
+            duplicates=self._results - self._one(_COUNT),
+            unknown=self._one(_COUNT_UNKNOWN),
+            unreadable=self._unreadable,
+            cut_off=cut,
+            usage=Usage(*(sum(column) for column in zip(*tokens.values(), strict=True))) if tokens else Usage(0, 0, 0),
+            usage_by_model={model: Usage(*sums) for model, sums in tokens.items()},
+        )
+
+    def _one(self, query: str) -> int:
+        return int(self._spool.execute(query).fetchone()[0])
+
+
+def _parsed(line: bytes) -> Any:
+    """A line as JSON types; None, which is no result, if it is none."""
+    try:
+        return parse_line(line)
+    except ValueError:
+        return None
+
+
+def _mended(value: Any) -> Any:
+    """JSON types with halves of surrogate pairs replaced, as :func:`read_json` does: nothing can encode them."""
+    if isinstance(value, str) and value.isascii():
+        return value
+    return read_json(json.dumps(value).encode())
+
+
+@contextmanager
+def _whole_file(fs: Any, path: ObjectStoragePath) -> Iterator[IO[bytes]]:
+    """A file that gets its name only when it was written to the end; where a store cannot rename, that is a copy within it."""
+    part = (path.parent / f".{path.name}.{uuid.uuid4().hex}.part").path
+    try:
+        with _open_new(fs, part) as file:
+            yield file
+        _rename(fs, part, path.path)
+    except BaseException:
+        with suppress(OSError):
+            fs.rm_file(part)
+        raise
+
+
+def _rename(fs: Any, part: str, path: str) -> None:
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+
+    if type(fs).mv is AbstractFileSystem.mv:  # copies and deletes what it takes for patterns: a name may have a [
+        fs.cp_file(part, path)
+        fs.rm_file(part)
+    else:
+        fs.mv(part, path)
+
+
+def _open_new(fs: Any, path: str) -> IO[bytes]:
+    try:
+        return fs.open(path, "wb")  # type: ignore[no-any-return]
+    except FileNotFoundError:  # a store with folders; others are not asked for one, which may take more rights
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return fs.open(path, "wb")  # type: ignore[no-any-return]
