@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost.results.lines import lines_of, parse_line
+from airflow_bifrost.results.storage import locate
 
 if TYPE_CHECKING:
     import os
@@ -28,11 +29,9 @@ def read_rows(
     :raises FileNotFoundError: there is no such file.
     :raises ValueError: a line is not a row; the message has its number.
     """
-    from airflow.sdk import ObjectStoragePath
-
-    path = ObjectStoragePath(uri, conn_id=conn_id)
+    path, fs = locate(uri, conn_id)
     try:
-        file = path.open("rb")
+        file = fs.open(path.path, "rb")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There are no result rows at {path}. The file appears when the task that writes it has succeeded."

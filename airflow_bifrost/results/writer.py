@@ -19,6 +19,7 @@ import msgspec
 from airflow_bifrost.gateway.models import read_json
 from airflow_bifrost.results.lines import lines_of, parse_line
 from airflow_bifrost.results.rows import RowOutcome, Usage, is_invented, missing_row, model_of, result_row
+from airflow_bifrost.results.storage import locate
 from airflow_bifrost.results.tally import Tally
 
 if TYPE_CHECKING:
@@ -95,17 +96,15 @@ class ResultsWriter:
         :param uri: a file: any that ``ObjectStoragePath`` knows, or a local path. It is replaced if it is there; after a failure it is
             as it was.
         :param conn_id: the Airflow connection of the object store; None: that in the URI, or none.
-        :raises ValueError: ``uri`` names a folder.
+        :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
         :raises OSError: the file could not be written.
         """
-        from airflow.sdk import ObjectStoragePath
-
-        path = ObjectStoragePath(uri, conn_id=conn_id)
-        if str(uri).endswith("/") or path.is_dir():
+        path, fs = locate(uri, conn_id)
+        if str(uri).endswith("/") or fs.isdir(path.path):
             raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
         self._spool.execute("DELETE FROM inputs")
         self._spool.executemany("INSERT INTO inputs VALUES (?)", ((_mended(custom_id),) for custom_id in custom_ids))
-        with _whole_file(path) as file:
+        with _whole_file(fs, path) as file:
             return self._write(file)
 
     def _records(self, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
@@ -181,26 +180,32 @@ def _mended(value: Any) -> Any:
 
 
 @contextmanager
-def _whole_file(path: ObjectStoragePath) -> Iterator[IO[bytes]]:
-    """A file that gets its name only when it was written to the end; where a store cannot rename, that is a copy within it.
-
-    Goes through the file system beneath: the path's own ``open`` would report the temporary file as the task's output.
-    """
-    part = path.parent / f".{path.name}.{uuid.uuid4().hex}.part"
-    fs = path.fs
+def _whole_file(fs: Any, path: ObjectStoragePath) -> Iterator[IO[bytes]]:
+    """A file that gets its name only when it was written to the end; where a store cannot rename, that is a copy within it."""
+    part = (path.parent / f".{path.name}.{uuid.uuid4().hex}.part").path
     try:
-        with _open_new(part) as file:
+        with _open_new(fs, part) as file:
             yield file
-        fs.mv(part.path, path.path)
+        _rename(fs, part, path.path)
     except BaseException:
         with suppress(OSError):
-            fs.rm_file(part.path)
+            fs.rm_file(part)
         raise
 
 
-def _open_new(path: ObjectStoragePath) -> IO[bytes]:
+def _rename(fs: Any, part: str, path: str) -> None:
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+
+    if type(fs).mv is AbstractFileSystem.mv:  # copies and deletes what it takes for patterns: a name may have a [
+        fs.cp_file(part, path)
+        fs.rm_file(part)
+    else:
+        fs.mv(part, path)
+
+
+def _open_new(fs: Any, path: str) -> IO[bytes]:
     try:
-        return path.fs.open(path.path, "wb")  # type: ignore[no-any-return]
-    except FileNotFoundError:  # a store with folders; others must not be asked for one, which may take more rights
-        path.fs.makedirs(path.parent.path, exist_ok=True)
-        return path.fs.open(path.path, "wb")  # type: ignore[no-any-return]
+        return fs.open(path, "wb")  # type: ignore[no-any-return]
+    except FileNotFoundError:  # a store with folders; others are not asked for one, which may take more rights
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return fs.open(path, "wb")  # type: ignore[no-any-return]
