@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_bifrost.hooks.bifrost import BifrostHook
-    from airflow_bifrost.operators.batch import BatchCancelOperator, BatchRetrieveOperator, BatchSubmitOperator
+    from airflow_bifrost.operators.batch import (
+        BatchCancelOperator,
+        BatchDownloadOperator,
+        BatchRetrieveOperator,
+        BatchSubmitOperator,
+    )
     from airflow_bifrost.sensors.batch import BatchSensor
     from airflow_bifrost.triggers.batch import BatchTrigger
 
@@ -18,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchCancelOperator",
+    "BatchDownloadOperator",
     "BatchRetrieveOperator",
     "BatchSensor",
     "BatchSubmitOperator",
@@ -28,6 +34,7 @@ __all__ = [
 
 _HOME = {
     "BatchCancelOperator": "airflow_bifrost.operators.batch",
+    "BatchDownloadOperator": "airflow_bifrost.operators.batch",
     "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
     "BatchSensor": "airflow_bifrost.sensors.batch",
     "BatchSubmitOperator": "airflow_bifrost.operators.batch",

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -97,16 +98,19 @@ class BifrostHook(BaseHook):
             self._client = self.open_client()
         return self._client
 
-    def open_client(self, *, retry: RetryPolicy | None = None) -> GatewayClient:
+    def open_client(self, *, retry: RetryPolicy | None = None, timeout: float | None = None) -> GatewayClient:
         """A sync client of your own, to be closed by you.
 
         :param retry: None: the default policy, up to a minute.
+        :param timeout: seconds that one request may take; None: the connection's. For large downloads.
         """
         from airflow_bifrost.gateway.client import GatewayClient
         from airflow_bifrost.gateway.retry import RetryPolicy
 
         with naming_the_connection(self.bifrost_conn_id):
-            return GatewayClient(self.get_config(), retry=retry or RetryPolicy())
+            config = self.get_config()
+            config = config if timeout is None else replace(config, timeout=timeout)
+            return GatewayClient(config, retry=retry or RetryPolicy())
 
     async def aget_conn(self) -> AsyncGatewayClient:
         """The async client of the running event loop, opened when first asked for, once however many ask at the same time."""

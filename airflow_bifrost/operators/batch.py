@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator
 from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, TaskDeferralTimeout
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostGatewayError
 from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
+from airflow_bifrost.tasks.download import DOWNLOAD_TIMEOUT, fetch_results, manifest, report
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
 from airflow_bifrost.tasks.rows import after_the_tasks_that_make, rows_of
 from airflow_bifrost.tasks.submit import Doubts, Order, submit_file, submit_part
@@ -332,6 +333,69 @@ class BatchSubmitOperator(BaseOperator):
                 " it, or give each its own input. Nothing was submitted, and nothing is billed."
             )
         return parts[0]
+
+
+class BatchDownloadOperator(_BatchOperator):
+    """Writes the results of a terminal batch to a file, and returns what they amount to.
+
+    One JSON object a line, the same for every upstream (see :class:`airflow_bifrost.results.rows.ResultRow`), in the order in which the
+    upstream gives them; of output and error file each row once. The file gets its name when it is whole.
+
+    :param batch_id: id of the batch. (templated)
+    :param output_path: a file at any URI that Airflow's object storage writes, or on the worker's disk. It is replaced. (templated)
+    :param provider: upstream of the batch, as it was created with; None is the connection's. (templated)
+    :param raw: the upstream's own lines, as they came: first those of the output, then those of the errors.
+    :param download_timeout: seconds that the upstream may take for a whole file: the gateway reads all of it before it sends any.
+    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the default of its provider. (templated)
+    :param bifrost_conn_id: id of the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = (*_BatchOperator.template_fields, "output_path", "storage_conn_id")
+
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        output_path: str,
+        provider: str | None = None,
+        raw: bool = False,
+        download_timeout: float | timedelta = DOWNLOAD_TIMEOUT,
+        storage_conn_id: str | None = None,
+        bifrost_conn_id: str = "bifrost_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(batch_id=batch_id, provider=provider, bifrost_conn_id=bifrost_conn_id, **kwargs)
+        self.output_path = output_path
+        self.raw = raw
+        self.download_timeout = seconds_of("download_timeout", download_timeout)
+        self.storage_conn_id = storage_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_bifrost.gateway.summary import BatchSummary
+        from airflow_bifrost.hooks.bifrost import BifrostHook
+        from airflow_bifrost.results.storage import whole_file
+        from airflow_bifrost.results.writer import ResultsWriter
+
+        batch_id = self._checked_id()
+        hook = BifrostHook(self.bifrost_conn_id)
+        with (
+            hook.open_client(timeout=self.download_timeout) as client,
+            TemporaryDirectory(prefix="bifrost-download-") as folder,
+        ):
+            provider = client.config.upstream(provider_of(self.provider))
+            batch, sources = fetch_results(client, batch_id, provider, Path(folder), self.storage_conn_id)
+            summary = BatchSummary.of(batch, batch_id=batch_id, provider=provider).to_xcom()
+            if self.raw:
+                with whole_file(self.output_path) as file:
+                    for source in sources:
+                        file.writelines(source.lines())
+                return manifest(self.output_path, [summary], None)
+            with ResultsWriter() as results:
+                for source in sources:
+                    source.add_to(results)
+                tally = results.write(results.custom_ids(), self.output_path)
+        report(tally, self.output_path, tally.differences(batch.request_counts, provider))
+        return manifest(self.output_path, [summary], tally)
 
 
 def _needs_no_cancel(summary: BatchSummary) -> bool:

@@ -89,6 +89,17 @@ def result_row(line: Any) -> ResultRow | None:
     )
 
 
+def may_pass(line: Any, row: ResultRow) -> bool:
+    """Whether the same request may fare better another time: it has expired, or met a limit or a fault of the upstream."""
+    if row.outcome is RowOutcome.EXPIRED:
+        return True
+    if row.outcome is not RowOutcome.FAILED or row.error is None:
+        return False
+    code = row.error.code
+    status = _number(_object(_object(line).get("response")).get("status_code")) or int(code if code.isdecimal() else 0)
+    return status in _PASSING_STATUS or 500 <= status <= 599 or code.lower() in _PASSING_CODES
+
+
 def missing_row(custom_id: str) -> ResultRow:
     """The row of a request that no line tells of."""
     return ResultRow(custom_id, RowOutcome.MISSING, error=_MISSING)
@@ -125,6 +136,24 @@ _CODES = {
     "1": RowOutcome.CANCELLED,  # Gemini's are google.rpc.Code: CANCELLED
     "4": RowOutcome.EXPIRED,  # DEADLINE_EXCEEDED
 }
+
+_PASSING_STATUS = frozenset(
+    {408, 429, 8, 13, 14}
+)  # the last three are google.rpc.Code: RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE
+_PASSING_CODES = frozenset(  # where there is no status: OpenAI's and Anthropic's types of error, AWS's exceptions
+    {
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "server_error",
+        "overloaded_error",
+        "api_error",
+        "timeout_error",
+        "throttlingexception",
+        "internalserverexception",
+        "serviceunavailableexception",
+        "modeltimeoutexception",
+    }
+)
 
 _Reading = tuple[RowOutcome, JsonObject | None, RowError | None]
 

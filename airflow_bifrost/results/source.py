@@ -26,8 +26,10 @@ from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable,
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import outcome_of_batch
+from airflow_bifrost.results.lines import lines_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.rows import is_invented
+from airflow_bifrost.results.storage import locate
 from airflow_bifrost.results.writer import ResultsWriter
 
 TRIES = 4  # of a download that breaks off; the gateway cannot go on in the middle of one
@@ -56,7 +58,7 @@ class Raw:
             if self.native:
                 yield from (json.dumps(entry, ensure_ascii=True).encode() + b"\n" for entry in self._entries(chunks))
             else:
-                yield from chunks
+                yield from (line + b"\n" for line in lines_of(chunks))
 
     def is_invented(self) -> bool:
         """Whether the gateway made them up, since it has found none."""
@@ -137,17 +139,15 @@ def _download(
 
 
 def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: str | None) -> list[Raw]:
-    from airflow.sdk import ObjectStoragePath
-
+    """AWS writes below the prefix, into a folder for each job."""
     if batch.output_file_id is None:
         raise ResultsUnavailable(f"Batch {batch_id} names no S3 prefix for its results.")
     try:
-        prefix = ObjectStoragePath(batch.output_file_id, conn_id=storage_conn_id)
-        outputs = sorted(prefix.rglob("*.jsonl.out"), key=str)
-    except ImportError as error:
+        prefix, fs = locate(batch.output_file_id, storage_conn_id)
+        outputs = sorted(name for name in fs.find(prefix.path) if name.endswith(".jsonl.out"))
+    except (ImportError, ValueError) as error:
         raise ResultsUnavailable(
-            f"The results of batch {batch_id} are below {batch.output_file_id}, and this Airflow cannot read S3 ({error}):"
-            " install apache-airflow-providers-amazon[s3fs]."
+            f"The results of batch {batch_id} are below {batch.output_file_id}, and this Airflow cannot read S3: {error}"
         ) from error
     if not outputs:
         raise ResultsUnavailable(
@@ -157,7 +157,7 @@ def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: st
     found = []
     for number, output in enumerate(outputs, start=1):
         raw = Raw(folder / f"output-{number}.jsonl")
-        with output.open("rb") as source, raw.path.open("wb") as target:
+        with fs.open(output, "rb") as source, raw.path.open("wb") as target:
             shutil.copyfileobj(source, target)
         found.append(raw)
     return found

@@ -1,10 +1,12 @@
-"""Where result rows are: a URI -> a path and the file system that it is in."""
+"""Where rows are: a URI -> a path and the file system that it is in, and files there that are whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -33,3 +35,42 @@ def locate(
             f"Airflow cannot open {path}: no installed provider knows {path.protocol}://. Install the one that does"
             " (s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google)."
         ) from error
+
+
+@contextmanager
+def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None) -> Iterator[IO[bytes]]:
+    """A file that gets its name only when it was written to the end; where a store cannot rename, that is a copy within it.
+
+    :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
+    :raises OSError: it could not be written.
+    """
+    path, fs = locate(uri, conn_id)
+    if str(uri).endswith("/") or fs.isdir(path.path):
+        raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
+    part = (path.parent / f".{path.name}.{uuid.uuid4().hex}.part").path
+    try:
+        with _open_new(fs, part) as file:
+            yield file
+        _rename(fs, part, path.path)
+    except BaseException:
+        with suppress(OSError):
+            fs.rm_file(part)
+        raise
+
+
+def _rename(fs: Any, part: str, path: str) -> None:
+    from fsspec import AbstractFileSystem
+
+    if type(fs).mv is AbstractFileSystem.mv:  # copies and deletes what it takes for patterns: a name may have a [
+        fs.cp_file(part, path)
+        fs.rm_file(part)
+    else:
+        fs.mv(part, path)
+
+
+def _open_new(fs: Any, path: str) -> IO[bytes]:
+    try:
+        return fs.open(path, "wb")  # type: ignore[no-any-return]
+    except FileNotFoundError:  # a store with folders; others are not asked for one, which may take more rights
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return fs.open(path, "wb")  # type: ignore[no-any-return]

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_bifrost.gateway.models import read_json
 from airflow_bifrost.results.lines import lines_of, parse_line
-from airflow_bifrost.results.rows import RowOutcome, Usage, is_invented, missing_row, model_of, result_row
-from airflow_bifrost.results.storage import locate
+from airflow_bifrost.results.rows import RowOutcome, Usage, is_invented, may_pass, missing_row, model_of, result_row
+from airflow_bifrost.results.storage import whole_file
 from airflow_bifrost.results.tally import Tally
 
 if TYPE_CHECKING:
@@ -31,15 +29,16 @@ _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE results (
-    custom_id TEXT PRIMARY KEY, outcome TEXT, cut_off INTEGER, model TEXT, input INTEGER, output INTEGER, total INTEGER, row BLOB
+    custom_id TEXT PRIMARY KEY, outcome TEXT, may_pass INTEGER, cut_off INTEGER, model TEXT,
+    input INTEGER, output INTEGER, total INTEGER, row BLOB
 );
 CREATE TABLE inputs (custom_id TEXT);
 """
 # The first that succeeded, else the first.
 _KEEP = """
-INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (custom_id) DO UPDATE SET
-    outcome = excluded.outcome, cut_off = excluded.cut_off, model = excluded.model,
+    outcome = excluded.outcome, may_pass = excluded.may_pass, cut_off = excluded.cut_off, model = excluded.model,
     input = excluded.input, output = excluded.output, total = excluded.total, row = excluded.row
 WHERE excluded.outcome = 'succeeded' AND results.outcome <> 'succeeded'
 """
@@ -88,6 +87,14 @@ class ResultsWriter:
         """Take lines that are JSON types already, as the gateway's native results are. The one that the gateway invents is passed over."""
         self._spool.executemany(_KEEP, self._records(values))
 
+    def custom_ids(self) -> Iterator[str]:
+        """The ids that there are results for, in the order in which the first of each came."""
+        return (custom_id for (custom_id,) in self._spool.execute("SELECT custom_id FROM results ORDER BY rowid"))
+
+    def passing(self) -> set[str]:
+        """The ids whose request may fare better another time: see :func:`airflow_bifrost.results.rows.may_pass`."""
+        return {custom_id for (custom_id,) in self._spool.execute("SELECT custom_id FROM results WHERE may_pass")}
+
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
     ) -> Tally:
@@ -99,12 +106,9 @@ class ResultsWriter:
         :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
         :raises OSError: the file could not be written.
         """
-        path, fs = locate(uri, conn_id)
-        if str(uri).endswith("/") or fs.isdir(path.path):
-            raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
         self._spool.execute("DELETE FROM inputs")
         self._spool.executemany("INSERT INTO inputs VALUES (?)", ((_mended(custom_id),) for custom_id in custom_ids))
-        with _whole_file(fs, path) as file:
+        with whole_file(uri, conn_id) as file:
             return self._write(file)
 
     def _records(self, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
@@ -125,6 +129,7 @@ class ResultsWriter:
             yield (
                 row.custom_id,
                 row.outcome.value,
+                may_pass(value, row),
                 row.finish_reason == "length",
                 model_of(row),
                 usage.input_tokens,
@@ -177,35 +182,3 @@ def _mended(value: Any) -> Any:
     if isinstance(value, str) and value.isascii():
         return value
     return read_json(json.dumps(value).encode())
-
-
-@contextmanager
-def _whole_file(fs: Any, path: ObjectStoragePath) -> Iterator[IO[bytes]]:
-    """A file that gets its name only when it was written to the end; where a store cannot rename, that is a copy within it."""
-    part = (path.parent / f".{path.name}.{uuid.uuid4().hex}.part").path
-    try:
-        with _open_new(fs, part) as file:
-            yield file
-        _rename(fs, part, path.path)
-    except BaseException:
-        with suppress(OSError):
-            fs.rm_file(part)
-        raise
-
-
-def _rename(fs: Any, part: str, path: str) -> None:
-    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
-
-    if type(fs).mv is AbstractFileSystem.mv:  # copies and deletes what it takes for patterns: a name may have a [
-        fs.cp_file(part, path)
-        fs.rm_file(part)
-    else:
-        fs.mv(part, path)
-
-
-def _open_new(fs: Any, path: str) -> IO[bytes]:
-    try:
-        return fs.open(path, "wb")  # type: ignore[no-any-return]
-    except FileNotFoundError:  # a store with folders; others are not asked for one, which may take more rights
-        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        return fs.open(path, "wb")  # type: ignore[no-any-return]

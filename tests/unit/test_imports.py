@@ -13,6 +13,8 @@ import airflow_bifrost
 
 HOMES = {
     "BatchCancelOperator": "airflow_bifrost.operators.batch",
+    "BatchDownloadOperator": "airflow_bifrost.operators.batch",
+    "BatchSubmitOperator": "airflow_bifrost.operators.batch",
     "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
     "BatchSensor": "airflow_bifrost.sensors.batch",
     "BatchTrigger": "airflow_bifrost.triggers.batch",
