@@ -1,0 +1,342 @@
+"""The whole life of the batches of a task: rows in, rows out.
+
+What must survive a worker lies outside of it: the parts of the input in a folder beside the output, and in the task's memory a record of
+which part is which batch. So a worker that is killed at any moment is followed by one that goes on where the record stands; a part
+that was submitted and not yet recorded is known to the ledger, see :mod:`airflow_bifrost.submission.ledger`.
+
+Rows that failed for a reason that may pass are sent again, in a further round: parts of their own, of which the same holds. Results are read
+when a round has ended, and then those of all rounds: of several results for a row, one that has succeeded counts, else the last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from airflow_bifrost._compat import AirflowSkipException
+from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError
+from airflow_bifrost.tasks.download import fetch_results, manifest, report
+from airflow_bifrost.tasks.folder import TaskFolder
+from airflow_bifrost.tasks.memory import task_memory
+from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, part_with, submit_part
+from airflow_bifrost.tasks.wait import BatchWait
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+    from airflow_bifrost.gateway.client import GatewayClient
+    from airflow_bifrost.results.writer import ResultsWriter
+    from airflow_bifrost.submission.ledger import Memory
+    from airflow_bifrost.submission.requests_file import Part
+
+MEMORY_KEY = "bifrost_run"
+WORTH_HALVING = 1000  # rows; fewer that a full queue refuses wait for the task's next try
+
+log = logging.getLogger("airflow.task")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a round's input, and what became of it.
+
+    :param number: the only one of its kind in the run; the ledger knows the submission by it.
+    :param round: 1 for the input itself.
+    :param file: its name in the run's folder.
+    :param batch_id: None: it is not submitted.
+    """
+
+    number: int
+    round: int
+    file: str
+    rows: int
+    sha256: str
+    batch_id: str | None = None
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Record:
+    """What a run knows of itself.
+
+    :param digest: of the input, and of what is asked of it.
+    :param pieces: those of the input in its order, then those of further rounds.
+    """
+
+    digest: str
+    provider: str
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def round(self) -> int:
+        return max(piece.round for piece in self.pieces)
+
+    @property
+    def in_flight(self) -> list[str]:
+        """Ids of the batches that are on their way."""
+        return [piece.batch_id for piece in self.pieces if piece.batch_id is not None and not piece.ended]
+
+    def next_number(self) -> int:
+        return max((piece.number for piece in self.pieces), default=0) + 1
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Record:
+        return cls(value["digest"], value["provider"], [Piece(**piece) for piece in value["pieces"]])
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRun:
+    """A run of one task instance.
+
+    :param provider: upstream; None is the connection's.
+    :param wait: how to wait for some batches.
+    :param max_parallel_batches: how many are on their way at a time.
+    :param max_row_attempts: how often a row is sent at most.
+    :param download_timeout: seconds that the upstream may take for a whole file of results.
+    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket.
+    """
+
+    task: BaseOperator
+    context: Mapping[str, Any]
+    conn_id: str
+    provider: str | None
+    output_path: str
+    order: Order
+    doubts: Doubts
+    wait: Callable[[list[str]], BatchWait]
+    max_parallel_batches: int
+    max_row_attempts: int
+    download_timeout: float
+    storage_conn_id: str | None
+
+    @property
+    def folder(self) -> TaskFolder:
+        """Where the parts of the input are until the run has ended: beside the output, so that nothing else need be set up."""
+        return TaskFolder(f"{self.output_path}.parts-{attempt_of(self.context, 1).key[:12]}")
+
+    @property
+    def memory(self) -> Memory:
+        return task_memory(self.context, folder=self.folder.uri)
+
+    def start(self, write_parts: Callable[[str, Path], list[Part]]) -> dict[str, Any]:
+        """Begin, or go on with what an earlier try has begun for the same input.
+
+        :param write_parts: writes the input for an upstream into a local folder.
+        :return: the manifest.
+        """
+        with self._client() as client, TemporaryDirectory(prefix="bifrost-run-") as local:
+            provider = client.config.upstream(self.provider)
+            parts = write_parts(provider, Path(local))
+            if not parts:
+                raise AirflowSkipException("There are no rows: nothing to submit.")
+            digest = self.order.digest(provider, json.dumps([part.sha256 for part in parts]))
+            record = self.recall()
+            pieces = self._keep(parts, number=1, round_=1)
+            if record is None or record.digest != digest:
+                self._part_with(client, record, len(pieces))
+                record = Record(digest, provider, pieces)
+                self._remember(record)
+            return self._advance(client, record)
+
+    def go_on(self, record: Record) -> dict[str, Any]:
+        """Go on where the record stands."""
+        with self._client() as client:
+            return self._advance(client, record)
+
+    def resume(self, event: Any) -> dict[str, Any]:
+        """Go on after a deferral."""
+        record = self.recall()
+        if record is None:
+            raise RuntimeError("The record of this run is gone: it was there when the task was deferred")
+        self._note_the_ends(record, self.wait(record.in_flight).resume(self.context, event))
+        return self.go_on(record)
+
+    def recall(self) -> Record | None:
+        """What an earlier try has left; None: nothing."""
+        value = self.memory.get(MEMORY_KEY)
+        return None if value is None else Record.from_json(value)
+
+    def can_go_on(self, record: Record) -> bool:
+        """Whether the input of an earlier try is still there."""
+        return all(self.folder.has(piece.file) for piece in record.pieces)
+
+    def _remember(self, record: Record) -> None:
+        self.memory.set(MEMORY_KEY, asdict(record))
+
+    def _client(self) -> GatewayClient:
+        from airflow_bifrost.hooks.bifrost import BifrostHook
+
+        return BifrostHook(self.conn_id).open_client(timeout=self.download_timeout)
+
+    def _advance(self, client: GatewayClient, record: Record) -> dict[str, Any]:
+        while True:
+            self._submit(client, record)
+            if record.in_flight:
+                self._note_the_ends(record, self.wait(record.in_flight).run(self.context, self.task))
+                continue
+            with TemporaryDirectory(prefix="bifrost-run-") as local:
+                ended = self._read(client, record, Path(local))
+            if ended is not None:
+                return ended
+
+    # Submitting
+
+    def _submit(self, client: GatewayClient, record: Record) -> None:
+        """Submit as many pieces as may be on their way."""
+        from airflow_bifrost.submission.full_queue import refused_as_full
+
+        while len(flying := record.in_flight) < self.max_parallel_batches:
+            index = next((index for index, piece in enumerate(record.pieces) if piece.batch_id is None), None)
+            if index is None:
+                return
+            piece = record.pieces[index]
+            try:
+                batch_id = self._submit_piece(client, record, piece)
+            except BifrostGatewayError as error:
+                if not refused_as_full(error, record.provider):
+                    raise
+                if flying:
+                    log.warning("%s The queue is full: %d other batches must end first.", error, len(flying))
+                    return
+                if piece.rows < WORTH_HALVING:
+                    raise
+                log.warning("%s The queue is full: trying with half of the %d rows.", error, piece.rows)
+                record.pieces[index : index + 1] = self._halves(record, piece)
+            else:
+                record.pieces[index] = replace(piece, batch_id=batch_id)
+            self._remember(record)
+
+    def _submit_piece(self, client: GatewayClient, record: Record, piece: Piece) -> str:
+        from airflow_bifrost.submission.requests_file import Part
+
+        with TemporaryDirectory(prefix="bifrost-run-") as local:
+            path = Path(local) / piece.file
+            self.folder.fetch(piece.file, path)
+            part = Part(piece.number, path, piece.rows, path.stat().st_size, piece.sha256, ())
+            submission = submit_part(
+                self.context, client, record.provider, self.order, self.doubts, part, memory=self.memory
+            )
+        return submission.batch_id
+
+    def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
+        from airflow_bifrost.submission.full_queue import failed_as_full
+
+        for summary in summaries:
+            index = next(index for index, piece in enumerate(record.pieces) if piece.batch_id == summary["batch_id"])
+            piece = record.pieces[index]
+            if not failed_as_full(summary):
+                record.pieces[index] = replace(piece, ended=True)
+                continue
+            log.warning("Batch %s met a full queue and has run no row: its rows are submitted again", piece.batch_id)
+            again = [replace(piece, number=record.next_number(), batch_id=None)]
+            if len(summaries) == 1 and piece.rows >= WORTH_HALVING:  # no other batch of this run was in the queue
+                again = self._halves(record, piece)
+            record.pieces[index : index + 1] = again
+        self._remember(record)
+
+    def _keep(self, parts: Sequence[Part], *, number: int, round_: int) -> list[Piece]:
+        """Put parts into the folder, unless they are there."""
+        pieces = []
+        for part_number, part in enumerate(parts, start=number):
+            piece = Piece(part_number, round_, f"{part.sha256[:32]}.jsonl", part.rows, part.sha256)
+            if not self.folder.has(piece.file):
+                self.folder.keep(part.path, piece.file)
+            pieces.append(piece)
+        return pieces
+
+    def _halves(self, record: Record, piece: Piece) -> list[Piece]:
+        halves: list[Piece] = []
+        lines = self.folder.lines(piece.file)
+        for size in (piece.rows // 2, piece.rows - piece.rows // 2):
+            number = record.next_number() + len(halves)
+            name, digest = f"{piece.sha256[:32]}-{number}.jsonl", hashlib.sha256()
+            with self.folder.new(name) as file:
+                for line in islice(lines, size):
+                    file.write(line)
+                    digest.update(line)
+            halves.append(Piece(number, piece.round, name, size, digest.hexdigest()))
+        return halves
+
+    def _part_with(self, client: GatewayClient, before: Record | None, parts: int) -> None:
+        """Of batches with another input: leave or cancel them. Those whose numbers are used again are the ledger's."""
+        for piece in before.pieces if before is not None else ():
+            if piece.batch_id is not None and not piece.ended and piece.number > parts:
+                part_with(client, before.provider, piece.batch_id, self.doubts)  # type: ignore[union-attr]
+
+    # Reading
+
+    def _read(self, client: GatewayClient, record: Record, local: Path) -> dict[str, Any] | None:
+        """Write the rows, and return the manifest; or, if some rows are to be sent again first, add their pieces to the record."""
+        from airflow_bifrost.results.writer import ResultsWriter
+
+        with ResultsWriter() as results:
+            summaries = [self._add_results(client, record, piece, local, results) for piece in record.pieces]
+            if record.round < self.max_row_attempts and (again := self._next_round(record, results.passing(), local)):
+                record.pieces += again
+                self._remember(record)
+                return None
+            tally = results.write(self._custom_ids(record), self.output_path)
+        sent_again = sum(piece.rows for piece in record.pieces if piece.round > 1)
+        report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), self.output_path)
+        return manifest(self.output_path, summaries, tally)
+
+    def _add_results(
+        self, client: GatewayClient, record: Record, piece: Piece, local: Path, results: ResultsWriter
+    ) -> dict[str, Any]:
+        """Add the results of a piece's batch. Of a batch that ended before its time, the rows without a result ended as it did.
+
+        :return: the batch's summary.
+        """
+        from airflow_bifrost.gateway.summary import BatchSummary
+        from airflow_bifrost.results.rows import RowError, RowOutcome
+        from airflow_bifrost.submission.requests_file import custom_ids
+
+        assert piece.batch_id is not None
+        folder = local / str(piece.number)
+        folder.mkdir()
+        batch, sources = fetch_results(client, piece.batch_id, record.provider, folder, self.storage_conn_id)
+        for source in sources:
+            source.add_to(results)
+        shutil.rmtree(folder)
+        summary = BatchSummary.of(batch, batch_id=piece.batch_id, provider=record.provider).to_xcom()
+        if summary["outcome"] in ("failed", "expired", "cancelled"):
+            code, message = summary["outcome"], f"Batch {piece.batch_id} is {summary['status']}."
+            for error in summary["errors"][:1]:
+                code, message = error["code"] or code, error["message"] or message
+            ids = custom_ids(self.folder.lines(piece.file))
+            results.add_absent(ids, RowOutcome(summary["outcome"]), RowError(code, message))
+        return summary
+
+    def _next_round(self, record: Record, passing: set[str], local: Path) -> list[Piece]:
+        from airflow_bifrost.results.lines import parse_line
+        from airflow_bifrost.submission.requests_file import custom_ids, write_parts
+
+        if not passing:
+            return []
+        lines = [line for line in self._lines(record) if next(custom_ids([line])) in passing]
+        rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
+        try:
+            parts = write_parts(rows, local, provider=record.provider, endpoint=self.order.endpoint)
+        except BatchInputError as error:  # too few for the upstream
+            log.warning("%d rows failed for a reason that may pass, and cannot be sent again: %s", len(passing), error)
+            return []
+        log.info("Sending %d rows again, which failed for a reason that may pass", len(passing))
+        return self._keep(parts, number=record.next_number(), round_=record.round + 1)
+
+    def _lines(self, record: Record) -> Iterator[bytes]:
+        """The input, in its order."""
+        for piece in record.pieces:
+            if piece.round == 1:
+                yield from self.folder.lines(piece.file)
+
+    def _custom_ids(self, record: Record) -> Iterator[str]:
+        from airflow_bifrost.submission.requests_file import custom_ids
+
+        return custom_ids(self._lines(record))
