@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         BatchCancelOperator,
         BatchDownloadOperator,
         BatchRetrieveOperator,
+        BatchRunOperator,
         BatchSubmitOperator,
     )
     from airflow_bifrost.sensors.batch import BatchSensor
@@ -25,6 +26,7 @@ __all__ = [
     "BatchCancelOperator",
     "BatchDownloadOperator",
     "BatchRetrieveOperator",
+    "BatchRunOperator",
     "BatchSensor",
     "BatchSubmitOperator",
     "BatchTrigger",
@@ -36,6 +38,7 @@ _HOME = {
     "BatchCancelOperator": "airflow_bifrost.operators.batch",
     "BatchDownloadOperator": "airflow_bifrost.operators.batch",
     "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
+    "BatchRunOperator": "airflow_bifrost.operators.batch",
     "BatchSensor": "airflow_bifrost.sensors.batch",
     "BatchSubmitOperator": "airflow_bifrost.operators.batch",
     "BatchTrigger": "airflow_bifrost.triggers.batch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,21 @@ from airflow.sdk import BaseOperator
 
 from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, TaskDeferralTimeout
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostGatewayError
-from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
+from airflow_bifrost.tasks.arguments import (
+    DEFAULT_ACCEPT,
+    batch_ids_of,
+    checked_accept,
+    only_one_of,
+    provider_of,
+    seconds_of,
+    whole_number,
+)
 from airflow_bifrost.tasks.download import DOWNLOAD_TIMEOUT, fetch_results, manifest, report
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
 from airflow_bifrost.tasks.rows import after_the_tasks_that_make, rows_of
+from airflow_bifrost.tasks.run import BatchRun
 from airflow_bifrost.tasks.submit import Doubts, Order, submit_file, submit_part
-from airflow_bifrost.tasks.verdict import judge
+from airflow_bifrost.tasks.verdict import judge, judge_rows, skipping
 from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_TIMEOUT, BatchWait
 
 if TYPE_CHECKING:
@@ -157,9 +167,7 @@ class BatchRetrieveOperator(_BatchOperator):
         try:
             judge(summaries, self.accept)
         except BatchFailed:
-            if self.do_xcom_push:
-                for key, value in (*summary.items(), ("return_value", summary)):
-                    context["ti"].xcom_push(key, value)
+            push_all(context, self, summary)
             raise
         return summary
 
@@ -202,7 +210,91 @@ class BatchCancelOperator(_BatchOperator):
         return self._retrieve(hook)
 
 
-class BatchSubmitOperator(BaseOperator):
+class _RowsOperator(BaseOperator):
+    """What operators that submit rows share: the rows, what is asked for, and what to do in doubt."""
+
+    template_fields: Sequence[str] = (
+        "input_path",
+        "endpoint",
+        "provider",
+        "model",
+        "request_params",
+        "metadata",
+        "extra_body",
+        "extra_form",
+        "bifrost_conn_id",
+    )
+    ui_color = "#d9f2e6"
+
+    def __init__(
+        self,
+        *,
+        rows: Any = None,
+        input_path: str | None = None,
+        endpoint: str = "/v1/chat/completions",
+        provider: str | None = None,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        request_params: Mapping[str, Any] | None = None,
+        completion_window: str = "24h",
+        metadata: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_form: Mapping[str, str] | None = None,
+        max_rows: int | None = None,
+        max_input_bytes: int | None = None,
+        on_unknown: str = "fail",
+        on_changed_input: str = "leave",
+        resubmit: Collection[str] = (),
+        bifrost_conn_id: str = "bifrost_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rows = rows
+        self.input_path = input_path
+        self.endpoint = endpoint
+        self.provider = provider
+        self.model = model
+        self.system_prompt = system_prompt
+        self.request_params = request_params
+        self.completion_window = completion_window
+        self.metadata = metadata
+        self.extra_body = extra_body
+        self.extra_form = extra_form
+        self.max_rows = max_rows
+        self.max_input_bytes = max_input_bytes
+        self.doubts = Doubts(on_unknown, on_changed_input, checked_accept(resubmit))
+        self.bifrost_conn_id = bifrost_conn_id
+        after_the_tasks_that_make(self, rows)
+
+    def _order(self) -> Order:
+        return Order(
+            self.endpoint,
+            self.completion_window,
+            self.model,
+            self.metadata or {},
+            self.extra_body or {},
+            self.extra_form or {},
+        )
+
+    def _write_parts(self, context: Context, provider: str, folder: Path) -> list[Part]:
+        from airflow_bifrost.submission.requests_file import write_parts
+
+        with rows_of(self.rows, self.input_path, context) as rows:
+            return write_parts(
+                rows,
+                folder,
+                provider=provider,
+                endpoint=self.endpoint,
+                model=self.model,
+                system=self.system_prompt,
+                defaults=self.request_params,
+                max_rows=self.max_rows,
+                max_input_bytes=self.max_input_bytes,
+                unit="line" if self.input_path is not None else "row",
+            )
+
+
+class BatchSubmitOperator(_RowsOperator):
     """Submits one batch exactly once, and returns its id: ``BatchSensor(batch_id=submit.output)`` waits for it.
 
     A retry, a clear, or a crash between the call and its answer goes on with the batch that was paid for: it is known by a record that
@@ -231,100 +323,28 @@ class BatchSubmitOperator(BaseOperator):
     :param bifrost_conn_id: id of the Airflow connection. (templated)
     """
 
-    template_fields: Sequence[str] = (
-        "input_path",
-        "input_file_id",
-        "endpoint",
-        "provider",
-        "model",
-        "request_params",
-        "metadata",
-        "extra_body",
-        "extra_form",
-        "bifrost_conn_id",
-    )
-    ui_color = "#d9f2e6"
+    template_fields: Sequence[str] = (*_RowsOperator.template_fields, "input_file_id")
 
-    def __init__(
-        self,
-        *,
-        rows: Any = None,
-        input_path: str | None = None,
-        input_file_id: str | None = None,
-        endpoint: str = "/v1/chat/completions",
-        provider: str | None = None,
-        model: str | None = None,
-        system_prompt: str | None = None,
-        request_params: Mapping[str, Any] | None = None,
-        completion_window: str = "24h",
-        metadata: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_form: Mapping[str, str] | None = None,
-        max_rows: int | None = None,
-        max_input_bytes: int | None = None,
-        on_unknown: str = "fail",
-        on_changed_input: str = "leave",
-        resubmit: Collection[str] = (),
-        bifrost_conn_id: str = "bifrost_default",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, input_file_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        given = {"rows": rows, "input_path": input_path, "input_file_id": input_file_id}
-        if sum(value is not None for value in given.values()) != 1:
-            raise ValueError(f"give one of {', '.join(given)}")
-        self.rows = rows
-        self.input_path = input_path
         self.input_file_id = input_file_id
-        self.endpoint = endpoint
-        self.provider = provider
-        self.model = model
-        self.system_prompt = system_prompt
-        self.request_params = request_params
-        self.completion_window = completion_window
-        self.metadata = metadata
-        self.extra_body = extra_body
-        self.extra_form = extra_form
-        self.max_rows = max_rows
-        self.max_input_bytes = max_input_bytes
-        self.doubts = Doubts(on_unknown, on_changed_input, checked_accept(resubmit))
-        self.bifrost_conn_id = bifrost_conn_id
-        after_the_tasks_that_make(self, rows)
+        only_one_of(rows=self.rows, input_path=self.input_path, input_file_id=input_file_id)
 
     def execute(self, context: Context) -> str:
         from airflow_bifrost.hooks.bifrost import BifrostHook
 
-        order = Order(
-            self.endpoint,
-            self.completion_window,
-            self.model,
-            self.metadata or {},
-            self.extra_body or {},
-            self.extra_form or {},
-        )
         with BifrostHook(self.bifrost_conn_id) as hook, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             client = hook.get_conn()
             provider = client.config.upstream(provider_of(self.provider))
             if self.input_file_id is not None:
-                return submit_file(context, client, provider, order, self.doubts, self.input_file_id).batch_id
-            part = self._only_part(context, provider, Path(folder))
-            return submit_part(context, client, provider, order, self.doubts, part).batch_id
+                submission = submit_file(context, client, provider, self._order(), self.doubts, self.input_file_id)
+            else:
+                part = self._only_part(context, provider, Path(folder))
+                submission = submit_part(context, client, provider, self._order(), self.doubts, part)
+        return submission.batch_id
 
     def _only_part(self, context: Context, provider: str, folder: Path) -> Part:
-        from airflow_bifrost.submission.requests_file import write_parts
-
-        with rows_of(self.rows, self.input_path, context) as rows:
-            parts = write_parts(
-                rows,
-                folder,
-                provider=provider,
-                endpoint=self.endpoint,
-                model=self.model,
-                system=self.system_prompt,
-                defaults=self.request_params,
-                max_rows=self.max_rows,
-                max_input_bytes=self.max_input_bytes,
-                unit="line" if self.input_path is not None else "row",
-            )
+        parts = self._write_parts(context, provider, folder)
         if not parts:
             raise AirflowSkipException("There are no rows: nothing to submit.")
         if len(parts) > 1:
@@ -333,6 +353,153 @@ class BatchSubmitOperator(BaseOperator):
                 " it, or give each its own input. Nothing was submitted, and nothing is billed."
             )
         return parts[0]
+
+
+class BatchRunOperator(_RowsOperator):
+    """Rows in, rows out: submits the rows once, waits for their batches at no cost, and writes one result for each row.
+
+    What is too large for one batch is split by the upstream's limits. Rows that failed for a reason that may pass (429, 5xx, expired) are
+    sent again. A retry, a clear or a crash goes on where the last try stood, and pays for nothing twice. No rows at all: the task is
+    skipped. The return value is the manifest (``output_path``, ``rows``, ``batches``, ``usage``, ``usage_by_model``), and each key of it
+    is an XCom of its own.
+
+    :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
+        A list, or the output of another task; no Jinja is rendered in them.
+    :param input_path: JSONL of such rows at any URI that Airflow's object storage reads, or on the worker's disk. (templated)
+    :param output_path: a file at any such URI for the result rows, one JSON object a line, in the order of the input; see
+        :class:`airflow_bifrost.results.rows.ResultRow`. While the task runs, a folder beside it holds the input. (templated)
+    :param endpoint: what each row asks for, e.g. ``/v1/embeddings``. (templated)
+    :param provider: upstream; None is the connection's. (templated)
+    :param model: for rows whose body names none; Gemini and Bedrock need it for the batch. (templated)
+    :param system_prompt: a system prompt for each row that has none.
+    :param request_params: members of a body that a row may leave out, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
+    :param accept: outcomes of all rows together with which the task succeeds; ``partial``: some rows have.
+    :param max_parallel_batches: how many batches are on their way at a time.
+    :param max_row_attempts: how often a row is sent at most.
+    :param timeout: seconds, or a timedelta, for the waits of the task altogether; then ``AirflowSensorTimeout``.
+    :param soft_fail: skip the task where it would fail.
+    :param deferrable: wait in the triggerer; False: in the worker.
+    :param poll_interval: seconds, or a timedelta, between two looks; None: as the connection says, else ``[bifrost] poll_interval`` (60).
+    :param poll_backoff: look the less often the older a batch is: after a twentieth of its age, at most every ten minutes.
+    :param not_found_grace: seconds, or a timedelta, for which a 404 is borne while waiting.
+    :param cancel_on_kill: cancel the batches when a user ends the task.
+    :param download_timeout: seconds that the upstream may take for a whole file of results.
+    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the default of its provider. (templated)
+    :param completion_window: passed on to the upstream.
+    :param metadata: passed on to the upstream; text to text. (templated)
+    :param extra_body: members of the create call that this package does not know, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
+    :param extra_form: the same for the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
+    :param max_rows: an error above so many rows, before anything is uploaded.
+    :param max_input_bytes: the same for the size of the input.
+    :param on_unknown: what to do where an earlier try may have submitted and nobody can tell: ``"fail"``, with an error that says what to
+        check, or ``"resubmit"``, and perhaps pay twice.
+    :param on_changed_input: what becomes of the batches of an earlier try with another input: ``"leave"`` or ``"cancel"``.
+    :param bifrost_conn_id: id of the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = (*_RowsOperator.template_fields, "output_path", "storage_conn_id")
+
+    def __init__(
+        self,
+        *,
+        output_path: str,
+        accept: Collection[str] = DEFAULT_ACCEPT,
+        max_parallel_batches: int = 4,
+        max_row_attempts: int = 3,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        soft_fail: bool = False,
+        deferrable: bool = True,
+        poll_interval: float | timedelta | None = None,
+        poll_backoff: bool = False,
+        not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
+        cancel_on_kill: bool = True,
+        download_timeout: float | timedelta = DOWNLOAD_TIMEOUT,
+        storage_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("multiple_outputs", True)
+        super().__init__(**kwargs)
+        only_one_of(rows=self.rows, input_path=self.input_path)
+        self.output_path = output_path
+        self.accept = checked_accept(accept)
+        self.max_parallel_batches = whole_number("max_parallel_batches", max_parallel_batches)
+        self.max_row_attempts = whole_number("max_row_attempts", max_row_attempts)
+        self.timeout = seconds_of("timeout", timeout)
+        self.soft_fail = soft_fail
+        self.deferrable = deferrable
+        self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
+        self.poll_backoff = poll_backoff
+        self.not_found_grace = seconds_of("not_found_grace", not_found_grace)
+        self.cancel_on_kill = cancel_on_kill
+        self.download_timeout = seconds_of("download_timeout", download_timeout)
+        self.storage_conn_id = storage_conn_id
+        self._running: BatchRun | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with skipping(soft_fail=self.soft_fail, never_fail=False):
+            run = self._run(context)
+            return self._finish(context, run, run.start(partial(self._write_parts, context)))
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on after a deferral."""
+        with skipping(soft_fail=self.soft_fail, never_fail=False):
+            run = self._run(context)
+            return self._finish(context, run, run.resume(event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """As a sensor does: the deferral that Airflow itself ended, because the trigger did not, is a timeout like any other."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as error:
+            raise AirflowSensorTimeout(*error.args) from error
+
+    def on_kill(self) -> None:
+        run = self._running
+        if not self.cancel_on_kill or run is None or (record := run.recall()) is None:
+            return
+        cancel_if_a_user_ended_it(
+            run.context["ti"], record.in_flight, provider=record.provider, conn_id=self.bifrost_conn_id
+        )
+
+    def _run(self, context: Context) -> BatchRun:
+        self._running = BatchRun(
+            task=self,
+            context=context,
+            conn_id=self.bifrost_conn_id,
+            provider=provider_of(self.provider),
+            output_path=self.output_path,
+            order=self._order(),
+            doubts=self.doubts,
+            wait=self._wait,
+            max_parallel_batches=self.max_parallel_batches,
+            max_row_attempts=self.max_row_attempts,
+            download_timeout=self.download_timeout,
+            storage_conn_id=self.storage_conn_id,
+        )
+        return self._running
+
+    def _wait(self, batch_ids: list[str]) -> BatchWait:
+        return BatchWait(
+            batch_ids=batch_ids,
+            provider=provider_of(self.provider),
+            conn_id=self.bifrost_conn_id,
+            mode="deferrable" if self.deferrable else "poke",
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+            execution_timeout=self.execution_timeout,
+            not_found_grace=self.not_found_grace,
+            cancel_on_kill=self.cancel_on_kill,
+            poll_backoff=self.poll_backoff,
+        )
+
+    def _finish(self, context: Context, run: BatchRun, manifest: dict[str, Any]) -> dict[str, Any]:
+        run.folder.remove()
+        try:
+            judge_rows(manifest, self.accept)
+        except BatchFailed:
+            push_all(context, self, manifest)
+            raise
+        return manifest
 
 
 class BatchDownloadOperator(_BatchOperator):
@@ -396,6 +563,13 @@ class BatchDownloadOperator(_BatchOperator):
                 tally = results.write(results.custom_ids(), self.output_path)
         report(tally, self.output_path, tally.differences(batch.request_counts, provider))
         return manifest(self.output_path, [summary], tally)
+
+
+def push_all(context: Context, task: BaseOperator, value: Mapping[str, Any]) -> None:
+    """Push what a task that fails would have returned, for whoever looks into the failure."""
+    if task.do_xcom_push:
+        for key, item in (*value.items(), ("return_value", value)):
+            context["ti"].xcom_push(key, item)
 
 
 def _needs_no_cancel(summary: BatchSummary) -> bool:

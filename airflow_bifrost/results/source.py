@@ -25,7 +25,7 @@ from typing import Any
 from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import outcome_of_batch
+from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch
 from airflow_bifrost.results.lines import lines_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.rows import is_invented
@@ -35,6 +35,7 @@ from airflow_bifrost.results.writer import ResultsWriter
 TRIES = 4  # of a download that breaks off; the gateway cannot go on in the middle of one
 PAUSE = 5.0  # seconds before the second try; doubled for each further one
 CHUNK = 2**18  # bytes
+WITH_RESULTS = (Outcome.SUCCEEDED, Outcome.PARTIAL)  # other batches may have some
 NATIVE = frozenset({"anthropic", "gemini"})
 
 log = logging.getLogger("airflow.task")
@@ -96,17 +97,20 @@ def fetch(
     :raises ResultsUnavailable: there are none, or none that can be trusted.
     :raises BifrostError: they cannot be had now.
     """
-    if outcome_of_batch(batch, provider) is None:
+    outcome = outcome_of_batch(batch, provider)
+    if outcome is None:
         raise ResultsUnavailable(
             f"Batch {batch_id} of {provider} is {batch.status}: it has no results yet. Wait for it first, with BatchSensor or"
             " BatchRetrieveOperator(wait_for_completion=True)."
         )
     if provider == "bedrock":
-        return _from_storage(batch, batch_id, folder, storage_conn_id)
+        return _from_storage(batch, batch_id, folder, storage_conn_id, needed=outcome in WITH_RESULTS)
     if provider in NATIVE:
         raw = Raw(folder / "results.json", native=True)
         _download(partial(client.results_content, batch_id, provider=provider), raw.path, sleep)
         if raw.is_invented():
+            if outcome not in WITH_RESULTS:
+                return []
             raise ResultsUnavailable(
                 f"The gateway has no results of batch {batch_id}: it gave one row that says so, and that is no result. Batches of"
                 " Google's REST API keep theirs in a file of their own (response.responsesFile): read it there."
@@ -138,7 +142,7 @@ def _download(
             return
 
 
-def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: str | None) -> list[Raw]:
+def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: str | None, *, needed: bool) -> list[Raw]:
     """AWS writes below the prefix, into a folder for each job."""
     if batch.output_file_id is None:
         raise ResultsUnavailable(f"Batch {batch_id} names no S3 prefix for its results.")
@@ -149,7 +153,7 @@ def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: st
         raise ResultsUnavailable(
             f"The results of batch {batch_id} are below {batch.output_file_id}, and this Airflow cannot read S3: {error}"
         ) from error
-    if not outputs:
+    if not outputs and needed:
         raise ResultsUnavailable(
             f"There is no *.jsonl.out below {batch.output_file_id}, where batch {batch_id} has its results: check the connection"
             f" for S3 ({storage_conn_id or 'aws_default'}), and whether they were moved."

@@ -16,7 +16,17 @@ import msgspec
 
 from airflow_bifrost.gateway.models import read_json
 from airflow_bifrost.results.lines import lines_of, parse_line
-from airflow_bifrost.results.rows import RowOutcome, Usage, is_invented, may_pass, missing_row, model_of, result_row
+from airflow_bifrost.results.rows import (
+    ResultRow,
+    RowError,
+    RowOutcome,
+    Usage,
+    is_invented,
+    may_pass,
+    missing_row,
+    model_of,
+    result_row,
+)
 from airflow_bifrost.results.storage import whole_file
 from airflow_bifrost.results.tally import Tally
 
@@ -34,13 +44,13 @@ CREATE TABLE results (
 );
 CREATE TABLE inputs (custom_id TEXT);
 """
-# The first that succeeded, else the first.
+# The first that succeeded, else the last.
 _KEEP = """
 INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (custom_id) DO UPDATE SET
     outcome = excluded.outcome, may_pass = excluded.may_pass, cut_off = excluded.cut_off, model = excluded.model,
     input = excluded.input, output = excluded.output, total = excluded.total, row = excluded.row
-WHERE excluded.outcome = 'succeeded' AND results.outcome <> 'succeeded'
+WHERE results.outcome <> 'succeeded'
 """
 _JOIN = """
 SELECT inputs.custom_id, outcome, cut_off, model, input, output, total, row
@@ -61,7 +71,7 @@ class ResultsWriter:
                 results.add_lines(chunks)
             tally = results.write(custom_ids, "s3://bucket/answers.jsonl")
 
-    Of several results for one row the first that succeeded counts, else the first. After an error of a source begin anew.
+    Of several results for one row the first that succeeded counts, else the last. After an error of a source begin anew.
     """
 
     def __init__(self) -> None:
@@ -86,6 +96,14 @@ class ResultsWriter:
     def add(self, values: Iterable[Any]) -> None:
         """Take lines that are JSON types already, as the gateway's native results are. The one that the gateway invents is passed over."""
         self._spool.executemany(_KEEP, self._records(values))
+
+    def add_absent(self, custom_ids: Iterable[str], outcome: RowOutcome, error: RowError) -> None:
+        """Say what became of rows for which nothing came, and nothing has come of them."""
+        known = "INSERT OR IGNORE INTO results VALUES (?, ?, ?, 0, NULL, NULL, NULL, NULL, ?)"
+        rows = (ResultRow(_mended(custom_id), outcome, error=error) for custom_id in custom_ids)
+        self._spool.executemany(
+            known, ((row.custom_id, row.outcome.value, may_pass(None, row), _encoder.encode(row)) for row in rows)
+        )
 
     def custom_ids(self) -> Iterator[str]:
         """The ids that there are results for, in the order in which the first of each came."""

@@ -23,6 +23,7 @@ from airflow_bifrost.exceptions import (
     BifrostError,
     BifrostGatewayError,
     BifrostProtocolError,
+    BifrostRateLimited,
     BifrostUnavailable,
     SubmissionInDoubt,
 )
@@ -181,6 +182,8 @@ class Ledger:
         try:
             batch = create(metadata, str(tag))
         except BifrostGatewayError as error:
+            if isinstance(error, BifrostRateLimited) and self._provider in TELLING:
+                raise  # of a call that the gateway has repeated, an earlier one may have got through: the list tells
             if not isinstance(error, BifrostUnavailable | BifrostProtocolError):
                 self._keep_in_mind(replace(intent, state="refused"))
                 raise
@@ -203,7 +206,7 @@ class Ledger:
         log.info("Batch %s was submitted by an earlier call, for the same input: going on with it", first.id)
         for other in others:
             log.warning("Batch %s was submitted for the same input, too: the gateway has repeated the call", other.id)
-            self._cancel(other)
+            _cancel(self._client, other.id, self._provider)
         return Submission(first.id, new=False)
 
     # What an earlier try has left
@@ -271,22 +274,7 @@ class Ledger:
         if record is not None and record.batch_id is not None and record.digest != digest:
             old[record.batch_id] = record.provider
         for batch_id, provider in old.items():
-            log.warning("Batch %s was submitted by an earlier try, for another input", batch_id)
-            if self._on_changed_input == "cancel":
-                self._cancel_by_id(batch_id, provider)
-            else:
-                log.warning("Batch %s is left as it is (on_changed_input='leave'); if it runs, it is billed", batch_id)
-
-    def _cancel(self, batch: Batch) -> None:
-        self._cancel_by_id(batch.id, self._provider)
-
-    def _cancel_by_id(self, batch_id: str, provider: str) -> None:
-        try:
-            batch = self._client.cancel_batch(batch_id, provider=provider)
-        except BifrostError as error:
-            log.warning("%s", error)
-        else:
-            log.info("Batch %s is %s", batch_id, batch.status)
+            part_with(self._client, batch_id, provider, self._on_changed_input)
 
     # The record
 
@@ -297,6 +285,24 @@ class Ledger:
     def _keep_in_mind(self, record: Record) -> None:
         if self._memory is not None:
             self._memory.set(self._memory_key, asdict(record))
+
+
+def part_with(client: GatewayClient, batch_id: str, provider: str, on_changed_input: str) -> None:
+    """Leave or cancel a batch that an earlier try has submitted, for another input."""
+    log.warning("Batch %s was submitted by an earlier try, for another input", batch_id)
+    if on_changed_input == "cancel":
+        _cancel(client, batch_id, provider)
+    else:
+        log.warning("It is left as it is (on_changed_input='leave'); if it runs, it is billed")
+
+
+def _cancel(client: GatewayClient, batch_id: str, provider: str) -> None:
+    try:
+        batch = client.cancel_batch(batch_id, provider=provider)
+    except BifrostError as error:
+        log.warning("%s", error)
+    else:
+        log.info("Batch %s is %s", batch_id, batch.status)
 
 
 class _CannotTell(Exception):

@@ -79,6 +79,22 @@ def read_jsonl(file: IO[bytes]) -> Iterator[tuple[int, Any]]:
         yield number, row
 
 
+class _Named(msgspec.Struct):
+    """What is read of a line to know its row."""
+
+    custom_id: str | None = None
+    key: str | None = None  # Gemini's word for it
+    recordId: str | None = None  # noqa: N815 - Bedrock's
+
+
+def custom_ids(lines: Iterable[bytes]) -> Iterator[str]:
+    """The id of each line that :func:`write_parts` has written."""
+    decode = msgspec.json.Decoder(_Named).decode
+    for line in lines:
+        named = decode(line)
+        yield named.custom_id or named.key or named.recordId or ""
+
+
 def write_parts(
     rows: Iterable[tuple[int, Any]],
     folder: Path,

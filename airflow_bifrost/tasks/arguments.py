@@ -69,3 +69,21 @@ def seconds_of(name: str, value: float | timedelta) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ValueError(f"{name} must be a timedelta or a number of seconds, 0 or more, not {value!r}")
     return float(value)
+
+
+def whole_number(name: str, value: int) -> int:
+    """``value``, which is 1 or more.
+
+    :raises ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number, 1 or more, not {value!r}")
+    return value
+
+
+def only_one_of(**arguments: Any) -> None:
+    """
+    :raises ValueError: not exactly one of them is given.
+    """
+    if sum(value is not None for value in arguments.values()) != 1:
+        raise ValueError(f"give one of {', '.join(arguments)}")

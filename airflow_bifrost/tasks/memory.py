@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from airflow_bifrost.submission.ledger import Memory
 
 
-def task_memory(context: Mapping[str, Any]) -> Memory:
-    """The memory of the running task."""
+def task_memory(context: Mapping[str, Any], *, folder: str = "") -> Memory:
+    """The memory of the running task.
+
+    :param folder: where to keep it if there is nothing else: a URI that Airflow's object storage writes.
+    """
     store = context.get("task_state_store")
     if store is not None:
         return store  # type: ignore[no-any-return]
-    state_path = conf.get("bifrost", "state_path", fallback="")
+    state_path = conf.get("bifrost", "state_path", fallback="") or folder
     return _FileMemory(state_path, context["ti"]) if state_path else NoMemory()
 
 

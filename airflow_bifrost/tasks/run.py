@@ -26,7 +26,7 @@ from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError
 from airflow_bifrost.tasks.download import fetch_results, manifest, report
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.tasks.memory import task_memory
-from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, part_with, submit_part
+from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, submit_part
 from airflow_bifrost.tasks.wait import BatchWait
 
 if TYPE_CHECKING:
@@ -117,13 +117,18 @@ class BatchRun:
     storage_conn_id: str | None
 
     @property
+    def _beside(self) -> str:
+        return f"{self.output_path}.bifrost-{attempt_of(self.context, 1).key[:12]}"
+
+    @property
     def folder(self) -> TaskFolder:
         """Where the parts of the input are until the run has ended: beside the output, so that nothing else need be set up."""
-        return TaskFolder(f"{self.output_path}.parts-{attempt_of(self.context, 1).key[:12]}")
+        return TaskFolder(f"{self._beside}/parts")
 
     @property
     def memory(self) -> Memory:
-        return task_memory(self.context, folder=self.folder.uri)
+        """Where Airflow keeps none, a file beside the output, which stays: a clear must find it."""
+        return task_memory(self.context, folder=self._beside)
 
     def start(self, write_parts: Callable[[str, Path], list[Part]]) -> dict[str, Any]:
         """Begin, or go on with what an earlier try has begun for the same input.
@@ -266,9 +271,13 @@ class BatchRun:
 
     def _part_with(self, client: GatewayClient, before: Record | None, parts: int) -> None:
         """Of batches with another input: leave or cancel them. Those whose numbers are used again are the ledger's."""
-        for piece in before.pieces if before is not None else ():
+        from airflow_bifrost.submission.ledger import part_with
+
+        if before is None:
+            return
+        for piece in before.pieces:
             if piece.batch_id is not None and not piece.ended and piece.number > parts:
-                part_with(client, before.provider, piece.batch_id, self.doubts)  # type: ignore[union-attr]
+                part_with(client, piece.batch_id, before.provider, self.doubts.on_changed_input)
 
     # Reading
 

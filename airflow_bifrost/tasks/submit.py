@@ -13,7 +13,7 @@ from airflow_bifrost.tasks.memory import NoMemory, task_memory
 if TYPE_CHECKING:
     from airflow_bifrost.gateway.client import GatewayClient
     from airflow_bifrost.gateway.models import Batch
-    from airflow_bifrost.submission.ledger import Create, Submission
+    from airflow_bifrost.submission.ledger import Attempt, Create, Ledger, Memory, Submission
     from airflow_bifrost.submission.requests_file import Part
 
 ON_UNKNOWN = ("fail", "resubmit")
@@ -55,10 +55,29 @@ class Doubts:
                 raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {getattr(self, name)!r}")
 
 
+def attempt_of(context: Mapping[str, Any], part: int) -> Attempt:
+    """Who submits: a part of the input of the running task instance."""
+    from airflow_bifrost.submission.ledger import Attempt
+
+    ti = context["ti"]
+    return Attempt(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, part)
+
+
 def submit_part(
-    context: Mapping[str, Any], client: GatewayClient, provider: str, order: Order, doubts: Doubts, part: Part
+    context: Mapping[str, Any],
+    client: GatewayClient,
+    provider: str,
+    order: Order,
+    doubts: Doubts,
+    part: Part,
+    *,
+    memory: Memory | None = None,
 ) -> Submission:
-    """Submit a part of the task's input, unless an earlier try has."""
+    """Submit a part of the task's input, unless an earlier try has.
+
+    :param memory: None: the task's.
+    """
+    from airflow_bifrost.submission.limits import limits_of
 
     def prepare() -> Create:
         if limits_of(provider).inline:
@@ -75,9 +94,8 @@ def submit_part(
             )
         return _create(client, provider, order, input_file_id=uploaded.id)
 
-    from airflow_bifrost.submission.limits import limits_of
-
-    return _submit(context, client, provider, doubts, part.number, order.digest(provider, part.sha256), prepare)
+    ledger = _ledger(context, client, provider, doubts, part.number, memory or task_memory(context))
+    return ledger.submit(order.digest(provider, part.sha256), prepare)
 
 
 def submit_file(
@@ -88,32 +106,25 @@ def submit_file(
     def prepare() -> Create:
         return _create(client, provider, order, input_file_id=input_file_id)
 
-    return _submit(context, client, provider, doubts, 1, order.digest(provider, f"file {input_file_id}"), prepare)
+    ledger = _ledger(context, client, provider, doubts, 1, task_memory(context))
+    return ledger.submit(order.digest(provider, f"file {input_file_id}"), prepare)
 
 
-def _submit(
-    context: Mapping[str, Any],
-    client: GatewayClient,
-    provider: str,
-    doubts: Doubts,
-    part: int,
-    digest: str,
-    prepare: Any,
-) -> Submission:
-    from airflow_bifrost.submission.ledger import Attempt, Ledger
+def _ledger(
+    context: Mapping[str, Any], client: GatewayClient, provider: str, doubts: Doubts, part: int, memory: Memory
+) -> Ledger:
+    from airflow_bifrost.submission.ledger import Ledger
 
-    ti, memory = context["ti"], task_memory(context)
-    ledger = Ledger(
-        Attempt(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, part),
+    return Ledger(
+        attempt_of(context, part),
         client,
         provider=provider,
         memory=None if isinstance(memory, NoMemory) else memory,
-        first_try=ti.try_number <= 1,
+        first_try=context["ti"].try_number <= 1,
         on_unknown=doubts.on_unknown,
         on_changed_input=doubts.on_changed_input,
         resubmit=doubts.resubmit,
     )
-    return ledger.submit(digest, prepare)
 
 
 def _create(client: GatewayClient, provider: str, order: Order, **rows: Any) -> Create:

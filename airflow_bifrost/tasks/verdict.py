@@ -29,6 +29,30 @@ def judge(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> No
     )
 
 
+def judge_rows(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
+    """Pass if the outcome of all rows together is accepted: ``succeeded`` if all have, ``partial`` if some have, else what most are.
+
+    :raises BatchFailed: says what became of the rows.
+    """
+    rows = {outcome: number for outcome, number in manifest["rows"].items() if outcome != "total" and number}
+    succeeded = rows.pop("succeeded", 0)
+    if not rows:
+        outcome = "succeeded"
+    elif succeeded:
+        outcome = "partial"
+    else:
+        outcome = max(rows, key=lambda name: rows[name])
+        outcome = "failed" if outcome == "missing" else outcome
+    if outcome in accept:
+        return
+    counts = ", ".join(f"{number:,} {name}" for name, number in {"succeeded": succeeded, **rows}.items())
+    raise BatchFailed(
+        f"The rows did not end as accepted ({', '.join(accept)}), but {outcome}: {counts}. Each row's error stands in"
+        f" {manifest['output_path']}. What has run is billed. Mend the rows and run them again, or add the outcome to `accept`.",
+        summaries=manifest["batches"],
+    )
+
+
 @contextmanager
 def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
     """Turn a failed wait into a skip where the sensor is to skip; the same in every mode."""

@@ -16,6 +16,7 @@ HOMES = {
     "BatchDownloadOperator": "airflow_bifrost.operators.batch",
     "BatchSubmitOperator": "airflow_bifrost.operators.batch",
     "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
+    "BatchRunOperator": "airflow_bifrost.operators.batch",
     "BatchSensor": "airflow_bifrost.sensors.batch",
     "BatchTrigger": "airflow_bifrost.triggers.batch",
     "BifrostHook": "airflow_bifrost.hooks.bifrost",

@@ -244,9 +244,9 @@ def test_of_several_results_the_first_that_succeeded_counts(tmp_path: Path) -> N
     assert (rows[0]["text"], tally.duplicates, tally.succeeded) == ("second", 3, 1)
 
 
-def test_of_several_failures_the_first_counts(tmp_path: Path) -> None:
+def test_of_several_failures_the_last_counts(tmp_path: Path) -> None:
     rows, tally = write(["a"], jsonl(failed("a", "first")), jsonl(failed("a", "second")), uri=f"{tmp_path}/out.jsonl")
-    assert (rows[0]["error"]["code"], tally.duplicates) == ("first", 1)
+    assert (rows[0]["error"]["code"], tally.duplicates) == ("second", 1)
 
 
 def test_results_that_the_input_does_not_have_are_counted_and_not_written(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_any_results_in_any_order_give_one_row_for_each_of_the_input(data: st.Da
     assert [row["custom_id"] for row in rows] == ids
     for row in rows:
         own = [line for line in lines if line["custom_id"] == row["custom_id"]]
-        won = next((line for line in own if line["response"]), own[0] if own else None)
+        won = next((line for line in own if line["response"]), own[-1] if own else None)
         if won is None:
             assert row["outcome"] == "missing"
         elif won["response"]:

@@ -1,0 +1,315 @@
+"""BatchRunOperator over real HTTP: rows in, rows out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.conftest import End, FakeTI, Store, run_to_its_end
+
+from airflow_bifrost import BatchRunOperator
+from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostRateLimited
+from airflow_bifrost.results import read_rows, source
+from airflow_bifrost.submission import ledger, limits
+from airflow_bifrost.tasks import run as run_module
+from airflow_bifrost.testing import Fault, LocalGateway, UpstreamAnswer
+from airflow_bifrost.waiting import decision
+
+CREATE = {"method": "POST", "path_contains": "/v1/batches"}
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
+    """Its batches end after a moment."""
+    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(ledger, "SETTLE", 0.0)
+    monkeypatch.setattr(source, "PAUSE", 0.0)
+    with LocalGateway(batch_seconds=0.2) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
+        yield running
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    return str(tmp_path / "out.jsonl")
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch takes three rows."""
+    for provider, given in limits.LIMITS.items():
+        monkeypatch.setitem(limits.LIMITS, provider, replace(given, rows=3, min_rows=0))
+
+
+def run(
+    output: str,
+    rows: Any = None,
+    *,
+    store: Store | None = None,
+    try_number: int = 1,
+    remembering: bool = True,
+    **arguments: Any,
+) -> End:
+    given = {"model": "echo-1", "poll_interval": 0.05} | arguments
+    if rows is not None:
+        given["rows"] = rows
+    ti = FakeTI(task_id="run", try_number=try_number)
+    return run_to_its_end(
+        lambda: BatchRunOperator(task_id="run", output_path=output, **given),
+        ti=ti,
+        store=store,
+        remembering=remembering,
+    )
+
+
+def outcomes(output: str) -> list[str]:
+    return [row["outcome"] for row in read_rows(output)]
+
+
+def test_each_row_has_its_result_in_the_order_of_the_input(gateway: LocalGateway, output: str) -> None:
+    prompts = [f"prompt {number}" for number in range(20)]
+    end = run(output, prompts)
+    assert end.state == "success", end.error
+    rows = list(read_rows(output))
+    assert [row["text"] for row in rows] == [f"echo: {prompt}" for prompt in prompts]
+    assert end.value["output_path"] == output
+    assert end.value["rows"]["total"] == end.value["rows"]["succeeded"] == 20
+    assert end.value["usage"]["total_tokens"] == sum(row["usage"]["total_tokens"] for row in rows)
+    assert list(end.value["usage_by_model"]) == ["echo-1"]
+    assert [summary["outcome"] for summary in end.value["batches"]] == ["succeeded"]
+    assert end.deferrals == 1
+
+
+@pytest.mark.parametrize("provider", ["azure", "anthropic", "gemini"])
+def test_it_is_the_same_for_other_upstreams(gateway: LocalGateway, output: str, provider: str) -> None:
+    params = {"max_tokens": 50} if provider == "anthropic" else None
+    end = run(output, ["a", "b"], provider=provider, request_params=params)
+    assert end.state == "success", end.error
+    assert [row["custom_id"] for row in read_rows(output)] == ["row-000000001", "row-000000002"]
+    assert all(row["text"] for row in read_rows(output))
+
+
+def test_it_works_in_the_worker_too(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ["a"], deferrable=False)
+    assert (end.state, end.deferrals, outcomes(output)) == ("success", 0, ["succeeded"])
+
+
+def test_nothing_but_the_output_is_left(gateway: LocalGateway, output: str) -> None:
+    run(output, ["a"])
+    assert [path.name for path in Path(output).parent.rglob("*") if path.is_file()] == ["out.jsonl"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_large_input_is_split_into_batches_of_which_only_some_are_on_their_way(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = []
+    submit = run_module.submit_part
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        result = submit(*args, **kwargs)
+        at_once.append(sum(batch["status"] in ("validating", "in_progress") for batch in gateway.batches))
+        return result
+
+    monkeypatch.setattr(run_module, "submit_part", counting)
+    end = run(output, [str(number) for number in range(20)], max_parallel_batches=2)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {number}" for number in range(20)]
+    assert len(gateway.batches) == len(end.value["batches"]) == 7
+    assert max(at_once) <= 2
+
+
+def test_rows_that_failed_for_a_passing_reason_are_sent_again_and_others_are_not(
+    gateway: LocalGateway, output: str
+) -> None:
+    end = run(output, ["fine", "!flaky 503", "!fail 400", "!expire"], max_row_attempts=3)
+    assert end.state == "success", end.error
+    assert outcomes(output)[:3] == ["succeeded", "succeeded", "failed"]
+    assert [batch["rows"] for batch in gateway.batches][:2] == [4, 2]
+    assert len(gateway.batches) <= 3
+
+
+def test_a_row_is_sent_at_most_so_often(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ["fine", "!fail 503"], max_row_attempts=2)
+    assert end.state == "success"
+    assert outcomes(output) == ["succeeded", "failed"]
+    assert [batch["rows"] for batch in gateway.batches] == [2, 1]
+
+
+def test_rows_that_never_came_back_are_missing_and_said(
+    gateway: LocalGateway, output: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run(output, ["a", "!missing", "b"])
+    assert outcomes(output) == ["succeeded", "missing", "succeeded"]
+    assert "1 rows never came back" in caplog.text
+
+
+def test_without_any_success_the_task_fails_and_the_output_is_there(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ["!fail 400", "!fail 422"])
+    assert isinstance(end.error, BatchFailed)
+    assert "2 failed" in str(end.error)
+    assert outcomes(output) == ["failed", "failed"]
+    assert end.xcoms["rows"]["failed"] == 2
+
+
+def test_what_is_accepted_is_the_users_choice(gateway: LocalGateway, output: str) -> None:
+    assert isinstance(run(output, ["a", "!fail 400"], accept=["succeeded"]).error, BatchFailed)
+    assert run(output, ["!fail 400"], accept=["failed"]).state == "success"
+    assert run(output, ["!fail 400"], soft_fail=True).state == "skipped"
+
+
+def test_rows_of_a_batch_that_is_cancelled_are_cancelled(gateway: LocalGateway, output: str) -> None:
+    class Cancelling(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            for batch in gateway.batches:
+                gateway.set_batch(batch["id"], status="cancelled", output_file_id=None, error_file_id=None)
+
+    end = run(output, ["a", "b"], store=Cancelling())
+    assert isinstance(end.error, BatchFailed)
+    assert outcomes(output) == ["cancelled", "cancelled"]
+
+
+def test_no_rows_are_a_skip_and_no_batch(gateway: LocalGateway, output: str) -> None:
+    assert run(output, []).state == "skipped"
+    assert not gateway.batches
+    assert not Path(output).exists()
+
+
+def test_a_wrong_row_is_named_before_anything_is_sent(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ["a", 7])
+    assert isinstance(end.error, BatchInputError)
+    assert end.error.errors[0][0] == 2
+    assert not gateway.requests
+
+
+def test_a_clear_after_success_reads_again_and_submits_nothing(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    run(output, ["a", "b"], store=store)
+    Path(output).unlink()
+    assert run(output, ["a", "b"], store=store, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert len(gateway.batches) == 1
+
+
+def test_without_the_memory_of_airflow_a_file_beside_the_output_remembers(gateway: LocalGateway, output: str) -> None:
+    for number in (1, 2):
+        assert run(output, ["a"], remembering=False, try_number=number).state == "success"
+    assert len(gateway.batches) == 1
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_changed_input_is_submitted_and_the_old_batches_are_cancelled_if_so_said(
+    gateway: LocalGateway, output: str
+) -> None:
+    store = Store()
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, [str(number) for number in range(7)], store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    old = {batch["id"] for batch in gateway.batches}
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="in_progress")
+    end = run(output, ["other"], store=store, try_number=2, on_changed_input="cancel")
+    assert end.state == "success", end.error
+    assert len(old) == 3
+    assert {batch["status"] for batch in gateway.batches if batch["id"] in old} <= {"cancelling", "cancelled"}
+    assert len(gateway.batches) == 4
+
+
+FULL = UpstreamAnswer(
+    status=429,
+    body={"error": {"message": "Enqueued token limit reached for echo-1.", "code": "token_limit_exceeded"}},
+)
+
+
+@pytest.fixture
+def refuse_create(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the n-th create meet a full queue."""
+
+    def refuse(number: int) -> None:
+        calls = count(1)
+        submit = run_module.submit_part
+
+        def submit_part(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == number:
+                gateway.inject(Fault(upstream=FULL, **CREATE))
+            return submit(*args, **kwargs)
+
+        monkeypatch.setattr(run_module, "submit_part", submit_part)
+
+    return refuse
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_a_full_queue_refuses_waits_for_its_siblings(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None]
+) -> None:
+    refuse_create(2)
+    end = run(output, ["a", "b", "c", "d"], max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded"] * 4
+    assert (len(gateway.batches), end.deferrals) == (2, 2)
+
+
+def test_a_part_that_is_alone_in_a_full_queue_is_halved(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    refuse_create(1)
+    prompts = [str(number) for number in range(5)]
+    end = run(output, prompts, max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {prompt}" for prompt in prompts]
+    assert sorted(batch["rows"] for batch in gateway.batches) == [2, 3]
+
+
+def test_a_part_too_small_to_be_halved_is_submitted_by_the_next_try(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None]
+) -> None:
+    store = Store()
+    refuse_create(1)
+    assert isinstance(run(output, ["a"], store=store).error, BifrostRateLimited)
+    assert run(output, ["a"], store=store, try_number=2).state == "success"
+    assert len(gateway.batches) == 1
+
+
+def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_attempt(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = run_module.submit_part
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        if len(gateway.batches) == 1:
+            errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit"}]}
+            counts = {"total": 0, "completed": 0, "failed": 0}
+            gateway.set_batch(submission.batch_id, status="failed", errors=errors, request_counts=counts)
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    end = run(output, ["a", "b"], max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert [batch["rows"] for batch in gateway.batches] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "give one of rows, input_path"),
+        ({"rows": ["a"], "input_path": "b"}, "give one of rows, input_path"),
+        ({"rows": ["a"], "max_parallel_batches": 0}, "max_parallel_batches must be a whole number"),
+        ({"rows": ["a"], "max_row_attempts": True}, "max_row_attempts must be a whole number"),
+        ({"rows": ["a"], "accept": ["fine"]}, "accept has 'fine'"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_an_error_when_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        BatchRunOperator(task_id="run", output_path="out.jsonl", **arguments)
