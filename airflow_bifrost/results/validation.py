@@ -28,6 +28,7 @@ def validated(row: ResultRow, adapter: TypeAdapter[Any]) -> ResultRow:
     type's own validators, but not the values that came.
 
     :param row: one that has not succeeded is returned as it is.
+    :raises Exception: what such a validator raises beside ``ValueError`` and ``AssertionError``.
     """
     if row.outcome is not RowOutcome.SUCCEEDED:
         return row

@@ -17,9 +17,8 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 JsonObject = dict[str, Any]
 
-MAX_NAME = (
-    64  # characters: https://platform.openai.com/docs/api-reference/chat/create, and likewise a tool of Anthropic
-)
+# characters: https://platform.openai.com/docs/api-reference/chat/create, and likewise the name of a tool of Anthropic
+MAX_NAME = 64
 
 
 def params_for(output_type: type[BaseModel] | Any, *, provider: str, endpoint: str) -> JsonObject:
@@ -36,15 +35,15 @@ def params_for(output_type: type[BaseModel] | Any, *, provider: str, endpoint: s
 
     :param output_type: a pydantic model, or what else ``TypeAdapter`` takes whose JSON is an object: a dataclass, a TypedDict.
     :param endpoint: e.g. ``/v1/chat/completions``. Anthropic and Gemini have one form of body, whatever it is.
-    :return: for the ``defaults`` of :func:`~airflow_bifrost.submission.requests_file.write_parts`. Beware of others' members under the
+    :return: the same for the same type and release of pydantic; for the ``defaults`` of :func:`~airflow_bifrost.submission.requests_file.write_parts`. Beware of others' members under the
         same name, e.g. ``generationConfig``: there a body's own replaces this one as a whole.
     :raises ValueError: the upstream or the endpoint has no such thing, or the type has no JSON schema of an object.
     """
     dialect = _DIALECTS.get(provider)
     if dialect is None:
         raise ValueError(
-            f"How {provider} is asked for an output_type is not known: it depends on the model."
-            " Put the schema into request_params by the name that the model has for it; answers are validated all the same."
+            f"How {provider} is asked for an output_type depends on the model, and is not known here."
+            " Put the schema into request_params, by the name that the model has for it."
         )
     schema = _schema_of(output_type)
     name = _name_of(schema)
@@ -77,8 +76,8 @@ def _schema_of(output_type: Any) -> JsonObject:
         schema = {**_definition(schema, schema["$ref"]), "$defs": schema["$defs"]}
     if schema.get("type") != "object":
         raise ValueError(
-            f"output_type must be an object, such as a pydantic model, and this is {schema.get('type', 'a choice of types')}:"
-            " put it into a field of a model."
+            "output_type must be an object in JSON, such as a pydantic model,"
+            f" and this is {schema.get('type', 'of no one type')}: put it into a field of a model."
         )
     return schema
 
@@ -149,7 +148,7 @@ def _strict_node(node: Any, root: JsonObject, dialect: _Dialect, within: frozens
     if not isinstance(node, dict) or node.keys() & _NEVER_STRICT:
         raise _NotStrictError
     if "$ref" in node:
-        ref, beside = node["$ref"], {key: node[key] for key in node.keys() - _SILENT - {"$ref"}}
+        ref, beside = node["$ref"], {key: node[key] for key in node if key not in _SILENT and key != "$ref"}
         if not beside or ref in within:
             return {"$ref": ref}
         # a reference must stand alone: what stands beside goes into a copy of what it refers to

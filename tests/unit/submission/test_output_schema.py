@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -347,7 +350,7 @@ def test_what_else_has_the_json_of_an_object_is_taken(output_type: Any) -> None:
 
 @pytest.mark.parametrize(
     ("output_type", "what"),
-    [(list[Address], "array"), (int, "integer"), (Address | Ticket, "a choice of types"), (Any, "a choice of types")],
+    [(list[Address], "array"), (int, "integer"), (Address | Ticket, "of no one type"), (Any, "of no one type")],
     ids=str,
 )
 def test_what_is_no_object_is_an_error_that_says_where_to_put_it(output_type: Any, what: str) -> None:
@@ -359,6 +362,29 @@ def test_what_is_no_object_is_an_error_that_says_where_to_put_it(output_type: An
 def test_what_has_no_schema_is_an_error(output_type: Any) -> None:
     with pytest.raises(ValueError, match="output_type has no JSON schema: "):
         asked(output_type)
+
+
+def test_a_type_is_asked_for_in_the_same_bytes_by_every_process() -> None:
+    script = """if True:
+        from pydantic import BaseModel, Field
+        from airflow_bifrost.submission.output_schema import params_for
+        Part = type("Part", (BaseModel,), {"__annotations__": {"n": int}})
+        class Whole(BaseModel):
+            part: Part = Field(title="t", description="d", json_schema_extra={"x": 1, "y": 2, "z": 3})
+        print(params_for(Whole, provider="openai", endpoint="/v1/responses"))
+    """
+    asked_for = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(asked_for) == 1
 
 
 def test_asking_changes_nothing_about_the_type() -> None:
