@@ -1,0 +1,266 @@
+"""The answer of a row as an object of a type, or why it is none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+
+from airflow_bifrost.results.rows import ResultRow, RowError, RowOutcome, Usage, result_row
+from airflow_bifrost.results.validation import validated
+from airflow_bifrost.testing.model import Row, anthropic_answer, gemini_summary, openai_answer
+
+CHAT = "/v1/chat/completions"
+
+
+class Urgency(Enum):
+    LOW = "low"
+    HIGH = "high"
+
+
+class Item(BaseModel):
+    name: str
+    price: float | None = None
+
+
+class Order(BaseModel):
+    items: list[Item]
+    due: date | None = None
+    urgency: Urgency = Urgency.LOW
+
+
+ORDERS = TypeAdapter(Order)
+ANSWER = {"items": [{"name": "pen", "price": 1.5}, {"name": "ink"}], "due": "2026-04-05"}
+OUTPUT = {
+    "items": [{"name": "pen", "price": 1.5}, {"name": "ink", "price": None}],
+    "due": "2026-04-05",
+    "urgency": "low",
+}
+
+
+def row_of(text: str | None, **members: Any) -> ResultRow:
+    row = ResultRow("row-1", RowOutcome.SUCCEEDED, text, "stop", response={"id": "x"}, usage=Usage(1, 2, 3))
+    return replace(row, **members)
+
+
+def failure(text: str | None, adapter: TypeAdapter[Any] = ORDERS, **members: Any) -> str:
+    """The message of a row that is invalid, and otherwise as it was."""
+    row = row_of(text, **members)
+    told = validated(row, adapter)
+    assert told.error is not None
+    assert told.error.code == "invalid_output"
+    assert told.error.message is not None
+    assert told == replace(row, outcome=RowOutcome.FAILED, error=told.error)
+    return told.error.message
+
+
+# What is valid.
+
+
+def test_the_answer_becomes_the_output_in_json_types_with_its_defaults() -> None:
+    row = row_of(json.dumps(ANSWER))
+    assert validated(row, ORDERS) == replace(row, output=OUTPUT)
+
+
+PROMPT = f"!say {json.dumps(ANSWER)}"
+REQUEST = Row("row-1", {}, PROMPT, 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"custom_id": "row-1", "response": {"status_code": 200, "body": openai_answer(CHAT, REQUEST, "s")}},
+        {"custom_id": "row-1", "response": {"status_code": 200, "body": openai_answer("/v1/responses", REQUEST, "s")}},
+        {"custom_id": "row-1", "result": {"type": "succeeded", "message": anthropic_answer(REQUEST, "s")}},
+        {"custom_id": "row-1", "response": {"status_code": 200, "body": gemini_summary(REQUEST)}},
+    ],
+    ids=["chat", "responses", "anthropic", "gemini"],
+)
+def test_it_is_the_text_of_any_upstream(line: dict[str, Any]) -> None:
+    row = result_row(line)
+    assert row is not None
+    assert validated(row, ORDERS).output == OUTPUT
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {
+            "content": [
+                {"type": "text", "text": "Here it is."},
+                {"type": "tool_use", "id": "t", "name": "Order", "input": ANSWER},
+            ],
+            "stop_reason": "tool_use",
+        },
+        {
+            "choices": [
+                {
+                    "message": {
+                        "content": None,
+                        "tool_calls": [{"function": {"name": "Order", "arguments": json.dumps(ANSWER)}}],
+                    },
+                    "finish_reason": "tool_calls",
+                }
+            ]
+        },
+        {
+            "output": [
+                {"type": "reasoning", "summary": []},
+                {"type": "function_call", "name": "Order", "arguments": json.dumps(ANSWER)},
+            ],
+            "status": "completed",
+        },
+        {
+            "output": {"message": {"content": [{"text": "Here."}, {"toolUse": {"name": "Order", "input": ANSWER}}]}},
+            "stopReason": "tool_use",
+        },
+    ],
+    ids=["anthropic", "chat", "responses", "converse"],
+)
+def test_it_is_the_input_of_a_tool_that_was_called(body: dict[str, Any]) -> None:
+    row = result_row({"custom_id": "row-1", "response": {"status_code": 200, "body": body}})
+    assert row is not None
+    assert validated(row, ORDERS) == replace(row, output=OUTPUT)
+
+
+@pytest.mark.parametrize("fence", ["```json\n{}\n```", "\n```\n{}```  \n", "```JSON \r\n{}\r\n```"], ids=repr)
+@given(name=st.text() | st.just("```\n```"))
+def test_a_code_fence_around_the_answer_is_no_part_of_it(fence: str, name: str) -> None:
+    answer = Item(name=name).model_dump_json()
+    assert validated(row_of(fence.replace("{}", answer)), TypeAdapter(Item)).output == {"name": name, "price": None}
+
+
+def test_a_type_that_is_strict_takes_what_json_has_no_type_for() -> None:
+    class Day(BaseModel):
+        model_config = ConfigDict(strict=True)
+        day: date
+
+    day = {"day": "2026-04-05"}
+    called = {"content": [{"type": "tool_use", "input": day}]}
+    assert validated(row_of(json.dumps(day)), TypeAdapter(Day)).output == day
+    assert validated(row_of(None, response=called), TypeAdapter(Day)).output == day
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in RowOutcome if outcome is not RowOutcome.SUCCEEDED])
+def test_a_row_that_has_not_succeeded_is_as_it_was(outcome: RowOutcome) -> None:
+    row = row_of("no JSON", outcome=outcome, error=RowError("x"))
+    assert validated(row, ORDERS) is row
+
+
+# What is not.
+
+
+def test_an_answer_that_is_no_json_is_invalid() -> None:
+    assert failure("Sure! Here it is.") == "Invalid JSON: expected value at line 1 column 1"
+
+
+@pytest.mark.parametrize("text", ["", " ", "[" * 100_000, '{"items": "\ud800"}', "```json\n```", "null", "[]", "1e999"])
+def test_whatever_else_is_no_such_object_is_invalid(text: str) -> None:
+    assert failure(text)
+
+
+def test_each_place_that_is_wrong_is_named() -> None:
+    text = json.dumps({"items": [{"name": "pen"}, {"price": "cheap"}], "urgency": "middling"})
+    assert failure(text) == (
+        "items.1.name: Field required; items.1.price: Input should be a valid number, unable to parse string as a number;"
+        " urgency: Input should be 'low' or 'high'"
+    )
+
+
+def test_of_many_places_a_few_are_named_and_the_others_counted() -> None:
+    message = failure(json.dumps({"items": [{}] * 1000}))
+    assert message.startswith("items.0.name: Field required; ")
+    assert message.endswith("items.4.name: Field required; and 995 more")
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    age: int = Field(0, le=30)
+
+
+class Owner(BaseModel):
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+    since: date
+    nick: str = Field(pattern="^[a-z]+$", max_length=8)
+    urgency: Urgency
+
+
+@pytest.mark.parametrize(
+    ("pet", "said"),
+    [
+        ({"kind": "SECRET"}, "pet: Input tag does not match any of the expected tags: 'cat', 'dog'"),
+        ({"kind": "dog", "age": "SECRET"}, "pet.dog.age: Input should be a valid integer"),
+    ],
+)
+def test_the_values_that_came_are_not_quoted(pet: dict[str, Any], said: str) -> None:
+    text = json.dumps({"pet": pet, "since": "SECRET", "nick": "SECRETSECRET", "urgency": "SECRET"})
+    message = failure(text, TypeAdapter(Owner))
+    assert said in message
+    assert "SECRET" not in message
+
+
+def test_a_validator_of_the_types_own_is_heard() -> None:
+    class Even(BaseModel):
+        number: int
+
+        @field_validator("number")
+        @classmethod
+        def even(cls, number: int) -> int:
+            if number % 2:
+                raise ValueError("must be even")
+            return number
+
+    assert failure('{"number": 3}', TypeAdapter(Even)) == "number: Value error, must be even"
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text(), min_size=1))
+def test_a_message_is_one_line_of_at_most_500_characters(extra: dict[str, str]) -> None:
+    class Closed(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    message = failure(json.dumps(extra), TypeAdapter(Closed))
+    assert len(message) <= 500
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize("text", ['{"items": [{"na', None])
+def test_an_answer_that_was_cut_off_says_so_and_what_to_do(text: str | None) -> None:
+    message = failure(text, finish_reason="length")
+    assert message.startswith("The answer was cut off: raise max_tokens")
+
+
+def test_a_cut_that_did_no_harm_is_none() -> None:
+    assert validated(row_of(json.dumps(ANSWER) + "\n", finish_reason="length"), ORDERS).output == OUTPUT
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "stop"])
+def test_an_answer_without_text_says_why_it_ended(reason: str) -> None:
+    message = failure(None, finish_reason=reason)
+    assert message == f"The answer has no text (finish_reason {reason}); `response` has what there is."
+
+
+def test_a_type_that_has_no_json_is_told_from_an_answer_that_does_not_fit() -> None:
+    class Opaque(BaseModel):
+        value: Any
+
+        @field_validator("value")
+        @classmethod
+        def hide(cls, value: Any) -> object:
+            return object()
+
+    assert "cannot be written as JSON: give it a serializer" in failure('{"value": 1}', TypeAdapter(Opaque))
+
+
+def test_an_answer_of_an_upstream_that_sends_no_body_is_still_read() -> None:
+    assert validated(row_of(json.dumps(ANSWER), response=None), ORDERS).output == OUTPUT
