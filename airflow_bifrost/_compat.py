@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, conf
+    from airflow.sdk.bases.decorator import determine_kwargs
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 else:
     try:  # Airflow 3.2 and later
         from airflow.sdk import conf
+        from airflow.sdk.bases.decorator import determine_kwargs
         from airflow.sdk.exceptions import (
             AirflowException,
             AirflowFailException,
@@ -42,6 +44,7 @@ else:
             AirflowTaskTimeout,
             TaskDeferralTimeout,
         )
+        from airflow.utils.operator_helpers import determine_kwargs
 
 
 async def async_connection(conn_id: str) -> Connection:
@@ -94,6 +97,7 @@ __all__ = [
     "TaskDeferralTimeout",
     "async_connection",
     "conf",
+    "determine_kwargs",
     "outside_of_tasks",
     "stats",
 ]

@@ -99,6 +99,9 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.hooks.bifrost"]}],
         "sensors": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.sensors.batch"]}],
         "operators": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.operators.batch"]}],
+        "task-decorators": [
+            {"name": "bifrost_batch", "class-name": "airflow_bifrost.decorators.batch.bifrost_batch_task"}
+        ],
         "triggers": [{"integration-name": "Bifrost", "python-modules": ["airflow_bifrost.triggers.batch"]}],
         "cli": ["airflow_bifrost.doctor.cli.get_bifrost_cli_commands"],
         "config": {

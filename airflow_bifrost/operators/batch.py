@@ -266,6 +266,10 @@ class _RowsOperator(BaseOperator):
         self.bifrost_conn_id = bifrost_conn_id
         after_the_tasks_that_make(self, rows)
 
+    def _defaults(self, provider: str) -> Mapping[str, Any] | None:
+        """Members of a body that a row may leave out."""
+        return self.request_params
+
     def _order(self) -> Order:
         return Order(
             self.endpoint,
@@ -287,7 +291,7 @@ class _RowsOperator(BaseOperator):
                 endpoint=self.endpoint,
                 model=self.model,
                 system=self.system_prompt,
-                defaults=self.request_params,
+                defaults=self._defaults(provider),
                 max_rows=self.max_rows,
                 max_input_bytes=self.max_input_bytes,
                 unit="line" if self.input_path is not None else "row",
@@ -373,6 +377,8 @@ class BatchRunOperator(_RowsOperator):
     :param model: for rows whose body names none; Gemini and Bedrock need it for the batch. (templated)
     :param system_prompt: a system prompt for each row that has none.
     :param request_params: members of a body that a row may leave out, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
+    :param output_type: a pydantic model. Each request asks for its JSON schema, and each answer is validated into the row's ``output``; one
+        that is not of it has failed (``invalid_output``) and is sent again. Not for Bedrock, where each model has its own way to ask.
     :param accept: outcomes of all rows together with which the task succeeds; ``partial``: some rows have.
     :param max_parallel_batches: how many batches are on their way at a time.
     :param max_row_attempts: how often a row is sent at most.
@@ -403,6 +409,7 @@ class BatchRunOperator(_RowsOperator):
         self,
         *,
         output_path: str,
+        output_type: Any = None,
         accept: Collection[str] = DEFAULT_ACCEPT,
         max_parallel_batches: int = 4,
         max_row_attempts: int = 3,
@@ -421,6 +428,7 @@ class BatchRunOperator(_RowsOperator):
         super().__init__(**kwargs)
         only_one_of(rows=self.rows, input_path=self.input_path)
         self.output_path = output_path
+        self.output_type = output_type
         self.accept = checked_accept(accept)
         self.max_parallel_batches = whole_number("max_parallel_batches", max_parallel_batches)
         self.max_row_attempts = whole_number("max_row_attempts", max_row_attempts)
@@ -438,7 +446,10 @@ class BatchRunOperator(_RowsOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with skipping(soft_fail=self.soft_fail, never_fail=False):
             run = self._run(context)
-            return self._finish(context, run, run.start(partial(self._write_parts, context)))
+            return self._finish(context, run, self._begin(context, run))
+
+    def _begin(self, context: Context, run: BatchRun) -> dict[str, Any]:
+        return run.start(partial(self._write_parts, context))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after a deferral."""
@@ -461,6 +472,23 @@ class BatchRunOperator(_RowsOperator):
             run.context["ti"], record.in_flight, provider=record.provider, conn_id=self.bifrost_conn_id
         )
 
+    def _defaults(self, provider: str) -> Mapping[str, Any] | None:
+        from airflow_bifrost.submission.output_schema import params_for
+
+        given = dict(self.request_params or {})
+        if self.output_type is None:
+            return given
+        wanted = params_for(self.output_type, provider=provider, endpoint=self.endpoint)
+        if taken := sorted(name for name in wanted if name in given and not isinstance(given[name], dict)):
+            raise ValueError(f"request_params has {taken[0]}, which output_type asks for its schema with")
+        return {
+            **given,
+            **{
+                name: given.get(name, {}) | value if isinstance(value, dict) else value
+                for name, value in wanted.items()
+            },
+        }
+
     def _run(self, context: Context) -> BatchRun:
         self._running = BatchRun(
             task=self,
@@ -468,6 +496,7 @@ class BatchRunOperator(_RowsOperator):
             conn_id=self.bifrost_conn_id,
             provider=provider_of(self.provider),
             output_path=self.output_path,
+            output_type=self.output_type,
             order=self._order(),
             doubts=self.doubts,
             wait=self._wait,

@@ -148,6 +148,7 @@ _PASSING_CODES = frozenset(  # where there is no status: OpenAI's and Anthropic'
         "overloaded_error",
         "api_error",
         "timeout_error",
+        "invalid_output",
         "throttlingexception",
         "internalserverexception",
         "serviceunavailableexception",

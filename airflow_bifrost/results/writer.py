@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
+from pydantic import TypeAdapter
 
 from airflow_bifrost.gateway.models import read_json
 from airflow_bifrost.results.lines import lines_of, parse_line
@@ -29,6 +30,7 @@ from airflow_bifrost.results.rows import (
 )
 from airflow_bifrost.results.storage import whole_file
 from airflow_bifrost.results.tally import Tally
+from airflow_bifrost.results.validation import validated
 
 if TYPE_CHECKING:
     import os
@@ -74,7 +76,12 @@ class ResultsWriter:
     Of several results for one row the first that succeeded counts, else the last. After an error of a source begin anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, output_type: Any = None) -> None:
+        """
+        :param output_type: a type, such as a pydantic model, that the answer of each row is to be of; see
+            :func:`airflow_bifrost.results.validation.validated`. None: whatever it is.
+        """
+        self._adapter = None if output_type is None else TypeAdapter(output_type)
         self._spool = sqlite3.connect("")  # a file without a name
         self._spool.executescript(_SCHEMA)
         self._results = 0
@@ -141,6 +148,9 @@ class ResultsWriter:
                 encoded = _encoder.encode(row)
             except UnicodeEncodeError:
                 row = result_row(_mended(value)) or row
+                encoded = _encoder.encode(row)
+            if self._adapter is not None:
+                row = validated(row, self._adapter)
                 encoded = _encoder.encode(row)
             self._results += 1
             usage = row.usage or Usage()

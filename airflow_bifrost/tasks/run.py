@@ -96,6 +96,7 @@ class BatchRun:
     """A run of one task instance.
 
     :param provider: upstream; None is the connection's.
+    :param output_type: what each answer is validated into; None: nothing.
     :param wait: how to wait for some batches.
     :param max_parallel_batches: how many are on their way at a time.
     :param max_row_attempts: how often a row is sent at most.
@@ -108,6 +109,7 @@ class BatchRun:
     conn_id: str
     provider: str | None
     output_path: str
+    output_type: Any
     order: Order
     doubts: Doubts
     wait: Callable[[list[str]], BatchWait]
@@ -285,7 +287,7 @@ class BatchRun:
         """Write the rows, and return the manifest; or, if some rows are to be sent again first, add their pieces to the record."""
         from airflow_bifrost.results.writer import ResultsWriter
 
-        with ResultsWriter() as results:
+        with ResultsWriter(self.output_type) as results:
             summaries = [self._add_results(client, record, piece, local, results) for piece in record.pieces]
             if record.round < self.max_row_attempts and (again := self._next_round(record, results.passing(), local)):
                 record.pieces += again

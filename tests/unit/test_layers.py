@@ -20,6 +20,7 @@ LAYERS = (
     {"triggers", "doctor"},
     {"tasks"},
     {"sensors", "operators"},
+    {"decorators"},
 )
 FOR_ALL = {"exceptions", "_compat", "__version__", "provider_info"}
 WITHOUT_AIRFLOW = {"gateway", "waiting"}

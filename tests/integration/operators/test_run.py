@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 from integration.conftest import End, FakeTI, Store, run_to_its_end
+from pydantic import BaseModel
 
-from airflow_bifrost import BatchRunOperator
+from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostRateLimited
 from airflow_bifrost.results import read_rows, source
 from airflow_bifrost.submission import ledger, limits
@@ -313,3 +315,33 @@ def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_at
 def test_wrong_arguments_are_an_error_when_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         BatchRunOperator(task_id="run", output_path="out.jsonl", **arguments)
+
+
+class Verdict(BaseModel):
+    good: bool
+    words: list[str]
+
+
+def test_answers_become_validated_objects(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ['!say {"good": true, "words": ["a"]}', "!say no JSON"], output_type=Verdict, max_row_attempts=2)
+    assert end.state == "success", end.error
+    good, bad = read_rows(output)
+    assert (good["outcome"], good["output"]) == ("succeeded", {"good": True, "words": ["a"]})
+    assert (bad["outcome"], bad["error"]["code"], bad["text"]) == ("failed", "invalid_output", "no JSON")
+    assert [batch["rows"] for batch in gateway.batches] == [2, 1]
+
+
+def test_a_request_carries_the_schema_beside_what_else_is_asked_for(gateway: LocalGateway, output: str) -> None:
+    end = run(
+        output, ["hi"], output_type=Verdict, request_params={"temperature": 0}, accept=["failed"], max_row_attempts=1
+    )
+    assert end.state == "success", end.error
+    with BifrostHook() as hook, hook.file_content(gateway.batches[0]["input_file_id"]) as chunks:
+        body = json.loads(b"".join(chunks))["body"]
+    assert body["temperature"] == 0
+    assert set(body["response_format"]["json_schema"]["schema"]["properties"]) == {"good", "words"}
+
+
+def test_a_parameter_in_the_place_of_the_schema_is_an_error(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ["hi"], output_type=Verdict, request_params={"response_format": "text"})
+    assert "request_params has response_format" in str(end.error)

@@ -1,0 +1,61 @@
+"""``@task.bifrost_batch``: a function that gives rows, and a task that gives their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.definitions.context import context_merge
+
+from airflow_bifrost._compat import determine_kwargs
+from airflow_bifrost.operators.batch import BatchRunOperator
+from airflow_bifrost.tasks.run import BatchRun
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *BatchRunOperator.template_fields)
+    custom_operator_name = "@task.bifrost_batch"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name in ("rows", "input_path"):
+            if name in kwargs:
+                raise ValueError(f"{name}: the decorated function gives the rows")
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, rows=(), **kwargs)
+
+    def _begin(self, context: Context, run: BatchRun) -> dict[str, Any]:
+        """The function may give other rows each time it is called; so it is not called when its rows are submitted already."""
+        record = run.recall()
+        if record is not None and run.can_go_on(record):
+            self.log.info("Going on with the rows of an earlier try; the function is not called")
+            return run.go_on(record)
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        self.rows = self.python_callable(*self.op_args, **kwargs)
+        return super()._begin(context, run)
+
+
+def bifrost_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Make a task of a function that returns or yields rows: see :class:`~airflow_bifrost.operators.batch.BatchRunOperator` for the
+    arguments. The function is called once: when its rows are submitted, a retry or a clear goes on with them.
+
+    Usage::
+
+        @task.bifrost_batch(model="gpt-4o-mini", output_path="s3://bucket/{{ run_id }}.jsonl")
+        def classify(reviews: list[str]) -> Iterator[str]:
+            for review in reviews:
+                yield f"Is this review good or bad? {review}"
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=_BatchDecoratedOperator, **kwargs
+    )

@@ -1,0 +1,77 @@
+"""``@task.bifrost_batch`` over real HTTP. That Airflow finds it by its name is shown by the example DAGs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.conftest import End, FakeTI, Store, run_to_its_end
+
+from airflow_bifrost.decorators.batch import _BatchDecoratedOperator
+from airflow_bifrost.results import read_rows
+from airflow_bifrost.submission import ledger
+from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.waiting import decision
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
+    """Its batches end after a moment."""
+    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(ledger, "SETTLE", 0.0)
+    with LocalGateway(batch_seconds=0.2) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
+        yield running
+
+
+def run(
+    function: Callable[..., Any], output: Path, store: Store | None = None, *, try_number: int = 1, **kwargs: Any
+) -> End:
+    return run_to_its_end(
+        lambda: _BatchDecoratedOperator(
+            task_id="ask",
+            python_callable=function,
+            output_path=str(output),
+            model="echo-1",
+            poll_interval=0.05,
+            deferrable=kwargs.pop("deferrable", True),
+            op_kwargs=dict(kwargs),
+        ),
+        ti=FakeTI(task_id="ask", try_number=try_number),
+        store=store,
+    )
+
+
+def test_what_the_function_yields_comes_home_as_rows(gateway: LocalGateway, tmp_path: Path) -> None:
+    def ask(words: list[str]) -> Iterator[str]:
+        for word in words:
+            yield f"Is {word} a fruit?"
+
+    end = run(ask, tmp_path / "out.jsonl", words=["apple", "chair"])
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == [
+        "echo: Is apple a fruit?",
+        "echo: Is chair a fruit?",
+    ]
+
+
+def test_the_function_is_not_called_again_when_its_rows_are_submitted(gateway: LocalGateway, tmp_path: Path) -> None:
+    calls = []
+
+    def ask() -> list[str]:
+        calls.append(1)
+        return [f"call {len(calls)}"]
+
+    store = Store()
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=1))
+    assert run(ask, tmp_path / "out.jsonl", store, deferrable=False).state == "failed"
+    assert run(ask, tmp_path / "out.jsonl", store, try_number=2, deferrable=False).state == "success"
+    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: call 1"]
+    assert len(calls) == len(gateway.batches) == 1
+
+
+def test_rows_are_not_an_argument_of_the_decorator(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the decorated function gives the rows"):
+        _BatchDecoratedOperator(task_id="a", python_callable=list, output_path="out", rows=["a"])
