@@ -1,0 +1,230 @@
+"""A run that is killed at any step, in any order, with retries: nothing is paid for twice, and each row comes back once.
+
+The machine's rules are what may happen to a task: it is killed at some step, the gateway loses an answer or is away, a try ends well. A step
+is whatever leaves a trace outside of the worker: each request, each write of a record, each file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import wraps
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from integration.conftest import FakeTI, Store, run_to_its_end
+
+from airflow_bifrost import BatchRunOperator, BifrostHook
+from airflow_bifrost.exceptions import SubmissionInDoubt
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.retry import RetryPolicy
+from airflow_bifrost.results import read_rows, source
+from airflow_bifrost.submission import ledger, limits
+from airflow_bifrost.tasks.folder import TaskFolder
+from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.waiting import decision
+
+PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
+CREATE = {"method": "POST", "path_contains": "/v1/batches"}
+FAULTS = {
+    "the answer to a create is lost": Fault(drop=True, applied=True, **CREATE),
+    "a create times out at the gateway, and takes effect": Fault(status=504, applied=True, **CREATE),
+    "a create does not get through": Fault(status=503, **CREATE),
+    "a create is refused": Fault(status=429, **CREATE),
+    "an upload breaks off": Fault(drop=True, method="POST", path_contains="/files"),
+    "the list is away": Fault(status=503, method="GET", path_contains="/v1/batches?"),
+    "a look is in vain": Fault(status=502, method="GET", path_contains="/v1/batches/"),
+    "a download breaks off": Fault(drop=True, path_contains="/content"),
+}
+
+
+class Killed(BaseException):
+    """The worker got SIGKILL."""
+
+
+class Steps:
+    """Counts the steps of a try, and ends it at one of them."""
+
+    def __init__(self) -> None:
+        self.killed_at: int | None = None
+        self._taken = count(1)
+
+    def take(self) -> None:
+        if next(self._taken) == self.killed_at:
+            raise Killed
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A step before and one after."""
+
+        @wraps(function)
+        def stepping(*args: Any, **kwargs: Any) -> Any:
+            self.take()
+            result = function(*args, **kwargs)
+            self.take()
+            return result
+
+        return stepping
+
+
+@contextmanager
+def patched(steps: Steps) -> Iterator[None]:
+    small = {name: replace(given, rows=3, min_rows=0) for name, given in limits.LIMITS.items()}
+    with ExitStack() as stack:
+        for patch in (
+            mock.patch.object(decision, "MIN_POLL_INTERVAL", 0.0),
+            mock.patch.object(decision, "_pause_after_fault", return_value=0.05),
+            mock.patch.object(ledger, "SETTLE", 0.0),
+            mock.patch.object(source, "PAUSE", 0.0),
+            mock.patch.object(RetryPolicy, "delay", return_value=None),
+            mock.patch.object(limits, "LIMITS", small),
+            mock.patch.object(GatewayClient, "_repeat", steps.around(GatewayClient._repeat)),
+            mock.patch.object(TaskFolder, "keep", steps.around(TaskFolder.keep)),
+            mock.patch.object(Store, "set", steps.around(Store.set)),
+        ):
+            stack.enter_context(patch)
+        yield
+
+
+class ARun(RuleBasedStateMachine):
+    """One task instance, from its first try to its last."""
+
+    provider = "openai"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = Steps()
+        self.store = Store()
+        self.tries = 0
+        self.state = "none yet"
+        self.stack = ExitStack()
+        self.folder = Path(self.stack.enter_context(TemporaryDirectory()))
+        self.gateway = self.stack.enter_context(LocalGateway(batch_seconds=0.05))
+        connection = self.gateway.connection_json(token="sk-bf-good")
+        self.stack.enter_context(mock.patch.dict("os.environ", {"AIRFLOW_CONN_BIFROST_DEFAULT": connection}))
+        self.stack.enter_context(patched(self.steps))
+
+    @property
+    def output(self) -> str:
+        return str(self.folder / "out.jsonl")
+
+    @initialize(kills=st.lists(st.integers(1, 60), max_size=2))
+    def begin_with(self, kills: list[int]) -> None:
+        for step in kills:
+            self.a_try_is_killed(step)
+
+    @rule(step=st.integers(1, 60))
+    def a_try_is_killed(self, step: int) -> None:
+        self._try(step)
+
+    @rule(name=st.sampled_from(sorted(FAULTS)))
+    def something_goes_wrong_in_a_try(self, name: str) -> None:
+        self.gateway.inject(FAULTS[name])
+        self._try(None)
+        self.gateway.clear_faults()
+
+    @rule(name=st.sampled_from(sorted(FAULTS)), step=st.integers(1, 60))
+    def something_goes_wrong_in_a_try_that_is_killed(self, name: str, step: int) -> None:
+        self.gateway.inject(FAULTS[name])
+        self._try(step)
+        self.gateway.clear_faults()
+
+    @rule()
+    def a_try_goes_on(self) -> None:
+        self._try(None)
+
+    @invariant()
+    def no_submission_is_made_twice(self) -> None:
+        """Each submission has a tag of its own."""
+        tags = [tag for batch in self.gateway.batches if (tag := (batch.get("metadata") or {}).get(ledger.TAG))]
+        assert len(tags) == len(set(tags))
+
+    @invariant()
+    def the_output_is_whole_or_not_there(self) -> None:
+        if Path(self.output).exists():
+            assert [row["custom_id"] for row in read_rows(self.output)] == [
+                f"row-{number:09d}" for number in range(1, len(PROMPTS) + 1)
+            ]
+
+    def teardown(self) -> None:
+        try:
+            for _ in range(3):
+                self._try(None)
+            self.check_the_end()
+        finally:
+            self.stack.close()
+
+    def check_the_end(self) -> None:
+        assert self.state == "success"
+        self._check_what_was_paid()
+        assert [row["text"] for row in read_rows(self.output)][:6] == [f"echo: {prompt}" for prompt in PROMPTS[:6]]
+        assert {row["outcome"] for row in read_rows(self.output)} == {"succeeded"}
+
+    def _check_what_was_paid(self) -> None:
+        prompts: Counter[str] = Counter()
+        with BifrostHook() as hook:
+            for batch in self.gateway.batches:
+                with hook.file_content(batch["input_file_id"]) as chunks:
+                    for line in b"".join(chunks).splitlines():
+                        prompts[json.loads(line)["body"]["messages"][0]["content"]] += 1
+        assert prompts == {prompt: 2 if prompt.startswith("!flaky") else 1 for prompt in PROMPTS}
+
+    def _try(self, killed_at: int | None) -> None:
+        self.tries += 1
+        self.steps.killed_at, self.steps._taken = killed_at, count(1)
+        ti = FakeTI(task_id="run", try_number=self.tries)
+        try:
+            end = run_to_its_end(
+                lambda: BatchRunOperator(
+                    task_id="run",
+                    rows=PROMPTS,
+                    provider=self.provider,
+                    model="echo-1",
+                    request_params={"max_tokens": 50},
+                    output_path=self.output,
+                    poll_interval=0.02,
+                    max_parallel_batches=2,
+                ),
+                ti=ti,
+                store=self.store,
+            )
+        except Killed:
+            self.state = "killed"
+        else:
+            self.state = end.kind or end.state
+        finally:
+            self.steps.killed_at = None
+
+
+class ARunInDoubt(ARun):
+    """The same where the gateway cannot tell whether a create got through: then the task stops, and nobody pays twice."""
+
+    provider = "anthropic"
+
+    def check_the_end(self) -> None:
+        assert self.state in ("success", SubmissionInDoubt.__name__)
+        assert sum(batch["rows"] for batch in self.gateway.batches) <= len(PROMPTS)
+        if self.state == "success":
+            assert [row["text"] for row in read_rows(self.output)][:6] == [f"echo: {prompt}" for prompt in PROMPTS[:6]]
+
+
+# A failure is not made smaller: a run of the machine takes a second.
+SETTINGS = settings(
+    max_examples=12,
+    stateful_step_count=5,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.reuse, Phase.generate],
+)
+TestARun = ARun.TestCase
+TestARun.settings = SETTINGS
+TestARunInDoubt = ARunInDoubt.TestCase
+TestARunInDoubt.settings = SETTINGS
