@@ -11,9 +11,9 @@ unexport AIRFLOW_HOME AIRFLOW_CONFIG
 .PHONY: help demo test test-live test-nightly lint types docs bench bench-triggerer bench-outage bench-import bench-import-peers clean
 
 help:
-	@echo "make demo    see a batch being waited for: a local gateway, a real Airflow, the example DAG"
+	@echo "make demo    see 120,000 rows become a file of results: a local gateway, a real Airflow, a task that is killed twice"
 	@echo "             KEEP=1 leaves the Airflow UI up until Ctrl-C"
-	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] does it with your own gateway;"
+	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] waits for a batch on your own gateway;"
 	@echo "             all of them may stand in the environment instead, where nobody sees the token"
 	@echo "make test    run all tests; ARGS='tests/unit -x' goes to pytest"
 	@echo "make test-live GATEWAY=https://... TOKEN=... PROVIDER=openai   check a gateway of yours, read-only;"
@@ -64,7 +64,7 @@ BENCH_bench-outage       := benchmarks/outage.py
 BENCH_bench-import-peers := benchmarks/import_time.py --peers
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) .demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The package alone, and the package with one of the dependency groups of pyproject.toml.
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable . $(CONSTRAINTS:%=--constraints %)
