@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -141,17 +142,17 @@ def test_cancel_when_late_leaves_a_batch_alone_that_has_ended(
 def test_classify_reviews_makes_each_review_an_object_and_counts_them(
     bifrost_gateway: LocalGateway, run_example: RunExample, tmp_path: Path
 ) -> None:
-    good, bad = ('!say {"mood": "good", "topics": ["price"]}', '!say {"mood": "bad", "topics": []}')
-    quoted = [f'"{text.replace(chr(34), chr(34) * 2)}"' for text in (good, bad, good, "!say no opinion")]
+    good, bad = '!say {"mood": "good", "topics": ["price"]}', '!say {"mood": "bad", "topics": []}'
     reviews = tmp_path / "reviews.csv"
-    reviews.write_text("id,text\n" + "".join(f"review-{n},{text}\n" for n, text in enumerate(quoted, start=1)))
+    with reviews.open("w", newline="") as file:
+        table = enumerate([good, bad, good, "!say no opinion"], start=1)
+        csv.writer(file).writerows([("id", "text"), *((f"review-{number}", text) for number, text in table)])
 
     run = run_example("classify_reviews", {"reviews": str(reviews), "folder": str(tmp_path / "answers")})
 
     assert states(run) == {"classify": "success", "moods": "success"}
     assert xcom(run, "moods") == {"good": 2, "bad": 1}
-    assert xcom(run, "classify", "output_path") == f"{tmp_path}/answers/{run.run_id}.jsonl"
-    rows = list(read_rows(xcom(run, "classify", "output_path")))
+    rows = list(read_rows(tmp_path / "answers" / f"{run.run_id}.jsonl"))
     assert [row["custom_id"] for row in rows] == ["review-1", "review-2", "review-3", "review-4"]
     assert rows[0]["output"] == {"mood": "good", "topics": ["price"]}
     assert rows[3]["error"]["code"] == "invalid_output"
