@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_bifrost.results import read_rows
 from airflow_bifrost.testing import LocalGateway
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
@@ -17,7 +21,7 @@ RunExample = Callable[..., Any]
 
 
 @pytest.fixture
-def run_example(airflow_db: None) -> RunExample:
+def run_example(airflow_db: None, monkeypatch: pytest.MonkeyPatch) -> RunExample:
     """Run the DAG of an example file with ``dag.test()``; return the finished DAG run.
 
     ``timeouts`` are in seconds, by task, in place of those that are too long for a test.
@@ -28,6 +32,7 @@ def run_example(airflow_db: None) -> RunExample:
         assert spec is not None
         assert spec.loader is not None
         module = util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)  # as Airflow does: pydantic looks up a model's annotations there
         spec.loader.exec_module(module)
         for task_id, seconds in timeouts.items():
             module.pipeline.get_task(task_id).timeout = seconds
@@ -131,6 +136,95 @@ def test_cancel_when_late_leaves_a_batch_alone_that_has_ended(
     assert states(run) == {"wait": wait, "cancel": cancel, "end": end}
     assert xcom(run, "end", "status") == status
     assert not any(request.path.endswith("/cancel") for request in bifrost_gateway.requests)
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+def test_classify_reviews_makes_each_review_an_object_and_counts_them(
+    bifrost_gateway: LocalGateway, run_example: RunExample, tmp_path: Path
+) -> None:
+    good, bad = '!say {"mood": "good", "topics": ["price"]}', '!say {"mood": "bad", "topics": []}'
+    reviews = tmp_path / "reviews.csv"
+    with reviews.open("w", newline="") as file:
+        table = enumerate([good, bad, good, "!say no opinion"], start=1)
+        csv.writer(file).writerows([("id", "text"), *((f"review-{number}", text) for number, text in table)])
+
+    run = run_example("classify_reviews", {"reviews": str(reviews), "folder": str(tmp_path / "answers")})
+
+    assert states(run) == {"classify": "success", "moods": "success"}
+    assert xcom(run, "moods") == {"good": 2, "bad": 1}
+    rows = list(read_rows(tmp_path / "answers" / f"{run.run_id}.jsonl"))
+    assert [row["custom_id"] for row in rows] == ["review-1", "review-2", "review-3", "review-4"]
+    assert rows[0]["output"] == {"mood": "good", "topics": ["price"]}
+    assert rows[3]["error"]["code"] == "invalid_output"
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+def test_embed_documents_gives_a_vector_for_each_document(
+    bifrost_gateway: LocalGateway, run_example: RunExample, tmp_path: Path
+) -> None:
+    documents = tmp_path / "documents.jsonl"
+    lines: list[Any] = ["The first.", {"custom_id": "doc-2", "body": {"input": "The second."}}]
+    documents.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    run = run_example("embed_documents", {"documents": str(documents), "folder": str(tmp_path)})
+
+    assert xcom(run, "load") == 2
+    assert xcom(run, "embed", "rows")["succeeded"] == 2
+    first, second = read_rows(xcom(run, "embed", "output_path"))
+    assert (first["custom_id"], second["custom_id"]) == ("row-000000001", "doc-2")
+    assert len(first["response"]["data"][0]["embedding"]) == 256
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+def test_nightly_mapped_asks_each_upstream_and_compares_them(
+    bifrost_gateway: LocalGateway, run_example: RunExample, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('"one"\n"two"\n"!fail 400"\n')
+
+    run = run_example("nightly_mapped", {"prompts": str(prompts), "folder": str(tmp_path)})
+
+    compared = xcom(run, "compare")
+    assert list(compared) == ["openai", "anthropic", "gemini"]
+    assert [counts["succeeded"] for counts in compared.values()] == [2, 2, 2]
+    assert all(counts["rows"] == 3 and counts["tokens"] > 0 for counts in compared.values())
+    assert sorted(path.name for path in (tmp_path / run.run_id).glob("*.jsonl")) == [
+        "anthropic.jsonl",
+        "gemini.jsonl",
+        "openai.jsonl",
+    ]
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
+@pytest.mark.parametrize(
+    ("prompts", "resubmitted"),
+    [(["one", "!flaky 400", "!missing"], ["row-2", "row-3"]), (["one", "two"], [])],
+    ids=["some-failed", "none-failed"],
+)
+def test_resubmit_failed_rows_submits_only_what_has_not_succeeded(
+    bifrost_gateway: LocalGateway,
+    run_example: RunExample,
+    tmp_path: Path,
+    prompts: list[str],
+    resubmitted: list[str],
+) -> None:
+    lines = [
+        {"custom_id": f"row-{number}", "body": {"messages": [{"role": "user", "content": prompt}]}}
+        for number, prompt in enumerate(prompts, start=1)
+    ]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    run = run_example("resubmit_failed_rows", {"input_path": str(rows), "folder": str(tmp_path)})
+
+    again = tmp_path / run.run_id / "again.jsonl"
+    assert [json.loads(line)["custom_id"] for line in again.read_text().splitlines()] == resubmitted
+    assert states(run)["download"] == "success"
+    assert states(run)["download_again"] == ("success" if resubmitted else "skipped")
+    assert len(bifrost_gateway.batches) == (2 if resubmitted else 1)
+    if resubmitted:
+        [second] = read_rows(tmp_path / run.run_id / "second.jsonl")
+        assert (second["custom_id"], second["outcome"]) == ("row-2", "succeeded")
 
 
 def test_every_example_is_run_by_a_test_of_its_name() -> None:

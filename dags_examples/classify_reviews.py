@@ -1,0 +1,60 @@
+"""Rows in, rows out: a table of reviews becomes one batch, and each answer comes back as an object of a type.
+
+The decorated function yields a row for each review; its ``custom_id`` leads from the answer back to the review. What it returns is known
+when the batch has ended, hours later: until then the task sleeps in the triggerer.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Literal
+
+from airflow.sdk import ObjectStoragePath, Param, dag, task
+from pydantic import BaseModel
+
+from airflow_bifrost.results import read_rows
+
+
+class Opinion(BaseModel):
+    """What a customer thinks of a product."""
+
+    mood: Literal["good", "mixed", "bad"]
+    topics: list[str]
+
+
+@dag(
+    schedule=None,
+    tags=["bifrost"],
+    params={
+        "reviews": Param(type="string", minLength=1, description="A CSV with the columns id and text"),
+        "folder": Param(type="string", minLength=1, description="Where the answers go; each run has a file of its own"),
+    },
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+)
+def classify_reviews() -> None:
+    @task.bifrost_batch(
+        model="gpt-4o-mini",
+        system_prompt="You read reviews of products. Say what the customer thinks.",
+        output_type=Opinion,
+        output_path="{{ params.folder }}/{{ run_id }}.jsonl",
+    )
+    def classify(params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        with ObjectStoragePath(params["reviews"]).open("r", newline="") as file:
+            for review in csv.DictReader(file):
+                yield {
+                    "custom_id": review["id"],
+                    "body": {"messages": [{"role": "user", "content": review["text"]}]},
+                }
+
+    @task
+    def moods(manifest: dict[str, Any]) -> dict[str, int]:
+        rows = read_rows(manifest["output_path"])
+        return dict(Counter(row["output"]["mood"] for row in rows if row["outcome"] == "succeeded"))
+
+    moods(classify())
+
+
+pipeline = classify_reviews()

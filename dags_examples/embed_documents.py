@@ -1,0 +1,50 @@
+"""Embed the documents of a JSONL, however many there are: what is too large for one batch becomes several.
+
+Each line is a text, as a JSON string, or a whole batch line with an id of your own::
+
+    "The first document."
+    {"custom_id": "doc-2", "body": {"input": "The second document."}}
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag, task
+
+from airflow_bifrost import BatchRunOperator
+from airflow_bifrost.results import read_rows
+
+
+@dag(
+    schedule=None,
+    tags=["bifrost"],
+    params={
+        "documents": Param(type="string", minLength=1, description="A JSONL"),
+        "folder": Param(type="string", minLength=1, description="Where the vectors go; each run has a file of its own"),
+    },
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+)
+def embed_documents() -> None:
+    embed = BatchRunOperator(
+        task_id="embed",
+        input_path="{{ params.documents }}",
+        output_path="{{ params.folder }}/{{ run_id }}.jsonl",
+        endpoint="/v1/embeddings",
+        model="text-embedding-3-small",
+        request_params={"dimensions": 256},
+    )
+
+    @task
+    def load(output_path: str) -> int:
+        vectors = {
+            row["custom_id"]: row["response"]["data"][0]["embedding"]
+            for row in read_rows(output_path)
+            if row["outcome"] == "succeeded"
+        }
+        return len(vectors)  # here they would go into a vector store
+
+    load(embed.output["output_path"])
+
+
+pipeline = embed_documents()

@@ -1,0 +1,57 @@
+"""The same prompts to several upstreams, every night: one mapped task for each, and what came of them side by side.
+
+Each upstream fails, is retried and is shown on its own; ``compare`` runs when all have ended, whatever their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from airflow_bifrost import BatchRunOperator
+
+UPSTREAMS = [
+    {"provider": "openai", "model": "gpt-4o-mini"},
+    {"provider": "anthropic", "model": "claude-haiku-4-5", "request_params": {"max_tokens": 500}},
+    {"provider": "gemini", "model": "gemini-2.5-flash"},
+]
+
+
+@dag(
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    tags=["bifrost"],
+    params={
+        "prompts": Param("s3://my-bucket/prompts.jsonl", type="string", description="A JSONL, one prompt a line"),
+        "folder": Param(
+            "s3://my-bucket/nightly", type="string", description="Where the answers go, in a folder by run"
+        ),
+    },
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+)
+def nightly_mapped() -> None:
+    ask = BatchRunOperator.partial(
+        task_id="ask",
+        input_path="{{ params.prompts }}",
+        output_path="{{ params.folder }}/{{ run_id }}/{{ task.provider }}.jsonl",
+        map_index_template="{{ task.provider }}",
+    ).expand_kwargs(UPSTREAMS)
+
+    @task(trigger_rule="all_done")
+    def compare(manifests: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
+        return {
+            manifest["batches"][0]["provider"]: {
+                "succeeded": manifest["rows"]["succeeded"],
+                "rows": manifest["rows"]["total"],
+                "tokens": manifest["usage"]["total_tokens"],
+            }
+            for manifest in manifests
+        }
+
+    compare(ask.output)
+
+
+pipeline = nightly_mapped()
