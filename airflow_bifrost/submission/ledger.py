@@ -107,10 +107,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """:param new: False: the batch is that of an earlier try."""
+    """
+    :param new: False: the batch is that of an earlier try.
+    :param duplicates: ids of batches that the gateway has made beside it, by repeating the call; they are cancelled.
+    """
 
     batch_id: str
     new: bool
+    duplicates: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -207,7 +211,7 @@ class Ledger:
         for other in others:
             log.warning("Batch %s was submitted for the same input, too: the gateway has repeated the call", other.id)
             _cancel(self._client, other.id, self._provider)
-        return Submission(first.id, new=False)
+        return Submission(first.id, new=False, duplicates=tuple(other.id for other in others))
 
     # What an earlier try has left
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_bifrost.gateway.client import GatewayClient
-    from airflow_bifrost.gateway.models import Batch
+    from airflow_bifrost.gateway.models import Batch, RequestCounts
     from airflow_bifrost.results.source import Raw
     from airflow_bifrost.results.tally import Tally
 
@@ -41,6 +41,17 @@ def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Ta
         "usage": tally and asdict(tally.usage),
         "usage_by_model": tally and {model: asdict(usage) for model, usage in tally.usage_by_model.items()},
     }
+
+
+def sum_of_counts(summaries: Sequence[Mapping[str, Any]]) -> RequestCounts:
+    """The counts of several batches together; one that a batch did not give is not given."""
+    from airflow_bifrost.gateway.models import RequestCounts
+
+    sums = {}
+    for name in RequestCounts.model_fields:
+        given = [summary["request_counts"][name] for summary in summaries]
+        sums[name] = None if None in given else sum(given)
+    return RequestCounts.model_validate(sums)
 
 
 def report(tally: Tally, output_path: str, differences: Iterable[str] = ()) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost._compat import AirflowSkipException
 from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError
-from airflow_bifrost.tasks.download import fetch_results, manifest, report
+from airflow_bifrost.tasks.download import fetch_results, manifest, report, sum_of_counts
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.tasks.memory import task_memory
 from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, submit_part
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_bifrost.gateway.client import GatewayClient
     from airflow_bifrost.results.writer import ResultsWriter
-    from airflow_bifrost.submission.ledger import Memory
+    from airflow_bifrost.submission.ledger import Memory, Submission
     from airflow_bifrost.submission.requests_file import Part
 
 MEMORY_KEY = "bifrost_run"
@@ -51,6 +51,7 @@ class Piece:
     :param round: 1 for the input itself.
     :param file: its name in the run's folder.
     :param batch_id: None: it is not submitted.
+    :param duplicates: see :class:`airflow_bifrost.submission.ledger.Submission`.
     """
 
     number: int
@@ -60,6 +61,7 @@ class Piece:
     sha256: str
     batch_id: str | None = None
     ended: bool = False
+    duplicates: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -205,7 +207,7 @@ class BatchRun:
                 return
             piece = record.pieces[index]
             try:
-                batch_id = self._submit_piece(client, record, piece)
+                submission = self._submit_piece(client, record, piece)
             except BifrostGatewayError as error:
                 if not refused_as_full(error, record.provider):
                     raise
@@ -217,20 +219,17 @@ class BatchRun:
                 log.warning("%s The queue is full: trying with half of the %d rows.", error, piece.rows)
                 record.pieces[index : index + 1] = self._halves(record, piece)
             else:
-                record.pieces[index] = replace(piece, batch_id=batch_id)
+                record.pieces[index] = replace(piece, batch_id=submission.batch_id, duplicates=submission.duplicates)
             self._remember(record)
 
-    def _submit_piece(self, client: GatewayClient, record: Record, piece: Piece) -> str:
+    def _submit_piece(self, client: GatewayClient, record: Record, piece: Piece) -> Submission:
         from airflow_bifrost.submission.requests_file import Part
 
         with TemporaryDirectory(prefix="bifrost-run-") as local:
             path = Path(local) / piece.file
             self.folder.fetch(piece.file, path)
             part = Part(piece.number, path, piece.rows, path.stat().st_size, piece.sha256, ())
-            submission = submit_part(
-                self.context, client, record.provider, self.order, self.doubts, part, memory=self.memory
-            )
-        return submission.batch_id
+            return submit_part(self.context, client, record.provider, self.order, self.doubts, part, memory=self.memory)
 
     def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
         from airflow_bifrost.submission.full_queue import failed_as_full
@@ -295,8 +294,13 @@ class BatchRun:
                 return None
             tally = results.write(self._custom_ids(record), self.output_path)
         sent_again = sum(piece.rows for piece in record.pieces if piece.round > 1)
-        report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), self.output_path)
-        return manifest(self.output_path, summaries, tally)
+        report(
+            replace(tally, duplicates=max(0, tally.duplicates - sent_again)),
+            self.output_path,
+            () if sent_again else tally.differences(sum_of_counts(summaries), record.provider),
+        )
+        duplicates = [batch_id for piece in record.pieces for batch_id in piece.duplicates]
+        return manifest(self.output_path, summaries, tally) | {"duplicates": duplicates}
 
     def _add_results(
         self, client: GatewayClient, record: Record, piece: Piece, local: Path, results: ResultsWriter

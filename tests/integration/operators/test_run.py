@@ -345,3 +345,44 @@ def test_a_request_carries_the_schema_beside_what_else_is_asked_for(gateway: Loc
 def test_a_parameter_in_the_place_of_the_schema_is_an_error(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["hi"], output_type=Verdict, request_params={"response_format": "text"})
     assert "request_params has response_format" in str(end.error)
+
+
+def test_batches_that_the_gateway_made_beside_the_one_that_counts_stand_in_the_manifest(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.inject(Fault(drop=True, applied=True, **CREATE))
+    listed = ledger.Ledger._listed
+
+    def with_a_twin(self: Any, provider: str) -> Any:
+        [batch] = gateway.batches
+        gateway.add_batch(status="in_progress", metadata=batch["metadata"], created_at=batch["created_at"] + 1)
+        return listed(self, provider)
+
+    monkeypatch.setattr(ledger.Ledger, "_listed", with_a_twin)
+    end = run(output, ["a"])
+    assert end.state == "success", end.error
+    [twin] = end.value["duplicates"]
+    assert {batch["id"]: batch["status"] for batch in gateway.batches}[twin] in ("cancelling", "cancelled")
+
+
+def test_counts_that_differ_from_those_of_the_batches_are_said(
+    gateway: LocalGateway, output: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = run_module.submit_part
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        gateway.set_batch(submission.batch_id, request_counts={"total": 9, "completed": 9, "failed": 0})
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    caplog.set_level(logging.WARNING)
+    assert run(output, ["a"]).state == "success"
+    assert "The counts differ. total: the batch counts 9" in caplog.text
+
+
+def test_any_unicode_and_a_megabyte_in_a_row_come_back_as_they_went(gateway: LocalGateway, output: str) -> None:
+    prompts = ["\u2028 line\u2029 separators \x85", "😀 \U0001f9d1\u200d\U0001f680", "\u0000 null", "é" * 500_000]
+    end = run(output, prompts)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {prompt}" for prompt in prompts]
