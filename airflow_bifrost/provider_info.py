@@ -79,7 +79,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-bifrost",
         "name": "Bifrost",
-        "description": "Wait for LLM batches behind the Bifrost AI gateway: a hook, a deferrable sensor and operators for its batch API.",
+        "description": "LLM batches behind the Bifrost AI gateway: rows in, rows out; a hook, a deferrable sensor and operators for its batch API.",
         "integrations": [
             {
                 "integration-name": "Bifrost",
@@ -151,9 +151,10 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "state_path": {
                         "description": (
-                            "Where tasks keep what must survive a retry, as a URI that ObjectStoragePath takes. Used only"
-                            " before Airflow 3.3, which keeps it itself. Empty: nothing is kept, and each retry has the whole"
-                            " timeout again."
+                            "Where tasks keep what must survive a retry (deadlines, what was submitted), as a URI that"
+                            " ObjectStoragePath takes. Used only before Airflow 3.3, which keeps it itself. Empty: each retry"
+                            " has the whole timeout again, BatchRunOperator keeps what it has submitted beside its output,"
+                            " and BatchSubmitOperator has nothing but the gateway's list."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
