@@ -1,0 +1,159 @@
+"""Rows in, rows out in a real Airflow: whatever is killed on the way, and whenever, each row is paid for once and has its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from airflow_bifrost.results import read_rows
+from airflow_bifrost.submission.ledger import SETTLE
+from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.testing.local_airflow import LocalAirflow
+
+PATIENCE = 90.0  # seconds, for a step that takes five on an idle machine
+TEXTS = [f"echo: {word}" for word in ("one", "two", "three", "four", "five")]
+PARTS = [2, 2, 1]  # rows of each
+UPLOAD = ("POST", "/v1/files")  # method, end of the path
+CREATE = ("POST", "/v1/batches")
+LIST = ("GET", "/v1/batches")
+DOWNLOAD = ("GET", "/content")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A DAG run with a gateway of its own, so that faults and batches are its own."""
+
+    airflow: LocalAirflow
+    gateway: LocalGateway
+    run_id: str
+    output: Path
+
+    def task(self) -> dict[str, Any]:
+        return self.airflow.task_instance("rows", self.run_id, "run")
+
+    def reaches(self, state: str, timeout: float = PATIENCE) -> dict[str, Any]:
+        return self.airflow.wait_for("rows", self.run_id, "run", state, timeout)
+
+    def asked(self, call: tuple[str, str]) -> int:
+        """How often the gateway was asked so."""
+        method, path = call
+        return sum(request.method == method and request.path.endswith(path) for request in self.gateway.requests)
+
+    def has_asked_twice(self, call: tuple[str, str]) -> None:
+        """Wait for the second such call."""
+        self.airflow.until(lambda: self.asked(call) == 2, f"the second {' '.join(call)}", PATIENCE)
+
+    def has_created(self, number: int) -> None:
+        """Wait for so many batches."""
+        self.airflow.until(lambda: len(self.gateway.batches) == number, f"{number} batches", PATIENCE)
+
+    def process(self) -> psutil.Process:
+        return psutil.Process(self.task()["pid"])
+
+
+def hold_second(gateway: LocalGateway, call: tuple[str, str]) -> None:
+    """Hold the answer to the second such call. What it asks for is done at once."""
+    method, path = call
+    gateway.inject(Fault(delay=0.001, method=method, path_contains=path))
+    gateway.inject(Fault(delay=600, method=method, path_contains=path))
+
+
+def between_create_and_answer(run: Run) -> None:
+    run.has_created(2)
+    run.process().kill()
+
+
+def while_uploading(run: Run) -> None:
+    run.has_asked_twice(UPLOAD)
+    run.process().kill()
+
+
+def while_recording(run: Run) -> None:
+    """What is recorded goes to Airflow by way of the task's supervisor. While that is stopped, the task is not done with it."""
+    run.has_created(2)
+    process = run.process()
+    supervisor = process.parent()
+    assert supervisor is not None
+    supervisor.suspend()
+    try:
+        run.gateway.restart()  # gives the answer that is held
+        time.sleep(5)  # for the task, to receive it
+        process.kill()
+    finally:
+        supervisor.resume()
+
+
+def while_downloading(run: Run) -> None:
+    run.has_asked_twice(DOWNLOAD)
+    run.process().kill()
+
+
+def while_waiting(run: Run) -> None:
+    run.reaches("deferred")
+    run.airflow.kill("triggerer")
+    run.airflow.start_component("triggerer")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kill.
+
+    :param strike: waits for the moment, and kills.
+    :param held: the call whose second answer is held, which makes the moment certain.
+    :param unsure: whether the next try must find out what came of the create: it waits, and looks into the list.
+    :param tries: of the task, in the end.
+    :param batch_seconds: from the creation of a batch to its end.
+    """
+
+    strike: Callable[[Run], None]
+    held: tuple[str, str] | None = None
+    unsure: bool = False
+    tries: int = 2
+    batch_seconds: float = 2.0
+
+
+CASES = {  # first the one that takes two minutes
+    "between create and answer": Case(between_create_and_answer, CREATE, unsure=True),
+    "uploading": Case(while_uploading, UPLOAD),
+    "recording": Case(while_recording, CREATE),
+    "downloading": Case(while_downloading, DOWNLOAD),
+    "waiting": Case(while_waiting, tries=1, batch_seconds=60.0),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """A run of each case, in which the killing is done. All are started at once, since one takes two minutes."""
+    runs = {}
+    with ExitStack() as stack:
+        for number, (name, case) in enumerate(CASES.items()):
+            gateway = stack.enter_context(LocalGateway(case.batch_seconds))
+            if case.held is not None:
+                hold_second(gateway, case.held)
+            connection = {"connection_id": f"rows_{number}", "conn_type": "bifrost", "host": gateway.url}
+            airflow.request("POST", "/api/v2/connections", json=connection)
+            output = tmp_path_factory.mktemp("rows") / "results.jsonl"
+            conf = {"conn_id": connection["connection_id"], "output_path": str(output)}
+            runs[name] = Run(airflow, gateway, airflow.trigger("rows", conf), output)
+        for name, run in runs.items():
+            CASES[name].strike(run)
+        yield runs
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_row_is_paid_for_once_and_has_its_result_if_killed_while(runs: dict[str, Run], name: str) -> None:
+    run, case = runs[name], CASES[name]
+
+    task = run.reaches("success", timeout=PATIENCE + (SETTLE if case.unsure else 0))
+
+    assert task["try_number"] == case.tries
+    assert run.asked(LIST) == case.unsure
+    assert [batch["rows"] for batch in run.gateway.batches] == PARTS
+    assert [row["text"] for row in read_rows(run.output)] == TEXTS
