@@ -36,9 +36,8 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
     def _begin(self, context: Context, run: BatchRun) -> dict[str, Any]:
         """The function may give other rows each time it is called; so it is not called when its rows are submitted already."""
         record = run.recall()
-        if record is not None and run.can_go_on(record):
-            self.log.info("Going on with the rows of an earlier try; the function is not called")
-            return run.go_on(record)
+        if record is not None and (manifest := run.go_on(record)) is not None:
+            return manifest
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         self.rows = self.python_callable(*self.op_args, **kwargs)
@@ -47,7 +46,8 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
 
 def bifrost_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """Make a task of a function that returns or yields rows: see :class:`~airflow_bifrost.operators.batch.BatchRunOperator` for the
-    arguments. The function is called once: when its rows are submitted, a retry or a clear goes on with them.
+    arguments. The function is called once: when its rows are submitted, a retry or a clear goes on with them. It is called again only if
+    the task is cleared after its end and the output is gone.
 
     Usage::
 
@@ -56,6 +56,7 @@ def bifrost_batch_task(python_callable: Callable[..., Any] | None = None, **kwar
             for review in reviews:
                 yield f"Is this review good or bad? {review}"
     """
+    kwargs.setdefault("multiple_outputs", True)  # else Airflow asks the function's annotation, which is about rows
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_BatchDecoratedOperator, **kwargs
     )

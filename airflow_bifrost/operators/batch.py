@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -244,7 +245,7 @@ class _RowsOperator(BaseOperator):
         max_input_bytes: int | None = None,
         on_unknown: str = "fail",
         on_changed_input: str = "leave",
-        resubmit: Collection[str] = (),
+        max_request_body_size_mb: int = 100,
         bifrost_conn_id: str = "bifrost_default",
         **kwargs: Any,
     ) -> None:
@@ -262,11 +263,12 @@ class _RowsOperator(BaseOperator):
         self.extra_form = extra_form
         self.max_rows = max_rows
         self.max_input_bytes = max_input_bytes
-        self.doubts = Doubts(on_unknown, on_changed_input, checked_accept(resubmit))
+        self.doubts = Doubts(on_unknown, on_changed_input)
+        self.max_request_body_size_mb = whole_number("max_request_body_size_mb", max_request_body_size_mb)
         self.bifrost_conn_id = bifrost_conn_id
         after_the_tasks_that_make(self, rows)
 
-    def _defaults(self, provider: str) -> Mapping[str, Any] | None:
+    def _params(self, provider: str) -> Mapping[str, Any] | None:
         """Members of a body that a row may leave out."""
         return self.request_params
 
@@ -281,6 +283,7 @@ class _RowsOperator(BaseOperator):
         )
 
     def _write_parts(self, context: Context, provider: str, folder: Path) -> list[Part]:
+        from airflow_bifrost.submission.limits import limits_of
         from airflow_bifrost.submission.requests_file import write_parts
 
         with rows_of(self.rows, self.input_path, context) as rows:
@@ -290,8 +293,9 @@ class _RowsOperator(BaseOperator):
                 provider=provider,
                 endpoint=self.endpoint,
                 model=self.model,
-                system=self.system_prompt,
-                defaults=self._defaults(provider),
+                system_prompt=self.system_prompt,
+                request_params=self._params(provider),
+                limits=limits_of(provider, self.max_request_body_size_mb * 2**20),
                 max_rows=self.max_rows,
                 max_input_bytes=self.max_input_bytes,
                 unit="line" if self.input_path is not None else "row",
@@ -320,6 +324,7 @@ class BatchSubmitOperator(_RowsOperator):
     :param extra_form: the same for the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
     :param max_rows: an error above so many rows, before anything is uploaded.
     :param max_input_bytes: the same for the size of the input.
+    :param max_request_body_size_mb: the gateway's own setting of this name: it takes no larger upload, and so no larger part.
     :param on_unknown: what to do where an earlier try may have submitted and nobody can tell: ``"fail"``, with an error that says what to
         check, or ``"resubmit"``, and perhaps pay twice.
     :param on_changed_input: what becomes of the batch of an earlier try with another input: ``"leave"`` or ``"cancel"``.
@@ -329,9 +334,10 @@ class BatchSubmitOperator(_RowsOperator):
 
     template_fields: Sequence[str] = (*_RowsOperator.template_fields, "input_file_id")
 
-    def __init__(self, *, input_file_id: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, input_file_id: str | None = None, resubmit: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.input_file_id = input_file_id
+        self.doubts = replace(self.doubts, resubmit=checked_accept(resubmit))
         only_one_of(rows=self.rows, input_path=self.input_path, input_file_id=input_file_id)
 
     def execute(self, context: Context) -> str:
@@ -397,6 +403,7 @@ class BatchRunOperator(_RowsOperator):
     :param extra_form: the same for the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
     :param max_rows: an error above so many rows, before anything is uploaded.
     :param max_input_bytes: the same for the size of the input.
+    :param max_request_body_size_mb: the gateway's own setting of this name: it takes no larger upload, and so no larger part.
     :param on_unknown: what to do where an earlier try may have submitted and nobody can tell: ``"fail"``, with an error that says what to
         check, or ``"resubmit"``, and perhaps pay twice.
     :param on_changed_input: what becomes of the batches of an earlier try with another input: ``"leave"`` or ``"cancel"``.
@@ -472,7 +479,7 @@ class BatchRunOperator(_RowsOperator):
             run.context["ti"], record.in_flight, provider=record.provider, conn_id=self.bifrost_conn_id
         )
 
-    def _defaults(self, provider: str) -> Mapping[str, Any] | None:
+    def _params(self, provider: str) -> Mapping[str, Any] | None:
         from airflow_bifrost.submission.output_schema import params_for
 
         given = dict(self.request_params or {})
@@ -507,7 +514,7 @@ class BatchRunOperator(_RowsOperator):
         )
         return self._running
 
-    def _wait(self, batch_ids: list[str]) -> BatchWait:
+    def _wait(self, run: BatchRun, batch_ids: list[str]) -> BatchWait:
         return BatchWait(
             batch_ids=batch_ids,
             provider=provider_of(self.provider),
@@ -519,6 +526,7 @@ class BatchRunOperator(_RowsOperator):
             not_found_grace=self.not_found_grace,
             cancel_on_kill=self.cancel_on_kill,
             poll_backoff=self.poll_backoff,
+            state_folder=run.state_folder,
         )
 
     def _finish(self, context: Context, run: BatchRun, manifest: dict[str, Any]) -> dict[str, Any]:

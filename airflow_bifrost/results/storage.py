@@ -28,7 +28,7 @@ def locate(
     try:
         return path, path.fs
     except ValueError as error:
-        if not path.conn_id:
+        if not path.storage_options.get("conn_id"):
             with suppress(ValueError, ImportError):
                 return path, fsspec.filesystem(path.protocol)
         raise ValueError(

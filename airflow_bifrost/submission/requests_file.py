@@ -102,8 +102,8 @@ def write_parts(
     provider: str,
     endpoint: str,
     model: str | None = None,
-    system: str | None = None,
-    defaults: Mapping[str, Any] | None = None,
+    system_prompt: str | None = None,
+    request_params: Mapping[str, Any] | None = None,
     limits: Limits | None = None,
     max_rows: int | None = None,
     max_input_bytes: int | None = None,
@@ -120,8 +120,8 @@ def write_parts(
     :param folder: an existing one; files of these names in it are overwritten.
     :param endpoint: e.g. ``/v1/chat/completions``. Anthropic, Gemini and Bedrock have one form of body, whatever it is.
     :param model: goes into each body that names none (not for Gemini and Bedrock: their batch names it).
-    :param system: a system prompt for each row that has none.
-    :param defaults: members of each body that does not have them, e.g. ``{"temperature": 0}``.
+    :param system_prompt: a system prompt for each row that has none.
+    :param request_params: members of each body that does not have them, e.g. ``{"temperature": 0}``.
     :param limits: None: those of the upstream behind a gateway as it comes, see :func:`~airflow_bifrost.submission.limits.limits_of`.
     :param max_rows: a guard against costs: more rows are an error.
     :param max_input_bytes: likewise, for the bytes of all parts.
@@ -130,7 +130,7 @@ def write_parts(
     :raises BatchInputError: rows cannot be sent. It names up to 20 of them, never a prompt.
     """
     limits = limits or limits_of(provider)
-    requests = _Requests(provider, endpoint, model, system, defaults or {}, _Ids(limits))
+    requests = _Requests(provider, endpoint, model, system_prompt, request_params or {}, _Ids(limits))
     largest = limits.bytes if limits.row_bytes is None else min(limits.bytes, limits.row_bytes)
     most_rows = sys.maxsize if max_rows is None else max_rows
     most_bytes = sys.maxsize if max_input_bytes is None else max_input_bytes
@@ -292,8 +292,8 @@ class _Requests:
                 self._system = {"role": "system", "content": system}
             else:
                 raise _error(
-                    f"`system` has no place of its own in a request to {endpoint} of {provider}.",
-                    "Put it into the bodies, or into `defaults` by the name that the model has for it.",
+                    f"`system_prompt` has no place of its own in a request to {endpoint} of {provider}.",
+                    "Put it into the bodies, or into `request_params` by the name that the model has for it.",
                     [],
                 )
         self._fill = {**own, **defaults, **own}
@@ -363,7 +363,9 @@ class _Requests:
         if self._form.names_model and not (isinstance(body.get("model"), str) and body["model"]):
             raise _BadRow("names no model: give `model`")
         if self._provider == "anthropic" and "max_tokens" not in body:
-            raise _BadRow('has no max_tokens, which Anthropic wants: give it by `defaults`, e.g. {"max_tokens": 1024}')
+            raise _BadRow(
+                'has no max_tokens, which Anthropic wants: give it by `request_params`, e.g. {"max_tokens": 1024}'
+            )
         return body
 
     def _model_of(self, body: JsonObject) -> str | None:
@@ -543,7 +545,7 @@ class _Files:
             if part.rows < fewest:
                 raise _error(
                     f"Part {part.number} of the input has {part.rows} rows, and the upstream takes no batch of fewer than {fewest}.",
-                    "Give more rows, or limits with another `min_rows` where your account has them.",
+                    "Give more rows: this is the least that it documents.",
                     [],
                 )
 

@@ -64,13 +64,13 @@ def report(tally: Tally, output_path: str, differences: Iterable[str] = ()) -> N
     )
     log.info("%s has %s rows: %s", output_path, f"{tally.total:,}", counts or "none")
     for number, what in (
-        (tally.missing, "rows never came back (outcome `missing`)"),
-        (tally.cut_off, "rows were cut off by the limit of tokens (finish_reason `length`)"),
-        (tally.duplicates, "results were beside the one that counts, for rows that have several"),
-        (tally.unknown, "results are of rows that are not in the input; they were left out"),
-        (tally.unreadable, "lines of the results could not be read; they were left out"),
+        (tally.missing, "rows that never came back (outcome `missing`)"),
+        (tally.cut_off, "rows that were cut off by the limit of tokens (finish_reason `length`)"),
+        (tally.duplicates, "results beside the one that counts, of rows that have several"),
+        (tally.unknown, "results of rows that are not in the input, which were left out"),
+        (tally.unreadable, "lines of the results that could not be read, and were left out"),
     ):
         if number:
-            log.warning("%s %s", f"{number:,}", what)
+            log.warning("There are %s %s", f"{number:,}", what)
     for difference in differences:
         log.warning("The counts differ. %s", difference)

@@ -15,14 +15,15 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost._compat import AirflowSkipException
-from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError
+from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError, BifrostRateLimited
+from airflow_bifrost.results.storage import locate
 from airflow_bifrost.tasks.download import fetch_results, manifest, report, sum_of_counts
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.tasks.memory import task_memory
@@ -69,12 +70,16 @@ class Record:
     """What a run knows of itself.
 
     :param digest: of the input, and of what is asked of it.
-    :param pieces: those of the input in its order, then those of further rounds.
+    :param input: the files of the input, in its order.
+    :param pieces: what there is to be submitted: the input, or halves of it, and further rounds.
+    :param written: what the manifest says of the rows, once the output is written.
     """
 
     digest: str
     provider: str
-    pieces: list[Piece] = field(default_factory=list)
+    input: list[str]
+    pieces: list[Piece]
+    written: dict[str, Any] | None = None
 
     @property
     def round(self) -> int:
@@ -90,7 +95,7 @@ class Record:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Record:
-        return cls(value["digest"], value["provider"], [Piece(**piece) for piece in value["pieces"]])
+        return cls(**{**value, "pieces": [Piece(**piece) for piece in value["pieces"]]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +119,26 @@ class BatchRun:
     output_type: Any
     order: Order
     doubts: Doubts
-    wait: Callable[[list[str]], BatchWait]
+    wait: Callable[[BatchRun, list[str]], BatchWait]
     max_parallel_batches: int
     max_row_attempts: int
     download_timeout: float
     storage_conn_id: str | None
 
     @property
-    def _beside(self) -> str:
+    def state_folder(self) -> str:
+        """Beside the output, so that nothing else need be set up. Where Airflow keeps no memory, it is here, and stays: a clear must find
+        it."""
         return f"{self.output_path}.bifrost-{attempt_of(self.context, 1).key[:12]}"
 
     @property
     def folder(self) -> TaskFolder:
-        """Where the parts of the input are until the run has ended: beside the output, so that nothing else need be set up."""
-        return TaskFolder(f"{self._beside}/parts")
+        """Where the parts of the input are until the run has ended."""
+        return TaskFolder(f"{self.state_folder}/parts")
 
     @property
     def memory(self) -> Memory:
-        """Where Airflow keeps none, a file beside the output, which stays: a clear must find it."""
-        return task_memory(self.context, folder=self._beside)
+        return task_memory(self.context, folder=self.state_folder)
 
     def start(self, write_parts: Callable[[str, Path], list[Part]]) -> dict[str, Any]:
         """Begin, or go on with what an earlier try has begun for the same input.
@@ -147,16 +153,23 @@ class BatchRun:
                 raise AirflowSkipException("There are no rows: nothing to submit.")
             digest = self.order.digest(provider, json.dumps([part.sha256 for part in parts]))
             record = self.recall()
+            if record is not None and record.digest == digest and self._stands(record):
+                return self._as_written(client, record)
             pieces = self._keep(parts, number=1, round_=1)
             if record is None or record.digest != digest:
                 self._part_with(client, record, len(pieces))
-                record = Record(digest, provider, pieces)
+                record = Record(digest, provider, [piece.file for piece in pieces], pieces)
                 self._remember(record)
             return self._advance(client, record)
 
-    def go_on(self, record: Record) -> dict[str, Any]:
-        """Go on where the record stands."""
+    def go_on(self, record: Record) -> dict[str, Any] | None:
+        """Go on where the record stands; None: the input is gone, and is needed."""
         with self._client() as client:
+            if self._stands(record):
+                return self._as_written(client, record)
+            if not all(self.folder.has(file) for file in record.input):
+                return None
+            log.info("Going on with the rows of an earlier try")
             return self._advance(client, record)
 
     def resume(self, event: Any) -> dict[str, Any]:
@@ -164,17 +177,33 @@ class BatchRun:
         record = self.recall()
         if record is None:
             raise RuntimeError("The record of this run is gone: it was there when the task was deferred")
-        self._note_the_ends(record, self.wait(record.in_flight).resume(self.context, event))
-        return self.go_on(record)
+        self._note_the_ends(record, self.wait(self, record.in_flight).resume(self.context, event))
+        with self._client() as client:
+            return self._advance(client, record)
 
     def recall(self) -> Record | None:
         """What an earlier try has left; None: nothing."""
         value = self.memory.get(MEMORY_KEY)
         return None if value is None else Record.from_json(value)
 
-    def can_go_on(self, record: Record) -> bool:
-        """Whether the input of an earlier try is still there."""
-        return all(self.folder.has(piece.file) for piece in record.pieces)
+    def _stands(self, record: Record) -> bool:
+        """Whether all is done, and the output is where it was written."""
+        path, fs = locate(self.output_path)
+        return record.written is not None and bool(fs.exists(path.path))
+
+    def _as_written(self, client: GatewayClient, record: Record) -> dict[str, Any]:
+        from airflow_bifrost.gateway.summary import BatchSummary
+
+        log.info("%s was written by an earlier try, for the same input", self.output_path)
+        assert record.written is not None
+        summaries = [
+            BatchSummary.of(
+                client.get_batch(batch_id, provider=record.provider), batch_id=batch_id, provider=record.provider
+            ).to_xcom()
+            for batch_id in (piece.batch_id for piece in record.pieces)
+            if batch_id is not None
+        ]
+        return {"output_path": self.output_path, "batches": summaries, **record.written}
 
     def _remember(self, record: Record) -> None:
         self.memory.set(MEMORY_KEY, asdict(record))
@@ -188,7 +217,7 @@ class BatchRun:
         while True:
             self._submit(client, record)
             if record.in_flight:
-                self._note_the_ends(record, self.wait(record.in_flight).run(self.context, self.task))
+                self._note_the_ends(record, self.wait(self, record.in_flight).run(self.context, self.task))
                 continue
             with TemporaryDirectory(prefix="bifrost-run-") as local:
                 ended = self._read(client, record, Path(local))
@@ -242,9 +271,17 @@ class BatchRun:
                 continue
             log.warning("Batch %s met a full queue and has run no row: its rows are submitted again", piece.batch_id)
             again = [replace(piece, number=record.next_number(), batch_id=None)]
-            if len(summaries) == 1 and piece.rows >= WORTH_HALVING:  # no other batch of this run was in the queue
+            alone = len(summaries) == 1  # no other batch of this run was in the queue
+            if alone and piece.rows >= WORTH_HALVING:
                 again = self._halves(record, piece)
             record.pieces[index : index + 1] = again
+            if alone and piece.rows < WORTH_HALVING:
+                self._remember(record)
+                raise BifrostRateLimited(
+                    f"The queue of {record.provider} is full, and no other batch of this task is in it: batch {piece.batch_id} failed before"
+                    " it ran a row. Nothing is billed for it. A retry of the task submits its rows again; give it a retry_delay"
+                    " that lets other batches end."
+                )
         self._remember(record)
 
     def _keep(self, parts: Sequence[Part], *, number: int, round_: int) -> list[Piece]:
@@ -300,7 +337,10 @@ class BatchRun:
             () if sent_again else tally.differences(sum_of_counts(summaries), record.provider),
         )
         duplicates = [batch_id for piece in record.pieces for batch_id in piece.duplicates]
-        return manifest(self.output_path, summaries, tally) | {"duplicates": duplicates}
+        whole = manifest(self.output_path, summaries, tally) | {"duplicates": duplicates}
+        record.written = {key: value for key, value in whole.items() if key not in ("output_path", "batches")}
+        self._remember(record)
+        return whole
 
     def _add_results(
         self, client: GatewayClient, record: Record, piece: Piece, local: Path, results: ResultsWriter
@@ -321,7 +361,7 @@ class BatchRun:
             source.add_to(results)
         shutil.rmtree(folder)
         summary = BatchSummary.of(batch, batch_id=piece.batch_id, provider=record.provider).to_xcom()
-        if summary["outcome"] in ("failed", "expired", "cancelled"):
+        if summary["outcome"] in ("failed", "expired", "cancelled") and self.folder.has(piece.file):
             code, message = summary["outcome"], f"Batch {piece.batch_id} is {summary['status']}."
             for error in summary["errors"][:1]:
                 code, message = error["code"] or code, error["message"] or message
@@ -342,14 +382,13 @@ class BatchRun:
         except BatchInputError as error:  # too few for the upstream
             log.warning("%d rows failed for a reason that may pass, and cannot be sent again: %s", len(passing), error)
             return []
-        log.info("Sending %d rows again, which failed for a reason that may pass", len(passing))
+        log.info("Sent again, since they failed for a reason that may pass: %d rows", len(passing))
         return self._keep(parts, number=record.next_number(), round_=record.round + 1)
 
     def _lines(self, record: Record) -> Iterator[bytes]:
         """The input, in its order."""
-        for piece in record.pieces:
-            if piece.round == 1:
-                yield from self.folder.lines(piece.file)
+        for file in record.input:
+            yield from self.folder.lines(file)
 
     def _custom_ids(self, record: Record) -> Iterator[str]:
         from airflow_bifrost.submission.requests_file import custom_ids

@@ -49,6 +49,7 @@ class BatchWait:
     :param execution_timeout: the task's own; Airflow does not watch over it while a task is deferred.
     :param not_found_grace: seconds for which a 404 is borne.
     :param cancel_on_kill: for the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
+    :param state_folder: see :func:`airflow_bifrost.tasks.memory.task_memory`.
     """
 
     batch_ids: Sequence[str]
@@ -61,6 +62,7 @@ class BatchWait:
     not_found_grace: float
     cancel_on_kill: bool
     poll_backoff: bool
+    state_folder: str = ""
 
     def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
         """Wait, and return the batch summaries in the order of the ids.
@@ -74,7 +76,7 @@ class BatchWait:
         if not self.batch_ids:
             log.warning("batch_id is an empty list: there is nothing to wait for")
             return []
-        memory = task_memory(context)
+        memory = task_memory(context, folder=self.state_folder)
         deadline, watches = self._recall(context, memory)
         policy = WaitPolicy(self._interval(), deadline, self.not_found_grace, self.poll_backoff)
         progress = _Progress(context["ti"])

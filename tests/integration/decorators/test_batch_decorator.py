@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from integration.conftest import End, FakeTI, Store, run_to_its_end
 
-from airflow_bifrost.decorators.batch import _BatchDecoratedOperator
+from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.submission import ledger
 from airflow_bifrost.testing import Fault, LocalGateway
@@ -70,6 +70,23 @@ def test_the_function_is_not_called_again_when_its_rows_are_submitted(gateway: L
     assert run(ask, tmp_path / "out.jsonl", store, try_number=2, deferrable=False).state == "success"
     assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: call 1"]
     assert len(calls) == len(gateway.batches) == 1
+
+
+def test_a_clear_after_the_end_does_not_call_it_either(gateway: LocalGateway, tmp_path: Path) -> None:
+    calls = []
+
+    def ask() -> list[str]:
+        calls.append(1)
+        return [f"call {len(calls)}"]
+
+    store = Store()
+    first = run(ask, tmp_path / "out.jsonl", store)
+    assert run(ask, tmp_path / "out.jsonl", store, try_number=2).value == first.value
+    assert len(calls) == len(gateway.batches) == 1
+
+
+def test_each_key_of_the_manifest_is_an_xcom_of_the_decorated_task_too() -> None:
+    assert bifrost_batch_task(list, output_path="out").multiple_outputs is True  # type: ignore[attr-defined]
 
 
 def test_rows_are_not_an_argument_of_the_decorator(tmp_path: Path) -> None:

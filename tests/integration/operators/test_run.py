@@ -149,7 +149,7 @@ def test_rows_that_never_came_back_are_missing_and_said(
     caplog.set_level(logging.INFO)
     run(output, ["a", "!missing", "b"])
     assert outcomes(output) == ["succeeded", "missing", "succeeded"]
-    assert "1 rows never came back" in caplog.text
+    assert "1 rows that never came back" in caplog.text
 
 
 def test_without_any_success_the_task_fails_and_the_output_is_there(gateway: LocalGateway, output: str) -> None:
@@ -191,9 +191,12 @@ def test_a_wrong_row_is_named_before_anything_is_sent(gateway: LocalGateway, out
     assert not gateway.requests
 
 
-def test_a_clear_after_success_reads_again_and_submits_nothing(gateway: LocalGateway, output: str) -> None:
+def test_a_clear_after_success_finds_the_output_or_reads_again_and_submits_nothing(
+    gateway: LocalGateway, output: str
+) -> None:
     store = Store()
-    run(output, ["a", "b"], store=store)
+    first = run(output, ["a", "b"], store=store)
+    assert run(output, ["a", "b"], store=store, try_number=2).value == first.value
     Path(output).unlink()
     assert run(output, ["a", "b"], store=store, try_number=2).state == "success"
     assert outcomes(output) == ["succeeded", "succeeded"]
@@ -295,10 +298,37 @@ def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_at
         return submission
 
     monkeypatch.setattr(run_module, "submit_part", submit_part)
-    end = run(output, ["a", "b"], max_row_attempts=1)
+    store = Store()
+    assert isinstance(run(output, ["a", "b"], store=store, max_row_attempts=1).error, BifrostRateLimited)
+    end = run(output, ["a", "b"], store=store, try_number=2, max_row_attempts=1)
     assert end.state == "success", end.error
     assert outcomes(output) == ["succeeded", "succeeded"]
     assert [batch["rows"] for batch in gateway.batches] == [2, 2]
+
+
+def test_a_large_batch_that_fails_at_a_full_queue_is_halved(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    submit = run_module.submit_part
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        if len(gateway.batches) == 1:
+            errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit"}]}
+            gateway.set_batch(submission.batch_id, status="failed", errors=errors, request_counts={})
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    store, prompts = Store(), [str(number) for number in range(5)]
+    end = run(output, prompts, store=store, max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {prompt}" for prompt in prompts]
+    assert [batch["rows"] for batch in gateway.batches] == [5, 2, 3]
+    Path(output).unlink()  # a clear: the halves are gone, the input is not
+    assert run(output, prompts, store=store, try_number=2, max_row_attempts=1).state == "success"
+    assert outcomes(output) == ["succeeded"] * 5
+    assert len(gateway.batches) == 3
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_they_go_into_every_line_of_a_batch(tmp_path: Path, provider: str, outpu
         provider=provider,
         endpoint=CHAT,
         model="m",
-        defaults={"max_tokens": 9, **params},
+        request_params={"max_tokens": 9, **params},
     )
     line = json.loads(part.path.read_text())
     body = line.get("body") or line.get("params") or line["request"]

@@ -39,7 +39,7 @@ def write(
     if provider not in ("gemini", "bedrock"):
         options.setdefault("model", "m")
     if provider == "anthropic":
-        options.setdefault("defaults", {"max_tokens": 64})
+        options.setdefault("request_params", {"max_tokens": 64})
     if provider == "bedrock":
         options.setdefault("limits", SMALL_BEDROCK)
     return write_parts(enumerate(rows, 1), folder, provider=provider, endpoint=endpoint, **options)
@@ -98,7 +98,7 @@ def test_a_prompt_becomes_a_line_of_anthropic(folder: Path) -> None:
 
 def test_a_prompt_becomes_a_line_of_gemini(folder: Path) -> None:
     config = {"generationConfig": {"temperature": 0}}
-    assert line_of("Hi", folder, provider="gemini", model="gemini-2.5-flash", defaults=config) == {
+    assert line_of("Hi", folder, provider="gemini", model="gemini-2.5-flash", request_params=config) == {
         "key": "row-000000001",
         "request": {**config, "contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
     }
@@ -106,7 +106,7 @@ def test_a_prompt_becomes_a_line_of_gemini(folder: Path) -> None:
 
 def test_a_prompt_becomes_a_line_of_bedrock(folder: Path) -> None:
     version = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9}
-    assert line_of("Hi", folder, provider="bedrock", defaults=version) == {
+    assert line_of("Hi", folder, provider="bedrock", request_params=version) == {
         "recordId": "row-000000001",
         "modelInput": {**version, "messages": [{"role": "user", "content": "Hi"}]},
     }
@@ -115,7 +115,7 @@ def test_a_prompt_becomes_a_line_of_bedrock(folder: Path) -> None:
 @pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "bedrock"])
 def test_whole_lines_in_the_upstreams_own_form_stay_as_they_are(provider: str, folder: Path) -> None:
     rows = echo_lines(provider, 5)
-    assert lines(write(rows, folder, provider=provider, model=None, defaults=None)) == rows
+    assert lines(write(rows, folder, provider=provider, model=None, request_params=None)) == rows
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_line_in_the_common_form_gets_the_upstreams_names(
 ) -> None:
     body = {"model": "m", "max_tokens": 64, "messages": []}
     row = {"custom_id": "a", "method": "POST", "url": CHAT, "body": body}
-    assert line_of(row, folder, provider=provider, defaults=None) == dict(zip(names, ("a", body), strict=True))
+    assert line_of(row, folder, provider=provider, request_params=None) == dict(zip(names, ("a", body), strict=True))
 
 
 def test_a_line_without_an_id_gets_one(folder: Path) -> None:
@@ -192,14 +192,18 @@ def test_a_body_without_a_model_gets_that_of_the_call_or_is_an_error(provider: s
 
 def test_defaults_go_where_a_body_has_not_the_member_and_never_before_the_model_of_the_call(folder: Path) -> None:
     defaults = {"temperature": 0, "model": "other"}
-    assert line_of({"temperature": 1}, folder, defaults=defaults)["body"] == {"model": "m", "temperature": 1}
-    assert line_of({"input": ""}, folder, defaults=defaults)["body"] == {"model": "m", "temperature": 0, "input": ""}
-    assert line_of("Hi", folder, model=None, defaults=defaults)["body"]["model"] == "other"
+    assert line_of({"temperature": 1}, folder, request_params=defaults)["body"] == {"model": "m", "temperature": 1}
+    assert line_of({"input": ""}, folder, request_params=defaults)["body"] == {
+        "model": "m",
+        "temperature": 0,
+        "input": "",
+    }
+    assert line_of("Hi", folder, model=None, request_params=defaults)["body"]["model"] == "other"
 
 
 def test_anthropic_without_max_tokens_is_an_error_with_advice(folder: Path) -> None:
     for row in ("Hi", {"messages": []}):
-        assert '{"max_tokens": 1024}' in reason(row, folder, provider="anthropic", defaults={})
+        assert '{"max_tokens": 1024}' in reason(row, folder, provider="anthropic", request_params={})
 
 
 @pytest.mark.parametrize(
@@ -214,9 +218,9 @@ def test_a_system_prompt_goes_where_the_upstream_has_it(
     provider: str, endpoint: str, member: str, value: Any, folder: Path
 ) -> None:
     for row in ("Hi", {"whatever": 1}):
-        line = line_of(row, folder, provider=provider, endpoint=endpoint, system="Be brief")
+        line = line_of(row, folder, provider=provider, endpoint=endpoint, system_prompt="Be brief")
         assert next(body for body in line.values() if isinstance(body, dict))[member] == value
-    line = line_of({member: "own"}, folder, provider=provider, endpoint=endpoint, system="Be brief")
+    line = line_of({member: "own"}, folder, provider=provider, endpoint=endpoint, system_prompt="Be brief")
     assert next(body for body in line.values() if isinstance(body, dict))[member] == "own"
 
 
@@ -228,22 +232,22 @@ def test_a_system_prompt_of_a_chat_is_its_first_message_unless_the_chat_has_one(
         ({"messages": [asked]}, [system, asked]),
         ({"messages": [own, asked]}, [own, asked]),
     ):
-        assert line_of(row, folder, system="50% brief")["body"]["messages"] == messages
+        assert line_of(row, folder, system_prompt="50% brief")["body"]["messages"] == messages
 
 
 @pytest.mark.parametrize(
     ("provider", "endpoint"), [("openai", "/v1/embeddings"), ("openai", "/v1/other"), ("bedrock", CHAT)]
 )
 def test_a_system_prompt_without_a_place_is_an_error(provider: str, endpoint: str, folder: Path) -> None:
-    error = refused([], folder, provider=provider, endpoint=endpoint, system="Be brief")
-    assert "`system` has no place" in str(error)
+    error = refused([], folder, provider=provider, endpoint=endpoint, system_prompt="Be brief")
+    assert "`system_prompt` has no place" in str(error)
     assert "Be brief" not in str(error)
 
 
 def test_what_is_given_is_not_changed(folder: Path) -> None:
     row = {"messages": [{"role": "user", "content": "Hi"}]}
     before = json.dumps(row)
-    write([row], folder, system="s", defaults={"temperature": 0})
+    write([row], folder, system_prompt="s", request_params={"temperature": 0})
     assert json.dumps(row) == before
 
 
@@ -359,7 +363,7 @@ def test_no_prompt_is_ever_shown_and_of_an_id_80_characters(folder: Path) -> Non
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_a_number_that_json_does_not_know_is_an_error_and_not_null(number: float, folder: Path) -> None:
     assert "NaN" in reason({"messages": [{"x": [None, number]}]}, folder)
-    assert "NaN" in reason("Hi", folder, defaults={"temperature": number})
+    assert "NaN" in reason("Hi", folder, request_params={"temperature": number})
     assert line_of({"x": [None, 1.5]}, folder)["body"]["x"] == [None, 1.5]
 
 
