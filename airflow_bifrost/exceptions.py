@@ -63,6 +63,7 @@ class BifrostGatewayError(BifrostError):
     """
 
     may_pass: bool = False
+    sent: bool = True  # False: no connection came about, so that the request has surely had no effect
     status_code: int | None  # type: ignore[assignment]  # Airflow's own base class has its API's 500 here
 
     def __init__(

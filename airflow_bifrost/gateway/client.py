@@ -150,7 +150,9 @@ def _network_error(error: Exception, asked: Asked) -> BifrostGatewayError:
     if "WRONG_VERSION_NUMBER" in text:
         text += "; it seems to speak plain http: set the connection's schema to http"
     kind = type(error.__cause__ or error).__name__  # a transport's own word: aiohttp has more of them than httpx
-    return responses.unavailable(f"{kind}: {text}" if text else kind, asked, may_pass=may_pass)
+    fault = responses.unavailable(f"{kind}: {text}" if text else kind, asked, may_pass=may_pass)
+    fault.sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    return fault
 
 
 def _async_http(transport: str) -> tuple[type[httpx.AsyncClient], tuple[type[Exception], ...]]:

@@ -170,7 +170,7 @@ def cancel_batch(batch_id: str, provider: str) -> GatewayRequest:
     )
 
 
-def _native_id(batch_id: str, provider: str) -> str:
+def native_id(batch_id: str, provider: str) -> str:
     """The upstream's own id, of the one that the OpenAI-compatible routes gave out: native routes pass on what they are given.
 
     Gemini knows a batch by its id without ``batches-`` before it. Of a Bedrock job, only its id, the end of its ARN, reaches AWS
@@ -193,7 +193,7 @@ def batch_results(batch_id: str, provider: str) -> GatewayRequest:
         f"reading the results of batch {batch_id!r} of {provider!r}",
         _RUNS_ON,
         "GET",
-        f"/v1/batches/{_native_id(batch_id, provider)}/results",
+        f"/v1/batches/{native_id(batch_id, provider)}/results",
         (("provider", provider),),
         prefixed=False,
     )

@@ -103,11 +103,17 @@ class Glance:
     next_cursor: str | None
 
 
+MOST_ERRORS = 100  # of a batch with an error for each row; reading all of them would hold an event loop
+
+
 def glance_at_one(response: RawResponse, asked: Asked) -> dict[str, Any]:
     """The answer as a batch of which nothing is read but that it has an id and a status."""
     value = _json_object(response, asked)
     if not (_is_text(value, "id") and _is_text(value, "status")):
         _validated(Batch, value, response, asked)  # says what is wrong with it
+    errors = value.get("errors")
+    if isinstance(errors, dict) and isinstance(errors.get("data"), list):
+        del errors["data"][MOST_ERRORS:]
     return value
 
 

@@ -337,7 +337,7 @@ class BatchSubmitOperator(_RowsOperator):
     def __init__(self, *, input_file_id: str | None = None, resubmit: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.input_file_id = input_file_id
-        self.doubts = replace(self.doubts, resubmit=checked_accept(resubmit))
+        self.doubts = replace(self.doubts, resubmit=checked_accept(resubmit, "resubmit"))
         only_one_of(rows=self.rows, input_path=self.input_path, input_file_id=input_file_id)
 
     def execute(self, context: Context) -> str:
@@ -466,14 +466,15 @@ class BatchRunOperator(_RowsOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """As a sensor does: the deferral that Airflow itself ended, because the trigger did not, is a timeout like any other."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout as error:
-            raise AirflowSensorTimeout(*error.args) from error
+        with skipping(soft_fail=self.soft_fail, never_fail=False):
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except TaskDeferralTimeout as error:
+                raise AirflowSensorTimeout(*error.args) from error
 
     def on_kill(self) -> None:
         run = self._running
-        if not self.cancel_on_kill or run is None or (record := run.recall()) is None:
+        if not self.cancel_on_kill or run is None or (record := run.record) is None:
             return
         cancel_if_a_user_ended_it(
             run.context["ti"], record.in_flight, provider=record.provider, conn_id=self.bifrost_conn_id
@@ -514,10 +515,10 @@ class BatchRunOperator(_RowsOperator):
         )
         return self._running
 
-    def _wait(self, run: BatchRun, batch_ids: list[str]) -> BatchWait:
+    def _wait(self, run: BatchRun, provider: str, batch_ids: list[str]) -> BatchWait:
         return BatchWait(
             batch_ids=batch_ids,
-            provider=provider_of(self.provider),
+            provider=provider,
             conn_id=self.bifrost_conn_id,
             mode="deferrable" if self.deferrable else "poke",
             poll_interval=self.poll_interval,

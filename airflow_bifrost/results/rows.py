@@ -96,6 +96,8 @@ def may_pass(line: Any, row: ResultRow) -> bool:
     if row.outcome is not RowOutcome.FAILED or row.error is None:
         return False
     code = row.error.code
+    if row.finish_reason == "length":
+        return False  # it would be cut off again
     status = _number(_object(_object(line).get("response")).get("status_code")) or int(code if code.isdecimal() else 0)
     return status in _PASSING_STATUS or 500 <= status <= 599 or code.lower() in _PASSING_CODES
 

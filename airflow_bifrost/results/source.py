@@ -26,6 +26,7 @@ from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable,
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch
+from airflow_bifrost.gateway.requests import native_id
 from airflow_bifrost.results.lines import lines_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.rows import is_invented
@@ -143,20 +144,22 @@ def _download(
 
 
 def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: str | None, *, needed: bool) -> list[Raw]:
-    """AWS writes below the prefix, into a folder for each job."""
+    """AWS writes below the prefix, into a folder for each job; the prefix may have those of many."""
     if batch.output_file_id is None:
         raise ResultsUnavailable(f"Batch {batch_id} names no S3 prefix for its results.")
     try:
         prefix, fs = locate(batch.output_file_id, storage_conn_id)
-        outputs = sorted(name for name in fs.find(prefix.path) if name.endswith(".jsonl.out"))
+        job = native_id(batch_id, "bedrock")
+        names = (name for name in fs.find(prefix.path) if name.endswith(".jsonl.out"))
+        outputs = sorted(name for name in names if f"/{job}/" in name)
     except (ImportError, ValueError) as error:
         raise ResultsUnavailable(
             f"The results of batch {batch_id} are below {batch.output_file_id}, and this Airflow cannot read S3: {error}"
         ) from error
     if not outputs and needed:
         raise ResultsUnavailable(
-            f"There is no *.jsonl.out below {batch.output_file_id}, where batch {batch_id} has its results: check the connection"
-            f" for S3 ({storage_conn_id or 'aws_default'}), and whether they were moved."
+            f"There is no *.jsonl.out in a folder {job} below {batch.output_file_id}, where batch {batch_id} has its results: check the"
+            f" connection for S3 ({storage_conn_id or 'aws_default'}), and whether they were moved."
         )
     found = []
     for number, output in enumerate(outputs, start=1):

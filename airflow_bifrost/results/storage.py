@@ -28,7 +28,9 @@ def locate(
     try:
         return path, path.fs
     except ValueError as error:
-        if not path.storage_options.get("conn_id"):
+        if not (
+            getattr(path, "conn_id", None) or path.storage_options.get("conn_id")
+        ):  # Airflow 3.1 has it in the options
             with suppress(ValueError, ImportError):
                 return path, fsspec.filesystem(path.protocol)
         raise ValueError(

@@ -15,12 +15,11 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 from airflow_bifrost.exceptions import (
-    BifrostError,
     BifrostGatewayError,
     BifrostProtocolError,
     BifrostRateLimited,
@@ -103,6 +102,7 @@ class Record:
     number: int
     at: float
     batch_id: str | None = None
+    duplicates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Ledger:
         self._on_changed_input = on_changed_input
         self._resubmit = frozenset(resubmit)
         self._sleep = sleep
-        self._memory_key = f"bifrost_submission_{attempt.part}"
+        self._memory_key = _key(attempt.part)
 
     def submit(self, digest: str, prepare: Callable[[], Create]) -> Submission:
         """Create a batch, unless an earlier try has.
@@ -167,7 +167,7 @@ class Ledger:
                 log.info(
                     "Batch %s was submitted by an earlier try, for the same input: going on with it", record.batch_id
                 )
-                return Submission(record.batch_id, new=False)
+                return Submission(record.batch_id, new=False, duplicates=tuple(record.duplicates))
         found = self._earlier_batches(record, digest)
         number = max([record.number if record else 0, *(tag.number for tag, _ in found)])
         latest = Record("intent", self._provider, digest, number, time.time())
@@ -186,19 +186,18 @@ class Ledger:
         try:
             batch = create(metadata, str(tag))
         except BifrostGatewayError as error:
-            if isinstance(error, BifrostRateLimited) and self._provider in TELLING:
-                raise  # of a call that the gateway has repeated, an earlier one may have got through: the list tells
-            if not isinstance(error, BifrostUnavailable | BifrostProtocolError):
+            in_doubt = error.sent and isinstance(error, BifrostUnavailable | BifrostProtocolError)
+            # A refusal may be that of a repeated call, of which an earlier one got through: a look at the list settles it.
+            tells = self._provider in TELLING and (in_doubt or isinstance(error, BifrostRateLimited))
+            if tells and in_doubt:
+                log.warning("%s Looking for it in a while, when the gateway has ended repeating the call.", error)
+                self._sleep(max(0.0, began + SETTLE - time.time()))
+            batches = [batch for found, batch in self._listed(self._provider) if found == tag] if tells else []
+            if batches:
+                return self._keep(intent, batches)
+            if not in_doubt:
                 self._keep_in_mind(replace(intent, state="refused"))
-                raise
-            if self._provider not in TELLING:
-                raise
-            log.warning("%s Looking for it in a while, when the gateway has ended repeating the call.", error)
-            self._sleep(max(0.0, began + SETTLE - time.time()))
-            batches = [batch for found, batch in self._listed(self._provider) if found == tag]
-            if not batches:
-                raise
-            return self._keep(intent, batches)
+            raise
         self._keep_in_mind(replace(intent, state="submitted", batch_id=batch.id))
         log.info("Submitted batch %s to %s", batch.id, self._provider)
         return Submission(batch.id, new=True)
@@ -206,12 +205,13 @@ class Ledger:
     def _keep(self, intent: Record, batches: list[Batch]) -> Submission:
         """Of several batches for one input, keep the one that has begun first."""
         first, *others = sorted(batches, key=lambda batch: (batch.created_at is None, batch.created_at, batch.id))
-        self._keep_in_mind(replace(intent, state="submitted", batch_id=first.id))
-        log.info("Batch %s was submitted by an earlier call, for the same input: going on with it", first.id)
         for other in others:
             log.warning("Batch %s was submitted for the same input, too: the gateway has repeated the call", other.id)
             _cancel(self._client, other.id, self._provider)
-        return Submission(first.id, new=False, duplicates=tuple(other.id for other in others))
+        duplicates = tuple(other.id for other in others)
+        self._keep_in_mind(replace(intent, state="submitted", batch_id=first.id, duplicates=duplicates))
+        log.info("Batch %s was submitted by an earlier call, for the same input: going on with it", first.id)
+        return Submission(first.id, new=False, duplicates=duplicates)
 
     # What an earlier try has left
 
@@ -227,7 +227,11 @@ class Ledger:
                 raise _CannotTell(f"{provider} keeps no note of where a batch comes from")
             if record is not None:
                 self._sleep(max(0.0, record.at + SETTLE - time.time()))
-            return self._listed(provider)
+            found = self._listed(provider)
+            if record is None and not found:  # nobody knows when an earlier try was
+                self._sleep(SETTLE)
+                found = self._listed(provider)
+            return found
         except BifrostGatewayError as error:
             if error.may_pass:
                 raise
@@ -283,16 +287,33 @@ class Ledger:
     # The record
 
     def _recall(self) -> Record | None:
-        value = None if self._memory is None else self._memory.get(self._memory_key)
-        return None if value is None else Record(**value)
+        return None if self._memory is None else _read(self._memory, self._memory_key)
 
     def _keep_in_mind(self, record: Record) -> None:
         if self._memory is not None:
             self._memory.set(self._memory_key, asdict(record))
 
 
+def may_have_submitted(memory: Memory, part: int) -> bool:
+    """Whether an earlier try has submitted this part, as far as is known."""
+    record = _read(memory, _key(part))
+    return record is not None and record.state != "refused"
+
+
+def _key(part: int) -> str:
+    return f"bifrost_submission_{part}"
+
+
+def _read(memory: Memory, key: str) -> Record | None:
+    value = memory.get(key)
+    return None if value is None else Record(**value)
+
+
 def part_with(client: GatewayClient, batch_id: str, provider: str, on_changed_input: str) -> None:
-    """Leave or cancel a batch that an earlier try has submitted, for another input."""
+    """Leave or cancel a batch that an earlier try has submitted, for another input.
+
+    :raises BifrostError: the cancel met what may pass; a retry tries again.
+    """
     log.warning("Batch %s was submitted by an earlier try, for another input", batch_id)
     if on_changed_input == "cancel":
         _cancel(client, batch_id, provider)
@@ -303,8 +324,10 @@ def part_with(client: GatewayClient, batch_id: str, provider: str, on_changed_in
 def _cancel(client: GatewayClient, batch_id: str, provider: str) -> None:
     try:
         batch = client.cancel_batch(batch_id, provider=provider)
-    except BifrostError as error:
-        log.warning("%s", error)
+    except BifrostGatewayError as error:
+        if error.may_pass:
+            raise
+        log.warning("%s", error)  # as a rule it has ended
     else:
         log.info("Batch %s is %s", batch_id, batch.status)
 

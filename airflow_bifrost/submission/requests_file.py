@@ -87,12 +87,13 @@ class _Named(msgspec.Struct):
     recordId: str | None = None  # noqa: N815 - Bedrock's
 
 
-def custom_ids(lines: Iterable[bytes]) -> Iterator[str]:
-    """The id of each line that :func:`write_parts` has written."""
-    decode = msgspec.json.Decoder(_Named).decode
-    for line in lines:
-        named = decode(line)
-        yield named.custom_id or named.key or named.recordId or ""
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+def custom_id_of(line: bytes) -> str:
+    """The id of a line that :func:`write_parts` has written."""
+    named = _decode_named(line)
+    return named.custom_id or named.key or named.recordId or ""
 
 
 def write_parts(

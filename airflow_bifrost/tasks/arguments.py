@@ -47,15 +47,15 @@ def provider_of(value: Any) -> str | None:
     return value or None
 
 
-def checked_accept(accept: Collection[str]) -> tuple[str, ...]:
+def checked_accept(accept: Collection[str], name: str = "accept") -> tuple[str, ...]:
     """``accept`` as a tuple.
 
     :raises ValueError: it names an outcome that there is not.
     """
     if isinstance(accept, str):
-        raise ValueError(f"accept must be a collection of outcomes, such as ({accept!r},), not a string")
+        raise ValueError(f"{name} must be a collection of outcomes, such as ({accept!r},), not a string")
     if unknown := sorted(set(accept) - set(OUTCOMES)):
-        raise ValueError(f"accept has {unknown[0]!r}; outcomes are {', '.join(OUTCOMES)}")
+        raise ValueError(f"{name} has {unknown[0]!r}; outcomes are {', '.join(OUTCOMES)}")
     return tuple(accept)
 
 

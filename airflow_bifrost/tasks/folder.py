@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from airflow_bifrost.results.storage import locate, whole_file
+
+CHUNK = 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,12 @@ class TaskFolder:
         """With their ends."""
         path, fs = locate(f"{self.uri}/{name}")
         with fs.open(path.path, "rb") as file:
-            yield from file
+            yield from io.BufferedReader(file, CHUNK)  # an object store's own way to lines seeks for each
 
     def remove(self) -> None:
         """Remove it with all that is in it, if it is there."""
         path, fs = locate(self.uri)
-        if fs.exists(path.path):
-            fs.rm(path.path, recursive=True)
+        for name in fs.find(path.path):
+            fs.rm_file(name)  # and not fs.rm, which takes names for patterns
+        with suppress(OSError, NotImplementedError):  # a store without folders
+            fs.rmdir(path.path)

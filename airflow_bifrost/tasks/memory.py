@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost._compat import conf
+from airflow_bifrost.results.storage import locate, whole_file
 
 if TYPE_CHECKING:
     from airflow_bifrost.submission.ledger import Memory
@@ -31,22 +32,19 @@ def task_memory(context: Mapping[str, Any], *, folder: str = "") -> Memory:
 
 class _FileMemory:
     def __init__(self, state_path: str, ti: Any) -> None:
-        from airflow.sdk import ObjectStoragePath
-
         identity = json.dumps([ti.dag_id, ti.run_id, ti.task_id, ti.map_index])
-        self._folder = ObjectStoragePath(state_path) / "tasks" / hashlib.sha256(identity.encode()).hexdigest()
+        self._folder = f"{state_path.rstrip('/')}/tasks/{hashlib.sha256(identity.encode()).hexdigest()}"
 
     def get(self, key: str) -> Any:
+        path, fs = locate(f"{self._folder}/{key}.json")
         try:
-            return json.loads((self._folder / f"{key}.json").read_text())
+            return json.loads(fs.cat_file(path.path))
         except FileNotFoundError:
             return None
 
     def set(self, key: str, value: Any) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        part = self._folder / f".{key}.part"
-        part.write_text(json.dumps(value))
-        part.rename(self._folder / f"{key}.json")  # never half a record
+        with whole_file(f"{self._folder}/{key}.json") as file:
+            file.write(json.dumps(value).encode())
 
 
 class NoMemory:

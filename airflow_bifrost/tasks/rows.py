@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from airflow.sdk import BaseOperator, ObjectStoragePath, XComArg
+
+CHUNK = 2**20  # bytes
 
 
 def after_the_tasks_that_make(task: BaseOperator, rows: Any) -> None:
@@ -30,7 +33,7 @@ def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> It
 
     if input_path is not None:
         with ObjectStoragePath(input_path).open("rb") as file:
-            yield read_jsonl(file)
+            yield read_jsonl(io.BufferedReader(file, CHUNK))  # an object store's own way to lines seeks for each
         return
     if isinstance(rows, XComArg):
         rows = rows.resolve(context)

@@ -70,12 +70,14 @@ class Record:
     """What a run knows of itself.
 
     :param digest: of the input, and of what is asked of it.
+    :param asked: a digest of the latter alone.
     :param input: the files of the input, in its order.
     :param pieces: what there is to be submitted: the input, or halves of it, and further rounds.
     :param written: what the manifest says of the rows, once the output is written.
     """
 
     digest: str
+    asked: str
     provider: str
     input: list[str]
     pieces: list[Piece]
@@ -98,7 +100,7 @@ class Record:
         return cls(**{**value, "pieces": [Piece(**piece) for piece in value["pieces"]]})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BatchRun:
     """A run of one task instance.
 
@@ -119,11 +121,12 @@ class BatchRun:
     output_type: Any
     order: Order
     doubts: Doubts
-    wait: Callable[[BatchRun, list[str]], BatchWait]
+    wait: Callable[[BatchRun, str, list[str]], BatchWait]
     max_parallel_batches: int
     max_row_attempts: int
     download_timeout: float
     storage_conn_id: str | None
+    record: Record | None = None  # as last seen: for a signal handler, which must not ask for it
 
     @property
     def state_folder(self) -> str:
@@ -158,15 +161,24 @@ class BatchRun:
             pieces = self._keep(parts, number=1, round_=1)
             if record is None or record.digest != digest:
                 self._part_with(client, record, len(pieces))
-                record = Record(digest, provider, [piece.file for piece in pieces], pieces)
+                record = Record(digest, self._asked(provider), provider, [piece.file for piece in pieces], pieces)
                 self._remember(record)
             return self._advance(client, record)
 
     def go_on(self, record: Record) -> dict[str, Any] | None:
-        """Go on where the record stands; None: the input is gone, and is needed."""
+        """Go on where the record stands, with the input of an earlier try.
+
+        :return: None: the input is gone and is needed; or nothing of it was submitted; or something else is asked for now.
+        """
+        from airflow_bifrost.submission.ledger import may_have_submitted
+
         with self._client() as client:
+            if record.asked != self._asked(client.config.upstream(self.provider)):
+                return None
             if self._stands(record):
                 return self._as_written(client, record)
+            if not any(may_have_submitted(self.memory, piece.number) for piece in record.pieces):
+                return None
             if not all(self.folder.has(file) for file in record.input):
                 return None
             log.info("Going on with the rows of an earlier try")
@@ -177,7 +189,7 @@ class BatchRun:
         record = self.recall()
         if record is None:
             raise RuntimeError("The record of this run is gone: it was there when the task was deferred")
-        self._note_the_ends(record, self.wait(self, record.in_flight).resume(self.context, event))
+        self._note_the_ends(record, self.wait(self, record.provider, record.in_flight).resume(self.context, event))
         with self._client() as client:
             return self._advance(client, record)
 
@@ -205,6 +217,9 @@ class BatchRun:
         ]
         return {"output_path": self.output_path, "batches": summaries, **record.written}
 
+    def _asked(self, provider: str) -> str:
+        return self.order.digest(provider, "")
+
     def _remember(self, record: Record) -> None:
         self.memory.set(MEMORY_KEY, asdict(record))
 
@@ -214,10 +229,13 @@ class BatchRun:
         return BifrostHook(self.conn_id).open_client(timeout=self.download_timeout)
 
     def _advance(self, client: GatewayClient, record: Record) -> dict[str, Any]:
+        self.record = record
         while True:
             self._submit(client, record)
             if record.in_flight:
-                self._note_the_ends(record, self.wait(self, record.in_flight).run(self.context, self.task))
+                self._note_the_ends(
+                    record, self.wait(self, record.provider, record.in_flight).run(self.context, self.task)
+                )
                 continue
             with TemporaryDirectory(prefix="bifrost-run-") as local:
                 ended = self._read(client, record, Path(local))
@@ -263,6 +281,8 @@ class BatchRun:
     def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
         from airflow_bifrost.submission.full_queue import failed_as_full
 
+        full = all(failed_as_full(summary) for summary in summaries)
+        most_rows = max(piece.rows for piece in record.pieces if piece.batch_id in record.in_flight)
         for summary in summaries:
             index = next(index for index, piece in enumerate(record.pieces) if piece.batch_id == summary["batch_id"])
             piece = record.pieces[index]
@@ -271,18 +291,15 @@ class BatchRun:
                 continue
             log.warning("Batch %s met a full queue and has run no row: its rows are submitted again", piece.batch_id)
             again = [replace(piece, number=record.next_number(), batch_id=None)]
-            alone = len(summaries) == 1  # no other batch of this run was in the queue
-            if alone and piece.rows >= WORTH_HALVING:
+            if full and piece.rows >= WORTH_HALVING:
                 again = self._halves(record, piece)
             record.pieces[index : index + 1] = again
-            if alone and piece.rows < WORTH_HALVING:
-                self._remember(record)
-                raise BifrostRateLimited(
-                    f"The queue of {record.provider} is full, and no other batch of this task is in it: batch {piece.batch_id} failed before"
-                    " it ran a row. Nothing is billed for it. A retry of the task submits its rows again; give it a retry_delay"
-                    " that lets other batches end."
-                )
         self._remember(record)
+        if full and most_rows < WORTH_HALVING:
+            raise BifrostRateLimited(
+                f"The queue of {record.provider} is full, of others' batches: none of this task's has run a row. Nothing is billed for them."
+                " A retry of the task submits their rows again; give it a retry_delay that lets other batches end."
+            )
 
     def _keep(self, parts: Sequence[Part], *, number: int, round_: int) -> list[Piece]:
         """Put parts into the folder, unless they are there."""
@@ -351,7 +368,7 @@ class BatchRun:
         """
         from airflow_bifrost.gateway.summary import BatchSummary
         from airflow_bifrost.results.rows import RowError, RowOutcome
-        from airflow_bifrost.submission.requests_file import custom_ids
+        from airflow_bifrost.submission.requests_file import custom_id_of
 
         assert piece.batch_id is not None
         folder = local / str(piece.number)
@@ -365,17 +382,17 @@ class BatchRun:
             code, message = summary["outcome"], f"Batch {piece.batch_id} is {summary['status']}."
             for error in summary["errors"][:1]:
                 code, message = error["code"] or code, error["message"] or message
-            ids = custom_ids(self.folder.lines(piece.file))
+            ids = map(custom_id_of, self.folder.lines(piece.file))
             results.add_absent(ids, RowOutcome(summary["outcome"]), RowError(code, message))
         return summary
 
     def _next_round(self, record: Record, passing: set[str], local: Path) -> list[Piece]:
         from airflow_bifrost.results.lines import parse_line
-        from airflow_bifrost.submission.requests_file import custom_ids, write_parts
+        from airflow_bifrost.submission.requests_file import custom_id_of, write_parts
 
         if not passing:
             return []
-        lines = [line for line in self._lines(record) if next(custom_ids([line])) in passing]
+        lines = (line for line in self._lines(record) if custom_id_of(line) in passing)
         rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
         try:
             parts = write_parts(rows, local, provider=record.provider, endpoint=self.order.endpoint)
@@ -391,6 +408,6 @@ class BatchRun:
             yield from self.folder.lines(file)
 
     def _custom_ids(self, record: Record) -> Iterator[str]:
-        from airflow_bifrost.submission.requests_file import custom_ids
+        from airflow_bifrost.submission.requests_file import custom_id_of
 
-        return custom_ids(self._lines(record))
+        return map(custom_id_of, self._lines(record))

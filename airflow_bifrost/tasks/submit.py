@@ -35,6 +35,24 @@ class Order:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     extra_form: Mapping[str, str] = field(default_factory=dict)
 
+    def check(self, provider: str) -> None:
+        """
+        :raises ValueError: it can be asked of no upstream, or not of this one.
+        """
+        from airflow_bifrost.gateway.requests import create_batch
+
+        create_batch(provider, idempotency_key="check", input_file_id="check", **self.members())
+
+    def members(self) -> dict[str, Any]:
+        """Of the create call."""
+        return {
+            "endpoint": self.endpoint,
+            "completion_window": self.completion_window,
+            "model": self.model,
+            "metadata": dict(self.metadata),
+            "extra_body": dict(self.extra_body),
+        }
+
     def digest(self, provider: str, rows: str) -> str:
         """SHA-256 over all that makes a batch another batch: what is asked, of whom, and for which rows."""
         asked = [provider, self.endpoint, self.completion_window, self.model, dict(self.extra_body), rows]
@@ -79,6 +97,8 @@ def submit_part(
     """
     from airflow_bifrost.submission.limits import limits_of
 
+    order.check(provider)
+
     def prepare() -> Create:
         if limits_of(provider).inline:
             requests = [json.loads(line) for line in part.path.read_bytes().splitlines()]
@@ -86,7 +106,7 @@ def submit_part(
         with part.path.open("rb") as file:
             uploaded = client.upload_file(
                 file,
-                filename=part.path.name,
+                filename=f"{part.sha256[:32]}.jsonl",  # in S3 a file of the same name is replaced
                 provider=provider,
                 purpose="batch",
                 idempotency_key=part.sha256,
@@ -102,6 +122,8 @@ def submit_file(
     context: Mapping[str, Any], client: GatewayClient, provider: str, order: Order, doubts: Doubts, input_file_id: str
 ) -> Submission:
     """The same for a file that is at the upstream already."""
+
+    order.check(provider)
 
     def prepare() -> Create:
         return _create(client, provider, order, input_file_id=input_file_id)
@@ -131,13 +153,9 @@ def _create(client: GatewayClient, provider: str, order: Order, **rows: Any) -> 
     def create(metadata: dict[str, str], idempotency_key: str) -> Batch:
         return client.create_batch(
             provider=provider,
-            endpoint=order.endpoint,
-            completion_window=order.completion_window,
-            model=order.model,
-            metadata={**order.metadata, **metadata},
-            extra_body=order.extra_body,
             idempotency_key=idempotency_key,
             **rows,
+            **order.members() | {"metadata": {**order.metadata, **metadata}},
         )
 
     return create

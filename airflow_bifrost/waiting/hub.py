@@ -54,6 +54,7 @@ COUNTS_EVERY = 300.0  # seconds between two looks at how many rows are done, whe
 SWEEP_PATIENCE = 10.0  # seconds for which those who are due leave it to a sweep to come to them
 LIST_FAULTS = 3  # in a row that may pass, after which the list is left alone
 CLOCK_SET_BACK = 5.0  # seconds; then nothing that was due by the old clock is waited for
+SHARED_AT_ONCE = 100  # waits that take the fault of an outage in one go
 SLICE = 20  # entries of a page that are read in one go
 
 Open = Callable[[str], Awaitable[AsyncGatewayClient]]  # of the id of an Airflow connection
@@ -107,6 +108,7 @@ class Hub:
             del hubs[self._conn_id]
             if not hubs:
                 del _hubs[self._loop]
+            self._meter.trouble(False)
             await self._close()
 
     def wait(self, watch: Watch, provider: str | None, policy: WaitPolicy, listener: Listener) -> Wait:
@@ -159,15 +161,18 @@ class Hub:
     def _know(self, upstream: Upstream, client: AsyncGatewayClient) -> None:
         """The connection says which upstream this is, and so what its list is good for."""
         name = client.config.upstream(upstream.provider)
-        if upstream.name == name:
+        lists = LISTS.get(name) if client.config.coalesce else None
+        if upstream.name == name and upstream.catalogue.lists == lists:
             return
+        if upstream.name != name:
+            upstream.restraint = Restraint(client.config.max_in_flight)
         upstream.name = name
-        upstream.restraint = Restraint(client.config.max_in_flight)
-        upstream.catalogue = Catalogue(LISTS.get(name) if client.config.coalesce else None)
+        upstream.catalogue = Catalogue(lists)
         waits = [wait for waits in upstream.waits.values() for wait in waits]
         upstream.waits = {}
         for wait in waits:
             self._enter(wait)
+        self._look_at_what_was_due(upstream, time.time())
 
     # When to do something
 
@@ -186,6 +191,8 @@ class Hub:
         self._timer = None
         now = time.time()
         if now < self._ticked_at - CLOCK_SET_BACK:
+            for restraint in (self._restraint, *(upstream.restraint for upstream in self._upstreams.values())):
+                restraint.paused_until = 0.0
             for wait in [wait for *_, wait in self._deadlines if not wait.done()]:
                 self._look_again(wait, now)
         self._ticked_at = now
@@ -241,13 +248,14 @@ class Hub:
                     self._send(upstream, self._look_at_page(upstream, client, page.cursor), self._on(upstream, page))
                     return True
                 del upstream.due[wait]  # its page is on the way
-            elif not wait.confirm and upstream.sweeping_since is None and catalogue.wants_sweep(now):
+            elif wait.may_be_left and upstream.sweeping_since is None and catalogue.wants_sweep(now):
                 catalogue.begin_sweep(now)
                 upstream.sweeping_since = now
                 self._send(upstream, self._sweep(upstream, client), ())
                 return True
-            elif not wait.confirm and now < (upstream.sweeping_since or 0.0) + SWEEP_PATIENCE:
+            elif wait.may_be_left and now < (upstream.sweeping_since or 0.0) + SWEEP_PATIENCE:
                 del upstream.due[wait]  # perhaps the sweep comes to it
+                wait.was_left = True
                 self._look_again(wait, (upstream.sweeping_since or now) + SWEEP_PATIENCE)
             else:
                 self._send(upstream, self._look_at_batch(upstream, client, wait), (wait,))
@@ -335,11 +343,12 @@ class Hub:
         :return: the cursor of the page where a sweep goes on.
         """
         upstream.asked.add(cursor)
+        began = time.time()
         try:
             page = await client.glance(provider=upstream.provider, limit=PAGE, after=cursor)
         except BifrostGatewayError as error:
             self._meter.poll("list", error)
-            self._list_failed(upstream, cursor, error)
+            self._list_failed(upstream, cursor, error, began)
             return None
         finally:
             upstream.asked.discard(cursor)
@@ -383,6 +392,7 @@ class Hub:
         self, wait: Wait, entry: dict[str, Any], upstream: Upstream, now: float, stretch: float, *, counted: bool
     ) -> None:
         """What the gateway says of a batch. Most of the time it is what it has said before, and then there is nothing to decide."""
+        wait.was_left = False
         glimpse = (entry["status"], entry.get("request_counts") if counted else None)
         watch = wait.watch
         if glimpse != wait.glimpse or watch.faults or watch.refreshed or now >= wait.policy.deadline:
@@ -400,11 +410,11 @@ class Hub:
             age = None if wait.created_at is None else now - wait.created_at
             self._look_again(wait, now + wait.policy.until(now, wait.policy.interval(age) * stretch))
 
-    def _list_failed(self, upstream: Upstream, cursor: str | None, error: BifrostGatewayError) -> None:
+    def _list_failed(self, upstream: Upstream, cursor: str | None, error: BifrostGatewayError, began: float) -> None:
         """What may pass is a fault of every wait on the page. A list that is refused says nothing about the batches: they are asked for
         one by one."""
         now = time.time()
-        self._gateway_failed(upstream, error, now)
+        self._gateway_failed(upstream, error, began, now)
         upstream.list_faults += 1
         page = [w for waits in upstream.waits.values() for w in waits if self._stands_on(upstream, w, cursor)]
         if error.may_pass and upstream.list_faults < LIST_FAULTS:
@@ -413,9 +423,13 @@ class Hub:
                 self._carry_out(wait, on_fault(wait.watch, error, wait.policy, now=now, random=random.random))
             return
         upstream.catalogue.on_refusal(now)
-        for wait in page:
-            if wait.look_at <= now:
-                self._look_again(wait, now)
+        self._look_at_what_was_due(upstream, now)  # also at those of other pages, which are no pages any more
+
+    def _look_at_what_was_due(self, upstream: Upstream, now: float) -> None:
+        for waits in upstream.waits.values():
+            for wait in waits:
+                if wait.look_at <= now and wait not in upstream.due:
+                    self._look_again(wait, now)
 
     @staticmethod
     def _stands_on(upstream: Upstream, wait: Wait, cursor: str | None) -> bool:
@@ -441,7 +455,7 @@ class Hub:
     async def _on_fault(self, upstream: Upstream, wait: Wait, error: BifrostError, began: float) -> None:
         now = time.time()
         if isinstance(error, BifrostGatewayError):
-            self._gateway_failed(upstream, error, now)
+            self._gateway_failed(upstream, error, began, now)
         decision = on_fault(wait.watch, error, wait.policy, now=now, random=random.random)
         if isinstance(decision, LookUpConnection):
             try:
@@ -451,10 +465,10 @@ class Hub:
                 wait.say(logging.WARNING, text)
         self._carry_out(wait, decision)
 
-    def _gateway_failed(self, upstream: Upstream, error: BifrostGatewayError, now: float) -> None:
+    def _gateway_failed(self, upstream: Upstream, error: BifrostGatewayError, sent_at: float, now: float) -> None:
         restraint = self._restraint if isinstance(error, BifrostRateLimited) else upstream.restraint
         began = restraint.fault is None
-        restraint.on_fault(error, now=now, random=random.random)
+        restraint.on_fault(error, sent_at=sent_at, now=now, random=random.random)
         if began and restraint.fault is not None:
             self._tell_of_trouble()
 
@@ -462,8 +476,11 @@ class Hub:
         self._meter.trouble(any(upstream.restraint.fault is not None for upstream in self._upstreams.values()))
 
     def _share_the_fault(self, upstream: Upstream, fault: BifrostGatewayError, now: float) -> None:
-        """In an outage one asks; the others take its fault for theirs."""
-        for wait in [wait for wait in upstream.due if wait.look_at <= now]:
+        """In an outage one asks; the others take its fault for theirs, some at a time: others have a turn in the loop."""
+        those = [wait for wait in upstream.due if wait.look_at <= now]
+        if len(those) > SHARED_AT_ONCE:
+            self._wake_at(now)
+        for wait in those[:SHARED_AT_ONCE]:
             del upstream.due[wait]
             self._meter.saved(1)
             self._carry_out(wait, on_fault(wait.watch, fault, wait.policy, now=now, random=random.random))
@@ -472,7 +489,11 @@ class Hub:
         if wait.done():
             return
         if decision.line is not None:
-            wait.say(decision.line.level, decision.line.text)
+            try:
+                wait.say(decision.line.level, decision.line.text)
+            except Exception as mistake:  # noqa: BLE001 - that of one wait's log, and no reason for the others to stand still
+                wait.set_exception(mistake)
+                return
         wait.watch = decision.watch
         match decision:
             case KeepWaiting():
@@ -484,6 +505,9 @@ class Hub:
 
     def _look_again(self, wait: Wait, when: float) -> None:
         wait.look_at = when
+        if len(self._looks) > 4 * len(self._deadlines) + 100:  # one who looks seldom beside one who looks often
+            self._looks[:] = [item for item in self._looks if item[0] == item[2].look_at and not item[2].done()]
+            heapq.heapify(self._looks)
         heapq.heappush(self._looks, (when, next(self._numbers), wait))
         self._wake_at(when)
 

@@ -6,6 +6,7 @@ a batch: then one request at a time finds out whether it is back, and all who wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class Restraint:
     max_in_flight: int
     fault: BifrostGatewayError | None = None
     paused_until: float = 0.0
+    _paused_at: float = 0.0
     _faults: int = 0
     _limits: int = 0
     _allowed: int = field(default=0)
@@ -52,13 +54,19 @@ class Restraint:
         self._allowed = 1 if ended else min(self.max_in_flight, 2 * self._allowed)  # not all at once after an outage
         return ended
 
-    def on_fault(self, error: BifrostGatewayError, *, now: float, random: Callable[[], float]) -> None:
+    def on_fault(
+        self, error: BifrostGatewayError, *, now: float, random: Callable[[], float], sent_at: float = math.inf
+    ) -> None:
         """A request met a fault. Only what may be the gateway's, or a limit, has a consequence here.
 
+        :param sent_at: unix seconds. What was on its way when the last pause began tells nothing new.
         :param now: unix seconds.
         :param random: uniform in [0, 1).
         """
+        if sent_at < self._paused_at:
+            return
         if isinstance(error, BifrostRateLimited):
+            self._paused_at = now
             self._limits += 1
             asked = error.retry_after
             pause = _doubling(self._limits, LIMIT_CAP) if asked is None else asked
@@ -68,6 +76,7 @@ class Restraint:
             self._faults += 1
             if self._faults >= OUTAGE:
                 self.fault = error
+                self._paused_at = now
                 pause = max(_doubling(self._faults - OUTAGE + 1, PROBE_CAP), error.retry_after or 0.0)
                 self.paused_until = max(self.paused_until, now + pause * (0.75 + 0.5 * random()))
 

@@ -42,6 +42,7 @@ class Wait(asyncio.Future[End]):
         "look_at",
         "policy",
         "upstream",
+        "was_left",
         "watch",
     )
 
@@ -57,7 +58,13 @@ class Wait(asyncio.Future[End]):
         self.created_at: float | None = None
         self.counted_at = 0.0  # when its counts were last seen
         self.glimpse: Any = None  # status and counts as they were last shown
+        self.was_left = False  # to a sweep, since the last look
         self.confirm = False  # a list shows it as ended: ask the batch itself
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether this look may wait for a sweep: once, or sweeps that never come to it would put it off for ever."""
+        return not (self.confirm or self.was_left)
 
     def tell(self, batch: Batch) -> None:
         self.context.run(self.listener.seen, self.watch.batch_id, batch, self.upstream.name)

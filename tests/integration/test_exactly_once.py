@@ -88,6 +88,7 @@ def patched(steps: Steps) -> Iterator[None]:
             mock.patch.object(limits, "LIMITS", small),
             mock.patch.object(GatewayClient, "_repeat", steps.around(GatewayClient._repeat)),
             mock.patch.object(TaskFolder, "keep", steps.around(TaskFolder.keep)),
+            mock.patch.object(TaskFolder, "remove", steps.around(TaskFolder.remove)),
             mock.patch.object(Store, "set", steps.around(Store.set)),
         ):
             stack.enter_context(patch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from pathlib import Path
@@ -105,13 +106,14 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> fsspec.AbstractFileSystem:
     return memory
 
 
-def test_results_of_bedrock_are_read_below_its_prefix(
+def test_results_of_bedrock_are_read_below_its_prefix_where_other_jobs_have_theirs_too(
     gateway: LocalGateway, output: str, s3: fsspec.AbstractFileSystem
 ) -> None:
     batch_id = ended_batch(gateway, "bedrock", output_file_id="s3://bucket/out/")
-    for number, custom_id in enumerate(("a", "b")):
+    job = base64.b64decode(batch_id).decode().rpartition("/")[2]
+    for folder, custom_id in ((job, "a"), (f"{job}/more", "b"), ("ofanotherjob", "c")):
         line = {"recordId": custom_id, "modelInput": {}, "modelOutput": {"content": [{"type": "text", "text": "yes"}]}}
-        with s3.open(f"bucket/out/job{number}/in.jsonl.out", "wb") as file:
+        with s3.open(f"bucket/out/{folder}/in.jsonl.out", "wb") as file:
             file.write(json.dumps(line).encode() + b"\n")
     end = download(batch_id, output, provider="bedrock")
     assert end.state == "success", end.error

@@ -326,7 +326,8 @@ def test_in_an_outage_one_request_finds_out_for_all() -> None:
 
     ends = asyncio.run(wait_for_all(gateway, an_outage, meter=Noticing("c")))
     assert all(isinstance(end, Finished) for end in ends)
-    assert trouble == [True, False]
+    assert trouble[:2] == [True, False]
+    assert not any(trouble[2:])
 
 
 def test_a_limit_holds_the_whole_connection() -> None:
@@ -572,3 +573,63 @@ def test_a_clock_that_is_set_back_holds_nothing_up(monkeypatch: pytest.MonkeyPat
 
     ends = asyncio.run(wait_for_all(gateway, set_it_back, limit=30.0))
     assert all(isinstance(end, Finished) for end in ends)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_no_wait_is_forgotten_when_the_list_breaks_while_pages_are_on_their_way(status: int) -> None:
+    gateway = FakeGateway(400, latency=0.05)
+    broken = httpx.Response(status, json={"error": {"message": "no"}, "extra_fields": {}})
+
+    async def the_list_breaks(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 8)
+        gateway.answer = lambda kind, what: broken if kind == "list" else None
+        gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+        await asyncio.wait(waits)
+
+    ends = asyncio.run(wait_for_all(gateway, the_list_breaks, interval=0.5, limit=60.0))
+    assert all(isinstance(end, Finished) for end in ends)
+
+
+def test_a_batch_that_no_list_shows_is_looked_at_however_many_newcomers_sweeps_are_made_for() -> None:
+    gateway = FakeGateway(500)
+    hidden = [f"batch_hidden{number:05d}" for number in range(50)]
+    shown = iter(gateway.ids)
+
+    async def looked_at() -> int:
+        policy = WaitPolicy(0.5, time.time() + 60, 300)
+        async with Hub.join("c", gateway.open) as hub:
+            for batch_id in hidden:
+                hub.wait(Watch(batch_id, look_at=time.time()), None, policy, Deaf())
+            began = time.monotonic()
+            while time.monotonic() < began + 6:
+                for batch_id in (next(shown), next(shown)):
+                    hub.wait(Watch(batch_id, look_at=time.time()), None, policy, Deaf())
+                if time.monotonic() < began + 3:
+                    gateway.asked.clear()
+                await asyncio.sleep(0.1)
+        return len({what for kind, what in gateway.asked if what in hidden})
+
+    assert asyncio.run(looked_at()) == len(hidden)
+
+
+def test_a_log_that_breaks_ends_its_own_wait_and_no_other() -> None:
+    gateway = FakeGateway(2, coalesce=False)
+
+    class Broken(Deaf):
+        def say(self, level: int, text: str) -> None:
+            raise OSError("no space left on device")
+
+    async def one_breaks() -> tuple[Any, Any]:
+        async with Hub.join("c", gateway.open) as hub:
+            soon, late = WaitPolicy(0.1, time.time() + 0.5, 300), WaitPolicy(0.1, time.time() + 60, 300)
+            first = hub.wait(Watch(gateway.ids[0], look_at=time.time()), None, soon, Broken())
+            second = hub.wait(Watch(gateway.ids[1], look_at=time.time()), None, late, Deaf())
+            await asyncio.wait([first])
+            gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
+            async with asyncio.timeout(20):
+                await second
+            return first.exception(), second.result()
+
+    broken, fine = asyncio.run(one_breaks())
+    assert isinstance(broken, OSError)
+    assert isinstance(fine, Finished)
