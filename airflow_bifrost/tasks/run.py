@@ -125,7 +125,7 @@ class BatchRun:
     @property
     def folder(self) -> TaskFolder:
         """Where the parts of the input are until the run has ended: beside the output, so that nothing else need be set up."""
-        return TaskFolder(f"{self._beside}/parts")
+        return TaskFolder(f"{self._beside}-parts")
 
     @property
     def memory(self) -> Memory:
