@@ -72,6 +72,8 @@ def check(run: Run, batches: list[dict[str, Any]], manifest: dict[str, Any], out
     for results, row in enumerate(read_rows(str(output)), start=1):
         if row["custom_id"] != f"row-{results:09}" or row["outcome"] not in ("succeeded", "failed"):
             raise DemoError(f"result {results:,} is that of {row['custom_id']}, {row['outcome']}")
+        if row["outcome"] == "succeeded" and not row["text"].endswith(f" {results - 1:,}?"):
+            raise DemoError(f"result {results:,} answers another row: {row['text']}")
     if results != ROWS or manifest["rows"]["total"] != ROWS:
         raise DemoError(f"there are {results:,} results for {ROWS:,} rows; the manifest has {manifest['rows']}")
     if (tries := run.waiter()["try_number"]) != 3:

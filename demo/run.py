@@ -114,13 +114,13 @@ def run(settings: Settings, console: Console) -> None:
             status = own_batch.look_up(settings.batch_id, settings.provider)
             console.print(f"Batch: {settings.batch_id} is {status}")
 
+        env = {
+            CONNECTION_VARIABLE: connection,
+            "AIRFLOW__BIFROST__PROGRESS_INTERVAL": "1",
+            "TMPDIR": str(scratch),  # what a killed task has left there goes with it
+        }
         with console.status("Starting Airflow: scheduler, DAG processor, triggerer, API server"):
-            airflow = stack.enter_context(
-                LocalAirflow(
-                    rows.DAGS if local else own_batch.DAGS,
-                    env={CONNECTION_VARIABLE: connection, "AIRFLOW__BIFROST__PROGRESS_INTERVAL": "1"},
-                )
-            )
+            airflow = stack.enter_context(LocalAirflow(rows.DAGS if local else own_batch.DAGS, env=env))
         console.print(f"Airflow: {airflow.url} after {time.monotonic() - began:.0f} s")
 
         if local:

@@ -137,7 +137,7 @@ class BatchRun:
     @property
     def folder(self) -> TaskFolder:
         """Where the parts of the input are until the run has ended."""
-        return TaskFolder(f"{self.state_folder}/parts")
+        return TaskFolder(f"{self.state_folder}-parts")
 
     @property
     def memory(self) -> Memory:

@@ -43,6 +43,7 @@ FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "remove
 
 _START_SECONDS = 180.0
 _POLL_SECONDS = 0.25
+_LOCKED_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before asking again
 
 
 class LocalAirflowError(RuntimeError):
@@ -125,11 +126,19 @@ class LocalAirflow:
     def request(self, method: str, path: str, **options: Any) -> Any:
         """Send a request to the API server and return the decoded JSON of its answer.
 
+        Ask again if SQLite was locked; nothing was done then. The API server writes its audit log in the event loop, and may wait there
+        for a task's transaction that cannot end without the loop (``airflow.api_fastapi.logging.decorators``, Airflow 3.3).
+
         :param path: the full path, e.g. ``/api/v2/providers``.
         :param options: what ``httpx.Client.request`` takes, e.g. ``params`` or ``json``.
         :raises LocalAirflowError: if the answer is an error.
         """
         response = self._client.request(method, path, **options)
+        for pause in _LOCKED_PAUSES:
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR or "Database error" not in response.text:
+                break
+            time.sleep(pause)
+            response = self._client.request(method, path, **options)
         if response.is_error:
             raise self._error(f"{method} {path}: {response.status_code} {response.text}")
         return response.json()

@@ -96,8 +96,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 @pytest.fixture(scope="session")
-def airflow(gateway: GatewayProcess) -> Iterator[LocalAirflow]:
+def airflow(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     settings = {
+        "TMPDIR": str(tmp_path_factory.mktemp("tmp")),  # for what killed tasks leave
         "AIRFLOW_CONN_BIFROST_DEFAULT": json.dumps(gateway.connection()),
         "AIRFLOW__BIFROST__PROGRESS_INTERVAL": "1",
         # A killed triggerer's triggers are taken over when its heartbeat is this old.
