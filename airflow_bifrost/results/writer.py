@@ -35,6 +35,7 @@ CREATE TABLE results (
     custom_id TEXT PRIMARY KEY, outcome TEXT, may_pass INTEGER, cut_off INTEGER, model TEXT,
     input INTEGER, output INTEGER, total INTEGER, row BLOB
 );
+CREATE INDEX passing ON results (custom_id) WHERE may_pass;
 CREATE TABLE inputs (custom_id TEXT);
 """
 # The first that succeeded, else the last.
@@ -87,7 +88,7 @@ class ResultsWriter:
 
         :param chunks: its bytes, cut anywhere.
         """
-        self._take(self._of_lines(line for line in lines_of(chunks) if line and not line.isspace()))
+        self._take(self._of_lines(lines_of(chunks)))
 
     def add(self, values: Iterable[Any]) -> None:
         """Take lines that are JSON types already, as the gateway's native results are. The one that the gateway invents is passed over."""
@@ -137,7 +138,7 @@ class ResultsWriter:
         for line in lines:
             if self._adapter is None and (record := quick_record(line)):
                 yield record
-            else:
+            elif line and not line.isspace():
                 yield from self._of_values([_parsed(line)])
 
     def _of_values(self, values: Iterable[Any]) -> Iterator[Record | None]:
