@@ -8,7 +8,7 @@ CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 # The user's own Airflow is never read or changed.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
-.PHONY: help demo test test-live test-nightly lint types docs bench bench-triggerer bench-outage bench-import bench-import-peers clean
+.PHONY: help demo test test-live test-nightly lint types docs bench bench-triggerer bench-outage bench-rows bench-import bench-import-peers clean
 
 help:
 	@echo "make demo    see 120,000 rows become a file of results: a local gateway, a real Airflow, a task that is killed twice"
@@ -24,6 +24,7 @@ help:
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make bench   measure a wait beside other providers' (45 minutes; ARGS=--quick: 3), into docs/benchmarks.md"
 	@echo "make bench-triggerer, make bench-outage   the same in a real triggerer, and through an outage, into the same page"
+	@echo "make bench-rows   measure rows through split, submission, download and join, into the same page"
 	@echo "make bench-import   measure what a DAG file costs to parse; bench-import-peers: beside other providers'"
 	@echo "make clean   remove everything that the other targets made"
 
@@ -54,13 +55,14 @@ bench-import: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/import_time.py $(ARGS)
 
 # The other providers go into an environment of their own, so that the tests run without them.
-bench bench-triggerer bench-outage bench-import-peers:
+bench bench-triggerer bench-outage bench-rows bench-import-peers:
 	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/installed-bench
 	$(BENCH_VENV)/bin/python $(BENCH_$@) $(ARGS)
 
 BENCH_bench              := benchmarks/run.py
 BENCH_bench-triggerer    := benchmarks/triggerer.py
 BENCH_bench-outage       := benchmarks/outage.py
+BENCH_bench-rows         := benchmarks/rows.py
 BENCH_bench-import-peers := benchmarks/import_time.py --peers
 
 clean:

@@ -32,6 +32,8 @@ PACKAGES = (
     "anthropic",
     "httpx",
     "pydantic",
+    "msgspec",
+    "steadybatch",
 )
 DAG_FILES = {
     "ours.py": "**this package: `BatchSensor` and each operator**",
@@ -192,9 +194,11 @@ def keep(name: str, results: Row) -> None:
 
 def write(kept: Row) -> None:
     import outage
+    import rows
     import triggerer
 
-    sections = {"waits": waits, "triggerer": triggerer.section, "outage": outage.section, "import": imports}
+    sections = {"waits": waits, "triggerer": triggerer.section, "outage": outage.section, "rows": rows.section}
+    sections["import"] = imports
     page = PAGE.read_text()
     for name, section in sections.items():
         if name in kept:

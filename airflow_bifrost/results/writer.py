@@ -6,44 +6,36 @@ is gone when the process is. It needs about the room of the results.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
-import msgspec
 from pydantic import TypeAdapter
 
-from airflow_bifrost.gateway.models import read_json
 from airflow_bifrost.results.lines import lines_of, parse_line
-from airflow_bifrost.results.rows import (
-    ResultRow,
-    RowError,
-    RowOutcome,
-    Usage,
-    is_invented,
-    may_pass,
-    missing_row,
-    model_of,
-    result_row,
-)
+from airflow_bifrost.results.records import Record, absent_record, encode, mended, quick_record, record_of
+from airflow_bifrost.results.rows import RowError, RowOutcome, Usage, is_invented, missing_row
 from airflow_bifrost.results.storage import whole_file
 from airflow_bifrost.results.tally import Tally
-from airflow_bifrost.results.validation import validated
 
 if TYPE_CHECKING:
     import os
 
     from airflow.sdk import ObjectStoragePath
 
+ROWS_AT_ONCE = 256  # that are written
+
 _SCHEMA = """
+PRAGMA page_size = 16384;
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE results (
     custom_id TEXT PRIMARY KEY, outcome TEXT, may_pass INTEGER, cut_off INTEGER, model TEXT,
     input INTEGER, output INTEGER, total INTEGER, row BLOB
 );
+CREATE INDEX passing ON results (custom_id) WHERE may_pass;
 CREATE TABLE inputs (custom_id TEXT);
 """
 # The first that succeeded, else the last.
@@ -61,8 +53,6 @@ ORDER BY inputs.rowid
 """
 _COUNT = "SELECT count(*) FROM results"
 _COUNT_UNKNOWN = "SELECT count(*) FROM results WHERE custom_id NOT IN (SELECT custom_id FROM inputs)"
-
-_encoder = msgspec.json.Encoder()
 
 
 class ResultsWriter:
@@ -98,19 +88,16 @@ class ResultsWriter:
 
         :param chunks: its bytes, cut anywhere.
         """
-        self.add(_parsed(line) for line in lines_of(chunks) if line and not line.isspace())
+        self._take(self._of_lines(lines_of(chunks)))
 
     def add(self, values: Iterable[Any]) -> None:
         """Take lines that are JSON types already, as the gateway's native results are. The one that the gateway invents is passed over."""
-        self._spool.executemany(_KEEP, self._records(values))
+        self._take(self._of_values(values))
 
     def add_absent(self, custom_ids: Iterable[str], outcome: RowOutcome, error: RowError) -> None:
         """Say what became of rows for which nothing came, and nothing has come of them."""
-        known = "INSERT OR IGNORE INTO results VALUES (?, ?, ?, 0, NULL, NULL, NULL, NULL, ?)"
-        rows = (ResultRow(_mended(custom_id), outcome, error=error) for custom_id in custom_ids)
-        self._spool.executemany(
-            known, ((row.custom_id, row.outcome.value, may_pass(None, row), _encoder.encode(row)) for row in rows)
-        )
+        records = (absent_record(custom_id, outcome, error) for custom_id in custom_ids)
+        self._spool.executemany("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
 
     def custom_ids(self) -> Iterator[str]:
         """The ids that there are results for, in the order in which the first of each came."""
@@ -132,56 +119,53 @@ class ResultsWriter:
         :raises OSError: the file could not be written.
         """
         self._spool.execute("DELETE FROM inputs")
-        self._spool.executemany("INSERT INTO inputs VALUES (?)", ((_mended(custom_id),) for custom_id in custom_ids))
+        self._spool.executemany("INSERT INTO inputs VALUES (?)", ((mended(custom_id),) for custom_id in custom_ids))
         with whole_file(uri, conn_id) as file:
             return self._write(file)
 
-    def _records(self, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-        for value in values:
-            if is_invented(value):
-                continue
-            row = result_row(value)
-            if row is None:
-                self._unreadable += 1
-                continue
-            try:
-                encoded = _encoder.encode(row)
-            except UnicodeEncodeError:
-                row = result_row(_mended(value)) or row
-                encoded = _encoder.encode(row)
-            if self._adapter is not None:
-                row = validated(row, self._adapter)
-                encoded = _encoder.encode(row)
-            self._results += 1
-            usage = row.usage or Usage()
-            yield (
-                row.custom_id,
-                row.outcome.value,
-                may_pass(value, row),
-                row.finish_reason == "length",
-                model_of(row),
-                usage.input_tokens,
-                usage.output_tokens,
-                usage.total_tokens,
-                encoded,
-            )
+    def _take(self, records: Iterable[Record | None]) -> None:
+        def known() -> Iterator[Record]:
+            for record in records:
+                if record is None:
+                    self._unreadable += 1
+                else:
+                    self._results += 1
+                    yield record
+
+        self._spool.executemany(_KEEP, known())
+
+    def _of_lines(self, lines: Iterable[bytes]) -> Iterator[Record | None]:
+        for line in lines:
+            if self._adapter is None and (record := quick_record(line)):
+                yield record
+            elif line and not line.isspace():
+                yield from self._of_values([_parsed(line)])
+
+    def _of_values(self, values: Iterable[Any]) -> Iterator[Record | None]:
+        return (record_of(value, self._adapter) for value in values if not is_invented(value))
 
     def _write(self, file: IO[bytes]) -> Tally:
         outcomes: Counter[str] = Counter()
         tokens: dict[str, list[int]] = {}
         cut = 0
-        for custom_id, outcome, cut_off, model, input_, output, total, encoded in self._spool.execute(_JOIN):
-            if outcome is None:
-                outcome, encoded = RowOutcome.MISSING.value, _encoder.encode(missing_row(custom_id))
-            file.write(encoded)
-            file.write(b"\n")
-            outcomes[outcome] += 1
-            cut += bool(cut_off)
-            if total is not None:
-                sums = tokens.setdefault(model or "unknown", [0, 0, 0])
-                sums[0] += input_ or 0
-                sums[1] += output or 0
-                sums[2] += total
+
+        def lines() -> Iterator[bytes]:
+            nonlocal cut
+            for custom_id, outcome, cut_off, model, input_, output, total, encoded in self._spool.execute(_JOIN):
+                if outcome is None:
+                    outcome, encoded = RowOutcome.MISSING.value, encode(missing_row(custom_id))
+                yield encoded
+                outcomes[outcome] += 1
+                cut += bool(cut_off)
+                if total is not None:
+                    sums = tokens.setdefault(model or "unknown", [0, 0, 0])
+                    sums[0] += input_ or 0
+                    sums[1] += output or 0
+                    sums[2] += total
+
+        rest = lines()
+        while some := list(islice(rest, ROWS_AT_ONCE)):
+            file.write(b"\n".join([*some, b""]))
         return Tally(
             total=outcomes.total(),
             **outcomes,
@@ -203,10 +187,3 @@ def _parsed(line: bytes) -> Any:
         return parse_line(line)
     except ValueError:
         return None
-
-
-def _mended(value: Any) -> Any:
-    """JSON types with halves of surrogate pairs replaced, as :func:`read_json` does: nothing can encode them."""
-    if isinstance(value, str) and value.isascii():
-        return value
-    return read_json(json.dumps(value).encode())
