@@ -23,7 +23,7 @@ class Tally:
     :param unknown: rows with a result that the input does not have.
     :param unreadable: lines that are no JSON, or about no row.
     :param cut_off: rows whose text ends because a limit of tokens was reached (``finish_reason`` is ``length``).
-    :param usage: tokens of all rows.
+    :param usage: tokens of all rows; of a row that was sent again, those of each answer.
     :param usage_by_model: the same by model; ``unknown`` stands for answers that name none.
     """
 

@@ -38,12 +38,14 @@ CREATE TABLE results (
 CREATE INDEX passing ON results (custom_id) WHERE may_pass;
 CREATE TABLE inputs (custom_id TEXT);
 """
-# The first that succeeded, else the last.
+# The first that succeeded, else the last; with the tokens of those before it, which were paid for, too.
 _KEEP = """
 INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (custom_id) DO UPDATE SET
     outcome = excluded.outcome, may_pass = excluded.may_pass, cut_off = excluded.cut_off, model = excluded.model,
-    input = excluded.input, output = excluded.output, total = excluded.total, row = excluded.row
+    input = ifnull(results.input + excluded.input, ifnull(excluded.input, results.input)),
+    output = ifnull(results.output + excluded.output, ifnull(excluded.output, results.output)),
+    total = ifnull(results.total + excluded.total, ifnull(excluded.total, results.total)), row = excluded.row
 WHERE results.outcome <> 'succeeded'
 """
 _JOIN = """

@@ -358,6 +358,8 @@ def test_answers_become_validated_objects(gateway: LocalGateway, output: str) ->
     good, bad = read_rows(output)
     assert (good["outcome"], good["output"]) == ("succeeded", {"good": True, "words": ["a"]})
     assert (bad["outcome"], bad["error"]["code"], bad["text"]) == ("failed", "invalid_output", "no JSON")
+    spent = good["usage"]["total_tokens"] + 2 * bad["usage"]["total_tokens"]  # each answer is paid for
+    assert end.value["usage"]["total_tokens"] == spent
     assert [batch["rows"] for batch in gateway.batches] == [2, 1]
 
 
