@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, conf
-    from airflow.sdk.bases.decorator import determine_kwargs
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 else:
     try:  # Airflow 3.2 and later
         from airflow.sdk import conf
-        from airflow.sdk.bases.decorator import determine_kwargs
         from airflow.sdk.exceptions import (
             AirflowException,
             AirflowFailException,
@@ -44,7 +42,18 @@ else:
             AirflowTaskTimeout,
             TaskDeferralTimeout,
         )
-        from airflow.utils.operator_helpers import determine_kwargs
+
+
+def keyword_arguments(
+    function: Callable[..., Any], args: Collection[Any], context: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of a decorated function, out of the task's context."""
+    try:
+        module = import_module("airflow.sdk.bases.decorator")  # Airflow 3.2 and later
+        determine_kwargs = module.determine_kwargs
+    except AttributeError:
+        determine_kwargs = import_module("airflow.utils.operator_helpers").determine_kwargs  # Airflow 3.1
+    return dict(determine_kwargs(function, args, context))
 
 
 async def async_connection(conn_id: str) -> Connection:
@@ -97,7 +106,7 @@ __all__ = [
     "TaskDeferralTimeout",
     "async_connection",
     "conf",
-    "determine_kwargs",
+    "keyword_arguments",
     "outside_of_tasks",
     "stats",
 ]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import context_merge
 
-from airflow_bifrost._compat import determine_kwargs
+from airflow_bifrost._compat import keyword_arguments
 from airflow_bifrost.operators.batch import BatchRunOperator
-from airflow_bifrost.tasks.run import BatchRun
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_bifrost.tasks.run import BatchRun
 
 
 class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
@@ -39,7 +40,7 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
         if record is not None and (manifest := run.go_on(record)) is not None:
             return manifest
         context_merge(context, self.op_kwargs)
-        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        kwargs = keyword_arguments(self.python_callable, self.op_args, context)
         self.rows = self.python_callable(*self.op_args, **kwargs)
         return super()._begin(context, run)
 

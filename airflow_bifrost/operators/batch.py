@@ -27,7 +27,6 @@ from airflow_bifrost.tasks.arguments import (
 from airflow_bifrost.tasks.download import DOWNLOAD_TIMEOUT, fetch_results, manifest, report
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
 from airflow_bifrost.tasks.rows import after_the_tasks_that_make, rows_of
-from airflow_bifrost.tasks.run import BatchRun
 from airflow_bifrost.tasks.submit import Doubts, Order, submit_file, submit_part
 from airflow_bifrost.tasks.verdict import judge, judge_rows, skipping
 from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_TIMEOUT, BatchWait
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.gateway.summary import BatchSummary
     from airflow_bifrost.hooks.bifrost import BifrostHook
     from airflow_bifrost.submission.requests_file import Part
+    from airflow_bifrost.tasks.run import BatchRun
 
 
 class _BatchOperator(BaseOperator):
@@ -498,6 +498,8 @@ class BatchRunOperator(_RowsOperator):
         }
 
     def _run(self, context: Context) -> BatchRun:
+        from airflow_bifrost.tasks.run import BatchRun
+
         self._running = BatchRun(
             task=self,
             context=context,

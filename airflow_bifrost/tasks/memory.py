@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost._compat import conf
-from airflow_bifrost.results.storage import locate, whole_file
 
 if TYPE_CHECKING:
     from airflow_bifrost.submission.ledger import Memory
@@ -36,6 +35,8 @@ class _FileMemory:
         self._folder = f"{state_path.rstrip('/')}/tasks/{hashlib.sha256(identity.encode()).hexdigest()}"
 
     def get(self, key: str) -> Any:
+        from airflow_bifrost.results.storage import locate
+
         path, fs = locate(f"{self._folder}/{key}.json")
         try:
             return json.loads(fs.cat_file(path.path))
@@ -43,6 +44,8 @@ class _FileMemory:
             return None
 
     def set(self, key: str, value: Any) -> None:
+        from airflow_bifrost.results.storage import whole_file
+
         with whole_file(f"{self._folder}/{key}.json") as file:
             file.write(json.dumps(value).encode())
 

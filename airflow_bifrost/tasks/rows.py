@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from airflow.sdk import BaseOperator, ObjectStoragePath, XComArg
+from airflow.sdk import BaseOperator, XComArg
 
 CHUNK = 2**20  # bytes
 
@@ -29,6 +29,8 @@ def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> It
     :raises ValueError: ``rows`` is nothing that has rows.
     :raises FileNotFoundError: ``input_path`` leads nowhere.
     """
+    from airflow.sdk import ObjectStoragePath  # which a DAG file must not load
+
     from airflow_bifrost.submission.requests_file import read_jsonl
 
     if input_path is not None:

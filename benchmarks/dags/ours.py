@@ -1,6 +1,6 @@
-"""A DAG file that uses every public operator of this package, and the decorator."""
+"""A DAG file that uses every public operator of this package. Any ``@task.something`` makes Airflow itself load every provider's."""
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG
 
 from airflow_bifrost import (
     BatchCancelOperator,
@@ -18,9 +18,3 @@ with DAG("ours", schedule=None):
     wait >> BatchDownloadOperator(task_id="download", batch_id="batch_abc123", output_path="s3://bucket/out.jsonl")
     wait >> BatchCancelOperator(task_id="cancel", batch_id="batch_abc123", provider="openai", trigger_rule="all_failed")
     BatchRunOperator(task_id="run", input_path="s3://bucket/in.jsonl", output_path="s3://bucket/rows.jsonl")
-
-    @task.bifrost_batch(model="gpt-4o-mini", output_path="s3://bucket/answers.jsonl")
-    def ask() -> list[str]:
-        return ["Say yes."]
-
-    ask()
