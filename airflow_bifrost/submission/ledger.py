@@ -15,8 +15,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from airflow_bifrost.exceptions import (
@@ -102,7 +102,7 @@ class Record:
     number: int
     at: float
     batch_id: str | None = None
-    duplicates: Sequence[str] = ()
+    duplicates: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Submission:
 
     batch_id: str
     new: bool
-    duplicates: tuple[str, ...] = ()
+    duplicates: list[str] = field(default_factory=list)
 
 
 class Ledger:
@@ -167,7 +167,7 @@ class Ledger:
                 log.info(
                     "Batch %s was submitted by an earlier try, for the same input: going on with it", record.batch_id
                 )
-                return Submission(record.batch_id, new=False, duplicates=tuple(record.duplicates))
+                return Submission(record.batch_id, new=False, duplicates=record.duplicates)
         found = self._earlier_batches(record, digest)
         number = max([record.number if record else 0, *(tag.number for tag, _ in found)])
         latest = Record("intent", self._provider, digest, number, time.time())
@@ -208,7 +208,7 @@ class Ledger:
         for other in others:
             log.warning("Batch %s was submitted for the same input, too: the gateway has repeated the call", other.id)
             _cancel(self._client, other.id, self._provider)
-        duplicates = tuple(other.id for other in others)
+        duplicates = [other.id for other in others]
         self._keep_in_mind(replace(intent, state="submitted", batch_id=first.id, duplicates=duplicates))
         log.info("Batch %s was submitted by an earlier call, for the same input: going on with it", first.id)
         return Submission(first.id, new=False, duplicates=duplicates)

@@ -15,7 +15,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,7 +62,7 @@ class Piece:
     sha256: str
     batch_id: str | None = None
     ended: bool = False
-    duplicates: Sequence[str] = ()
+    duplicates: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ class Store(dict[str, Any]):
 
     def set(self, key: str, value: Any) -> None:
         self[key] = json.dumps(value)
+        assert json.loads(self[key]) == value  # Airflow takes JSON types only, and a tuple is none
 
 
 @dataclass
