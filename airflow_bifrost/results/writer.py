@@ -109,6 +109,11 @@ class ResultsWriter:
         """The ids whose request may fare better another time: see :func:`airflow_bifrost.results.rows.may_pass`."""
         return {custom_id for (custom_id,) in self._spool.execute("SELECT custom_id FROM results WHERE may_pass")}
 
+    def cancelled(self) -> set[str]:
+        """The ids of rows that were cancelled."""
+        found = self._spool.execute("SELECT custom_id FROM results WHERE outcome = 'cancelled'")
+        return {custom_id for (custom_id,) in found}
+
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
     ) -> Tally:

@@ -52,6 +52,7 @@ class Piece:
     :param round: 1 for the input itself.
     :param file: its name in the run's folder.
     :param batch_id: None: it is not submitted.
+    :param tried: in which try of the task it was submitted.
     :param duplicates: see :class:`airflow_bifrost.submission.ledger.Submission`.
     """
 
@@ -62,6 +63,7 @@ class Piece:
     sha256: str
     batch_id: str | None = None
     ended: bool = False
+    tried: int = 0
     duplicates: list[str] = field(default_factory=list)
 
 
@@ -199,9 +201,10 @@ class BatchRun:
         return None if value is None else Record.from_json(value)
 
     def _stands(self, record: Record) -> bool:
-        """Whether all is done, and the output is where it was written."""
+        """Whether all is done that can be, and the output is where it was written."""
         path, fs = locate(self.output_path)
-        return record.written is not None and bool(fs.exists(path.path))
+        done = record.written is not None and not record.written["rows"]["cancelled"]
+        return done and bool(fs.exists(path.path))
 
     def _as_written(self, client: GatewayClient, record: Record) -> dict[str, Any]:
         from airflow_bifrost.gateway.summary import BatchSummary
@@ -266,7 +269,12 @@ class BatchRun:
                 log.warning("%s The queue is full: trying with half of the %d rows.", error, piece.rows)
                 record.pieces[index : index + 1] = self._halves(record, piece)
             else:
-                record.pieces[index] = replace(piece, batch_id=submission.batch_id, duplicates=submission.duplicates)
+                record.pieces[index] = replace(
+                    piece,
+                    batch_id=submission.batch_id,
+                    tried=self.context["ti"].try_number,
+                    duplicates=submission.duplicates,
+                )
             self._remember(record)
 
     def _submit_piece(self, client: GatewayClient, record: Record, piece: Piece) -> Submission:
@@ -342,7 +350,10 @@ class BatchRun:
 
         with ResultsWriter(self.output_type) as results:
             summaries = [self._add_results(client, record, piece, local, results) for piece in record.pieces]
-            if record.round < self.max_row_attempts and (again := self._next_round(record, results.passing(), local)):
+            passing = results.passing() if record.round < self.max_row_attempts else set()
+            if self._was_cancelled_before(record, summaries):  # by whoever ended that try, and has begun this one
+                passing |= results.cancelled()
+            if passing and (again := self._next_round(record, passing, local)):
                 record.pieces += again
                 self._remember(record)
                 return None
@@ -386,20 +397,27 @@ class BatchRun:
             results.add_absent(ids, RowOutcome(summary["outcome"]), RowError(code, message))
         return summary
 
+    def _was_cancelled_before(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the latest round has a batch that was submitted by an earlier try, and cancelled."""
+        return any(
+            summary["outcome"] == "cancelled"
+            and piece.round == record.round
+            and piece.tried < self.context["ti"].try_number
+            for piece, summary in zip(record.pieces, summaries, strict=True)
+        )
+
     def _next_round(self, record: Record, passing: set[str], local: Path) -> list[Piece]:
         from airflow_bifrost.results.lines import parse_line
         from airflow_bifrost.submission.requests_file import custom_id_of, write_parts
 
-        if not passing:
-            return []
         lines = (line for line in self._lines(record) if custom_id_of(line) in passing)
         rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
         try:
             parts = write_parts(rows, local, provider=record.provider, endpoint=self.order.endpoint)
         except BatchInputError as error:  # too few for the upstream
-            log.warning("%d rows failed for a reason that may pass, and cannot be sent again: %s", len(passing), error)
+            log.warning("%d rows that might do better another time cannot be sent again: %s", len(passing), error)
             return []
-        log.info("Sent again, since they failed for a reason that may pass: %d rows", len(passing))
+        log.info("Sent again, since they may do better: %d rows", len(passing))
         return self._keep(parts, number=record.next_number(), round_=record.round + 1)
 
     def _lines(self, record: Record) -> Iterator[bytes]:

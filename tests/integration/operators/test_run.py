@@ -173,9 +173,26 @@ def test_rows_of_a_batch_that_is_cancelled_are_cancelled(gateway: LocalGateway, 
             for batch in gateway.batches:
                 gateway.set_batch(batch["id"], status="cancelled", output_file_id=None, error_file_id=None)
 
-    end = run(output, ["a", "b"], store=Cancelling())
+    store = Cancelling()
+    end = run(output, ["a", "b"], store=store)
     assert isinstance(end.error, BatchFailed)
     assert outcomes(output) == ["cancelled", "cancelled"]
+    again = Store(store)  # a clear
+    assert run(output, ["a", "b"], store=again, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+
+
+def test_a_task_that_was_ended_and_cancelled_is_run_again_by_a_clear(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    gateway.inject(
+        Fault(status=400, method="GET", path_contains="/v1/batches/")
+    )  # the try ends with its batch on the way
+    assert run(output, ["a", "b"], store=store, deferrable=False).state == "failed"
+    gateway.set_batch(gateway.batches[0]["id"], status="cancelled", output_file_id=None, error_file_id=None)
+    end = run(output, ["a", "b"], store=store, try_number=2, max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert [batch["rows"] for batch in gateway.batches] == [2, 2]
 
 
 def test_no_rows_are_a_skip_and_no_batch(gateway: LocalGateway, output: str) -> None:
