@@ -126,13 +126,20 @@ class BifrostHook(BaseHook):
         failed = opening.done() and (opening.cancelled() or opening.exception() is not None)
         return None if failed else opening
 
-    async def aopen_client(self, *, retry: RetryPolicy | None = None) -> AsyncGatewayClient:
+    async def aopen_client(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - of each request
+    ) -> AsyncGatewayClient:
         """See :meth:`open_client`. Made in a thread, because a TLS context takes a while to make."""
         from airflow_bifrost.gateway.client import AsyncGatewayClient
         from airflow_bifrost.gateway.retry import RetryPolicy
 
         with naming_the_connection(self.bifrost_conn_id):
-            return await asyncio.to_thread(AsyncGatewayClient, await self.aget_config(), retry=retry or RetryPolicy())
+            config = await self.aget_config()
+            config = config if timeout is None else replace(config, timeout=timeout)
+            return await asyncio.to_thread(AsyncGatewayClient, config, retry=retry or RetryPolicy())
 
     def __enter__(self) -> Self:
         return self

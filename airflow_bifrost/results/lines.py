@@ -34,5 +34,5 @@ def parse_line(line: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(line)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # the first is no ValueError before msgspec 0.22
         return read_json(line)  # takes NaN and halves of surrogate pairs

@@ -67,7 +67,7 @@ def quick_record(line: bytes) -> Record | None:
         line.isascii() or line.decode()  # msgspec does not look at what it passes over
         said = _decode_line(line)
         body = _decode_body(said.response.body)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # the first is no ValueError before msgspec 0.22
         return None
     choice, usage = body.choices[0], body.usage
     text, reason = choice.message.content, choice.finish_reason

@@ -24,6 +24,9 @@ def locate(
     import fsspec  # type: ignore[import-untyped]
     from airflow.sdk import ObjectStoragePath
 
+    text = str(uri)
+    if not isinstance(uri, ObjectStoragePath) and "://" not in text:
+        uri = os.path.abspath(text)  # Airflow 3.1 takes a relative path for one below the root
     path = ObjectStoragePath(uri, conn_id=conn_id)
     try:
         return path, path.fs

@@ -153,7 +153,7 @@ def test_each_row_is_paid_for_once_and_has_its_result_if_killed_while(runs: dict
 
     task = run.reaches("success", timeout=PATIENCE + (SETTLE if case.unsure else 0))
 
-    assert task["try_number"] == case.tries
+    assert case.tries <= task["try_number"] <= case.tries + 1
     assert run.asked(LIST) == case.unsure
     assert [batch["rows"] for batch in run.gateway.batches] == PARTS
     assert [row["text"] for row in read_rows(run.output)] == TEXTS

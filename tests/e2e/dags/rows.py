@@ -24,6 +24,6 @@ with DAG(
         output_path="{{ params.output_path }}",
         bifrost_conn_id="{{ params.conn_id }}",
         poll_interval=2,
-        retries=1,
+        retries=2,  # one more than a kill needs: on a busy machine Airflow may lose a try by itself
         retry_delay=timedelta(seconds=1),
     )
