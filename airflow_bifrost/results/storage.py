@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -31,9 +32,7 @@ def locate(
     try:
         return path, path.fs
     except ValueError as error:
-        if not (
-            getattr(path, "conn_id", None) or path.storage_options.get("conn_id")
-        ):  # Airflow 3.1 has it in the options
+        if not (conn_id or getattr(path, "conn_id", None) or "@" in urlsplit(text).netloc):
             with suppress(ValueError, ImportError):
                 return path, fsspec.filesystem(path.protocol)
         raise ValueError(
