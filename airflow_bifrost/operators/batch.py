@@ -316,7 +316,7 @@ class BatchSubmitOperator(_RowsOperator):
     :param endpoint: what each row asks for, e.g. ``/v1/embeddings``. (templated)
     :param provider: upstream; None is the connection's. (templated)
     :param model: for rows whose body names none; Gemini and Bedrock need it for the batch. (templated)
-    :param system_prompt: goes before each prompt that is a string.
+    :param system_prompt: a system prompt for each row that has none.
     :param request_params: members of a body that a row may leave out, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
     :param completion_window: passed on to the upstream.
     :param metadata: passed on to the upstream; text to text. (templated)
@@ -370,8 +370,8 @@ class BatchRunOperator(_RowsOperator):
 
     What is too large for one batch is split by the upstream's limits. Rows that failed for a reason that may pass (429, 5xx, expired) are
     sent again. A retry, a clear or a crash goes on where the last try stood, and pays for nothing twice. No rows at all: the task is
-    skipped. The return value is the manifest (``output_path``, ``rows``, ``batches``, ``usage``, ``usage_by_model``), and each key of it
-    is an XCom of its own.
+    skipped. The return value is the manifest (``output_path``, ``rows``, ``batches``, ``usage``, ``usage_by_model``, ``duplicates``), and
+    each key of it is an XCom of its own.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
         A list, or the output of another task; no Jinja is rendered in them.

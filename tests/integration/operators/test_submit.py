@@ -77,6 +77,26 @@ def test_bedrock_gets_what_it_needs_of_the_arguments(gateway: LocalGateway) -> N
     assert (batch["provider"], batch["rows"]) == ("bedrock", 100)
 
 
+def test_inputs_of_bedrock_never_take_each_others_place_in_the_bucket(gateway: LocalGateway) -> None:
+    rest = {
+        "provider": "bedrock",
+        "model": "anthropic.claude-3",
+        "request_params": {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9},
+        "extra_body": {"role_arn": "arn:aws:iam::1:role/batch", "output_s3_uri": "s3://bucket/out/"},
+        "extra_form": {"storage_config[s3][bucket]": "bucket"},
+    }
+    for word in ("yesterday", "today"):
+        assert submit(rows=[word] * 100, **rest).state == "success"
+    assert len({batch["input_file_id"] for batch in gateway.batches}) == 2
+
+
+def test_what_no_create_can_hold_is_an_error_before_anything_is_sent_and_leaves_no_doubt(gateway: LocalGateway) -> None:
+    store, rest = Store(), {"provider": "anthropic", "rows": ["a"], "request_params": {"max_tokens": 5}}
+    assert "metadata['day'] must be a string" in str(submit(store, metadata={"day": 1}, **rest).error)
+    assert not gateway.requests
+    assert submit(store, try_number=2, metadata={"day": "1"}, **rest).state == "success"
+
+
 def test_rows_come_from_a_jsonl(gateway: LocalGateway, tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('"one"\n\n{"custom_id": "b", "body": {"model": "m", "messages": []}}\n')

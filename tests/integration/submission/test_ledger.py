@@ -57,13 +57,19 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def submit(client: GatewayClient, slept: list[float]) -> Callable[..., Submission]:
     def submit(
-        store: Store | None, digest: str = ONE, *, provider: str = "openai", first_try: bool = True, **options: Any
+        store: Store | None,
+        digest: str = ONE,
+        *,
+        provider: str = "openai",
+        first_try: bool = True,
+        through: GatewayClient = client,
+        **options: Any,
     ) -> Submission:
         def prepare() -> Create:
             def create(metadata: dict[str, str], key: str) -> Batch:
                 body = {"model": "echo-1", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}
                 line = {"custom_id": "1", "params": body, "method": "POST", "url": "/v1/chat/completions", "body": body}
-                return client.create_batch(
+                return through.create_batch(
                     provider=provider,
                     requests=[line],
                     endpoint="/v1/chat/completions",
@@ -75,7 +81,7 @@ def submit(client: GatewayClient, slept: list[float]) -> Callable[..., Submissio
 
         ledger = Ledger(
             options.pop("attempt", ATTEMPT),
-            client,
+            through,
             provider=provider,
             memory=store,
             first_try=first_try,
@@ -170,6 +176,24 @@ def test_a_clear_refusal_leaves_no_doubt(gateway: LocalGateway, submit: Submit, 
     assert submit(store, provider="anthropic", first_try=False).new
     assert len(gateway.batches) == 1
     assert not slept
+
+
+def test_a_call_that_found_nobody_listening_leaves_no_doubt(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    config = GatewayConfig(base_url="http://127.0.0.1:9", token="sk-bf-good")
+    with GatewayClient(config, retry=NO_RETRY) as nobody, pytest.raises(BifrostUnavailable):
+        submit(store, provider="anthropic", through=nobody)
+    assert submit(store, provider="anthropic", first_try=False).new
+    assert len(gateway.batches) == 1
+
+
+def test_a_refusal_of_a_repeated_call_is_no_proof_that_the_first_did_not_get_through(
+    gateway: LocalGateway, submit: Submit
+) -> None:
+    gateway.inject(Fault(status=429, **LOST))
+    submission = submit(Store())
+    [batch] = gateway.batches
+    assert submission == Submission(batch["id"], new=False)
 
 
 def test_doubt_that_the_upstream_cannot_resolve_stops_the_task(gateway: LocalGateway, submit: Submit) -> None:

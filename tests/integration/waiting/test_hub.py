@@ -591,20 +591,19 @@ def test_no_wait_is_forgotten_when_the_list_breaks_while_pages_are_on_their_way(
 
 
 def test_a_batch_that_no_list_shows_is_looked_at_however_many_newcomers_sweeps_are_made_for() -> None:
-    gateway = FakeGateway(500)
-    hidden = [f"batch_hidden{number:05d}" for number in range(50)]
-    shown = iter(gateway.ids)
+    gateway = FakeGateway(3000, latency=0.05)
+    hidden = [f"batch_hidden{number:05d}" for number in range(300)]
+    newcomers = iter(gateway.ids[::-1])
 
     async def looked_at() -> int:
-        policy = WaitPolicy(0.5, time.time() + 60, 300)
+        policy = WaitPolicy(1.0, time.time() + 60, 300)
         async with Hub.join("c", gateway.open) as hub:
-            for batch_id in hidden:
-                hub.wait(Watch(batch_id, look_at=time.time()), None, policy, Deaf())
+            for number, batch_id in enumerate((*hidden, *gateway.ids[:300])):
+                hub.wait(Watch(batch_id, look_at=time.time() + number / 600), None, policy, Deaf())
             began = time.monotonic()
-            while time.monotonic() < began + 6:
-                for batch_id in (next(shown), next(shown)):
-                    hub.wait(Watch(batch_id, look_at=time.time()), None, policy, Deaf())
-                if time.monotonic() < began + 3:
+            while time.monotonic() < began + 16:
+                hub.wait(Watch(next(newcomers), look_at=time.time()), None, policy, Deaf())
+                if time.monotonic() < began + 6:
                     gateway.asked.clear()
                 await asyncio.sleep(0.1)
         return len({what for kind, what in gateway.asked if what in hidden})

@@ -100,3 +100,13 @@ def test_what_is_about_one_batch_or_the_token_says_nothing_about_the_gateway(err
     restraint = Restraint(8)
     failed(restraint, error("x"), 20)
     assert restraint.slots(NOW) == 8
+
+
+@pytest.mark.parametrize("kind", [BifrostUnavailable, BifrostRateLimited])
+def test_requests_that_fail_at_one_moment_are_one_fault_once_a_pause_has_begun(kind):
+    restraint = Restraint(8)
+    for _ in range(8):
+        restraint.on_fault(kind("m"), sent_at=99.0, now=100.0, random=lambda: 0.0)
+    assert 100.0 < restraint.paused_until <= 101.0
+    restraint.on_fault(kind("m"), sent_at=101.0, now=102.0, random=lambda: 0.0)
+    assert restraint.paused_until > 103.0
