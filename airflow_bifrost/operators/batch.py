@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -24,7 +25,7 @@ from airflow_bifrost.tasks.arguments import (
     seconds_of,
     whole_number,
 )
-from airflow_bifrost.tasks.download import DOWNLOAD_TIMEOUT, fetch_results, manifest, report
+from airflow_bifrost.tasks.download import DOWNLOAD_TIMEOUT, manifest, report, results_of
 from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
 from airflow_bifrost.tasks.rows import after_the_tasks_that_make, rows_of
 from airflow_bifrost.tasks.submit import Doubts, Order, submit_file, submit_part
@@ -581,27 +582,28 @@ class BatchDownloadOperator(_BatchOperator):
         from airflow_bifrost.gateway.summary import BatchSummary
         from airflow_bifrost.hooks.bifrost import BifrostHook
         from airflow_bifrost.results.storage import whole_file
+        from airflow_bifrost.results.tally import differences
         from airflow_bifrost.results.writer import ResultsWriter
 
         batch_id = self._checked_id()
-        hook = BifrostHook(self.bifrost_conn_id)
-        with (
-            hook.open_client(timeout=self.download_timeout) as client,
-            TemporaryDirectory(prefix="bifrost-download-") as folder,
-        ):
+        with BifrostHook(self.bifrost_conn_id).open_client(timeout=self.download_timeout) as client:
             provider = client.config.upstream(provider_of(self.provider))
-            batch, sources = fetch_results(client, batch_id, provider, Path(folder), self.storage_conn_id)
+            batch, sources = results_of(client, batch_id, provider, self.storage_conn_id)
             summary = BatchSummary.of(batch, batch_id=batch_id, provider=provider).to_xcom()
             if self.raw:
                 with whole_file(self.output_path) as file:
                     for source in sources:
-                        file.writelines(source.lines())
+                        with TemporaryFile() as local:
+                            source.copy_to(local)
+                            local.seek(0)
+                            copyfileobj(local, file)
                 return manifest(self.output_path, [summary], None)
             with ResultsWriter() as results:
                 for source in sources:
                     source.add_to(results)
+                came = results.came()
                 tally = results.write(results.custom_ids(), self.output_path)
-        report(tally, self.output_path, tally.differences(batch.request_counts, provider))
+        report(tally, self.output_path, differences(came, tally.total, batch.request_counts, provider))
         return manifest(self.output_path, [summary], tally)
 
 

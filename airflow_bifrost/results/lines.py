@@ -1,13 +1,26 @@
-"""Bytes -> lines -> JSON types, of files that may be large and need not be clean. Pure."""
+"""Bytes -> lines -> JSON types, of files that may be large and need not be clean."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import partial
+from typing import IO, Any
 
 import msgspec
 
 from airflow_bifrost.gateway.models import read_json
+
+CHUNK = 2**18  # bytes that are read at a time
+
+
+def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The rest of an open file."""
+    return iter(partial(file.read, CHUNK), b"")
+
+
+def lines_in(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of an open file, without their ends. Faster than the file's own way to them, where it is no local one."""
+    return lines_of(chunks_of(file))
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_bifrost.results.lines import lines_of, parse_line
+from airflow_bifrost.results.lines import lines_in, parse_line
 from airflow_bifrost.results.storage import locate
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import ObjectStoragePath
 
-CHUNK = 2**20  # bytes that are read at a time
 ROWS_AT_ONCE = 10_000  # that become a piece of a table
 
 
@@ -37,7 +36,7 @@ def read_rows(
             f"There are no result rows at {path}. The file appears when the task that writes it has succeeded."
         ) from error
     with file:
-        for number, line in enumerate(lines_of(iter(lambda: file.read(CHUNK), b"")), start=1):
+        for number, line in enumerate(lines_in(file), start=1):
             if not line or line.isspace():
                 continue
             try:

@@ -24,21 +24,28 @@ from airflow_bifrost.results.rows import (
     model_of,
     result_row,
 )
-from airflow_bifrost.results.validation import validated
+from airflow_bifrost.results.validation import INVALID_OUTPUT, validated
 
 
 class Record(NamedTuple):
-    """:param row: as JSON."""
+    """
+    :param marks: the place of its outcome in :data:`OUTCOMES`, and any of ``MAY_PASS``, ``CUT_OFF`` and ``INVALID``.
+    :param tokens: input, output and total; None where the upstream gave nothing.
+    :param row: as JSON.
+    """
 
     custom_id: str
-    outcome: str
-    may_pass: bool
-    cut_off: bool
+    marks: int
     model: str | None
-    input_tokens: int | None
-    output_tokens: int | None
-    total_tokens: int | None
+    tokens: tuple[int | None, int | None, int | None]
     row: bytes
+
+
+OUTCOMES = tuple(RowOutcome)  # the first is that of success
+OUTCOME = 0b111  # the bits of the marks that hold it
+MAY_PASS = 1 << 3  # see :func:`airflow_bifrost.results.rows.may_pass`
+CUT_OFF = 1 << 4  # finish_reason is ``length``
+INVALID = 1 << 5  # the upstream has it as succeeded; its answer is not of the type that was asked for
 
 
 def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> Record | None:
@@ -73,7 +80,7 @@ def quick_record(line: bytes) -> Record | None:
     text, reason = choice.message.content, choice.finish_reason
     tokens = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     row = _Row(said.custom_id, _SUCCEEDED, text, reason, None, said.response.body, None, _RowUsage(*tokens))
-    return Record(said.custom_id, _SUCCEEDED, False, reason == "length", body.model, *tokens, encode(row))
+    return Record(said.custom_id, CUT_OFF if reason == "length" else 0, body.model, tokens, encode(row))
 
 
 def absent_record(custom_id: str, outcome: RowOutcome, error: RowError) -> Record:
@@ -94,17 +101,12 @@ encode = msgspec.json.Encoder().encode
 
 def _record(row: ResultRow, encoded: bytes, *, passing: bool) -> Record:
     usage = row.usage or Usage()
-    return Record(
-        row.custom_id,
-        row.outcome.value,
-        passing,
-        row.finish_reason == "length",
-        model_of(row),
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.total_tokens,
-        encoded,
-    )
+    marks = OUTCOMES.index(row.outcome)
+    marks |= MAY_PASS if passing else 0
+    marks |= CUT_OFF if row.finish_reason == "length" else 0
+    marks |= INVALID if row.error is not None and row.error.code == INVALID_OUTPUT else 0
+    tokens = usage.input_tokens, usage.output_tokens, usage.total_tokens
+    return Record(row.custom_id, marks, model_of(row), tokens, encoded)
 
 
 # The usual line. A member that is not as it stands here makes it another.
@@ -114,23 +116,23 @@ _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str | None
     refusal: None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: _Message
     finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: _Tokens
     completion_tokens: _Tokens
     total_tokens: _Tokens
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     model: _Name
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
     usage: _Usage
@@ -138,12 +140,12 @@ class _Body(msgspec.Struct):
     message: None = None  # the gateway's invented row has one
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     status_code: Annotated[int, msgspec.Meta(ge=200, lt=300)]
     body: msgspec.Raw
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
+class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     custom_id: _Name
     response: _Response
     id: msgspec.Raw = msgspec.Raw(b"null")
@@ -153,13 +155,13 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 # What is written: as ResultRow and Usage, which are slower to make.
 
 
-class _RowUsage(msgspec.Struct):
+class _RowUsage(msgspec.Struct, gc=False):
     input_tokens: int
     output_tokens: int
     total_tokens: int
 
 
-class _Row(msgspec.Struct):
+class _Row(msgspec.Struct, gc=False):
     custom_id: str
     outcome: str
     text: str | None

@@ -1,4 +1,4 @@
-"""Where the results of a batch are, by upstream, and how they get to a worker's disk: whole, and as they came.
+"""Where the results of a batch are, by upstream, and how they are read: as they come, and from the begin where they break off.
 
 ========== ============================================================================================
 openai     the output file and the error file, through the gateway
@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from itertools import chain
+from typing import IO, Any
 
 from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch
 from airflow_bifrost.gateway.requests import native_id
-from airflow_bifrost.results.lines import lines_of
+from airflow_bifrost.results.lines import chunks_of, lines_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.rows import is_invented
 from airflow_bifrost.results.storage import locate
@@ -35,68 +34,91 @@ from airflow_bifrost.results.writer import ResultsWriter
 
 TRIES = 4  # of a download that breaks off; the gateway cannot go on in the middle of one
 PAUSE = 5.0  # seconds before the second try; doubled for each further one
-CHUNK = 2**18  # bytes
 WITH_RESULTS = (Outcome.SUCCEEDED, Outcome.PARTIAL)  # other batches may have some
 NATIVE = frozenset({"anthropic", "gemini"})
 
 log = logging.getLogger("airflow.task")
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """Results as they came: JSONL, or the gateway's native JSON object."""
+Content = Callable[[], AbstractContextManager[Iterator[bytes]]]
 
-    path: Path
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Results as the upstream has them: JSONL, or the gateway's native JSON object.
+
+    :param content: opens them, as bytes in chunks.
+    :param made_up: the error for native results that the gateway has made up, since it has found none; None: then there are none.
+    """
+
+    content: Content
     native: bool = False
+    made_up: ResultsUnavailable | None = None
+    sleep: Callable[[float], None] = time.sleep
 
     def add_to(self, results: ResultsWriter) -> None:
-        """:raises BifrostProtocolError: they are not what the API promises."""
-        with self._chunks() as chunks:
-            results.add(self._entries(chunks)) if self.native else results.add_lines(chunks)
+        """
+        :raises ResultsUnavailable: there are none that can be trusted.
+        :raises BifrostProtocolError: they are not what the API promises.
+        :raises BifrostUnavailable: they break off each time.
+        """
+        self._read(lambda chunks: results.add(self._entries(chunks)) if self.native else results.add_lines(chunks))
 
-    def lines(self) -> Iterator[bytes]:
-        """JSONL in any case, of results as they came."""
-        with self._chunks() as chunks:
+    def copy_to(self, file: IO[bytes]) -> None:
+        """Write them as JSONL, as they came, into an empty local file. For the errors see :meth:`add_to`."""
+
+        def copy(chunks: Iterator[bytes]) -> None:
+            file.seek(0)
+            file.truncate()
             if self.native:
-                yield from (json.dumps(entry, ensure_ascii=True).encode() + b"\n" for entry in self._entries(chunks))
+                for entry in self._entries(chunks):
+                    file.write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
             else:
-                yield from (line + b"\n" for line in lines_of(chunks))
+                file.writelines(line + b"\n" for line in lines_of(chunks))
 
-    def is_invented(self) -> bool:
-        """Whether the gateway made them up, since it has found none."""
-        with self._chunks() as chunks:
-            return self.native and is_invented(next(self._entries(chunks), None))
+        self._read(copy)
 
-    @contextmanager
-    def _chunks(self) -> Iterator[Iterator[bytes]]:
-        with self.path.open("rb") as file:
-            yield iter(partial(file.read, CHUNK), b"")
+    def _read(self, take: Callable[[Iterator[bytes]], None]) -> None:
+        for number in range(1, TRIES + 1):
+            try:
+                with self.content() as chunks:
+                    take(chunks)
+            except BifrostUnavailable as error:
+                if number == TRIES or not error.may_pass:
+                    raise
+                pause = PAUSE * 2 ** (number - 1)
+                log.warning("%s Beginning anew in %g s (try %d of %d).", error, pause, number + 1, TRIES)
+                self.sleep(pause)
+            else:
+                return
 
-    @staticmethod
-    def _entries(chunks: Iterator[bytes]) -> Iterator[Any]:
+    def _entries(self, chunks: Iterator[bytes]) -> Iterator[Any]:
         try:
-            yield from entries(chunks)
+            found = entries(chunks)
+            for first in found:
+                if not is_invented(first):
+                    yield from chain([first], found)
+                elif self.made_up is not None:
+                    raise self.made_up
         except ValueError as error:
             raise BifrostProtocolError(f"The gateway's results are not what its API promises: {error}.") from error
 
 
-def fetch(
+def sources_of(
     client: GatewayClient,
     batch: Batch,
     batch_id: str,
     provider: str,
-    folder: Path,
     *,
     storage_conn_id: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> list[Raw]:
-    """Bring all results of a terminal batch into ``folder``.
+) -> list[Source]:
+    """Where all results of a terminal batch are.
 
     :param client: with a timeout as long as the upstream may take for a whole file: the gateway sends nothing before it has all of it.
     :param batch_id: as it was asked for.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the default of its provider.
-    :raises ResultsUnavailable: there are none, or none that can be trusted.
-    :raises BifrostError: they cannot be had now.
+    :raises ResultsUnavailable: there are none.
     """
     outcome = outcome_of_batch(batch, provider)
     if outcome is None:
@@ -105,45 +127,22 @@ def fetch(
             " BatchRetrieveOperator(wait_for_completion=True)."
         )
     if provider == "bedrock":
-        return _from_storage(batch, batch_id, folder, storage_conn_id, needed=outcome in WITH_RESULTS)
+        return _in_storage(batch, batch_id, storage_conn_id, needed=outcome in WITH_RESULTS)
     if provider in NATIVE:
-        raw = Raw(folder / "results.json", native=True)
-        _download(partial(client.results_content, batch_id, provider=provider), raw.path, sleep)
-        if raw.is_invented():
-            if outcome not in WITH_RESULTS:
-                return []
-            raise ResultsUnavailable(
-                f"The gateway has no results of batch {batch_id}: it gave one row that says so, and that is no result. Batches of"
-                " Google's REST API keep theirs in a file of their own (response.responsesFile): read it there."
-            )
-        return [raw]
-    found = []
-    for kind, file_id in (("output", batch.output_file_id), ("errors", batch.error_file_id)):
-        if file_id is not None:
-            raw = Raw(folder / f"{kind}.jsonl")
-            _download(partial(client.file_content, file_id, provider=provider), raw.path, sleep)
-            found.append(raw)
-    return found
+        content = partial(client.results_content, batch_id, provider=provider)
+        made_up = ResultsUnavailable(
+            f"The gateway has no results of batch {batch_id}: it gave one row that says so, and that is no result. Batches of"
+            " Google's REST API keep theirs in a file of their own (response.responsesFile): read it there."
+        )
+        return [Source(content, native=True, made_up=made_up if outcome in WITH_RESULTS else None, sleep=sleep)]
+    return [
+        Source(partial(client.file_content, file_id, provider=provider), sleep=sleep)
+        for file_id in (batch.output_file_id, batch.error_file_id)
+        if file_id is not None
+    ]
 
 
-def _download(
-    content: Callable[[], AbstractContextManager[Iterator[bytes]]], path: Path, sleep: Callable[[float], None]
-) -> None:
-    for number in range(1, TRIES + 1):
-        try:
-            with content() as chunks, path.open("wb") as file:
-                file.writelines(chunks)
-        except BifrostUnavailable as error:
-            if number == TRIES or not error.may_pass:
-                raise
-            pause = PAUSE * 2 ** (number - 1)
-            log.warning("%s Beginning anew in %g s (try %d of %d).", error, pause, number + 1, TRIES)
-            sleep(pause)
-        else:
-            return
-
-
-def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: str | None, *, needed: bool) -> list[Raw]:
+def _in_storage(batch: Batch, batch_id: str, storage_conn_id: str | None, *, needed: bool) -> list[Source]:
     """AWS writes below the prefix, into a folder for each job; the prefix may have those of many."""
     if batch.output_file_id is None:
         raise ResultsUnavailable(f"Batch {batch_id} names no S3 prefix for its results.")
@@ -161,10 +160,10 @@ def _from_storage(batch: Batch, batch_id: str, folder: Path, storage_conn_id: st
             f"There is no *.jsonl.out in a folder {job} below {batch.output_file_id}, where batch {batch_id} has its results: check the"
             f" connection for S3 ({storage_conn_id or 'aws_default'}), and whether they were moved."
         )
-    found = []
-    for number, output in enumerate(outputs, start=1):
-        raw = Raw(folder / f"output-{number}.jsonl")
-        with fs.open(output, "rb") as source, raw.path.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        found.append(raw)
-    return found
+    return [Source(partial(_stored, fs, name)) for name in outputs]
+
+
+@contextmanager
+def _stored(fs: Any, name: str) -> Iterator[Iterator[bytes]]:
+    with fs.open(name, "rb") as file:
+        yield chunks_of(file)

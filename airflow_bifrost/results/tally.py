@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -45,31 +46,34 @@ class Tally:
         """The part of a manifest that counts rows."""
         return {"total": self.total, **{str(outcome): getattr(self, outcome) for outcome in RowOutcome}}
 
-    def differences(self, counts: RequestCounts, provider: str) -> list[str]:
-        """Where the counts of the batch are not those of its results; empty where they agree, or say nothing.
 
-        :param counts: of the batch whose results were tallied, or the sums of several.
-        :param provider: the upstream's name: what ``completed`` means differs, see :mod:`airflow_bifrost.gateway.outcome`.
-        """
-        return list(self._differences(counts, provider))
+def differences(came: Mapping[str, int], rows: int, counts: RequestCounts, provider: str) -> list[str]:
+    """Where the counts of a batch are not those of its results; empty where they agree, or say nothing.
 
-    def _differences(self, counts: RequestCounts, provider: str) -> Iterator[str]:
-        succeeded = counts.succeeded if counts.succeeded is not None else counts.completed
-        if (
-            provider == "gemini" and counts.succeeded is None
-        ):  # completed includes failures; succeeded is absent when it is 0
-            known = counts.completed is not None and counts.failed is not None
-            succeeded = counts.completed - counts.failed if known else None  # type: ignore[operator]
-        # who has no count for the rows that expired or were cancelled may count them as failed
-        most_failed = self.failed
-        most_failed += self.expired if counts.expired is None else 0
-        most_failed += self.cancelled if counts.canceled is None else 0
-        for name, counted, least, most in (
-            ("total", counts.total, self.total, self.total),
-            ("succeeded", succeeded, self.succeeded, self.succeeded),
-            ("failed", counts.failed, self.failed, most_failed),
-            ("expired", counts.expired, self.expired, self.expired),
-            ("cancelled", counts.canceled, self.cancelled, self.cancelled),
-        ):
-            if counted is not None and not least <= counted <= most:
-                yield f"{name}: the batch counts {counted}, {'the input' if name == 'total' else 'its results'} {least}"
+    :param came: results of the batch by outcome.
+    :param rows: of its input.
+    :param provider: the upstream's name: what ``completed`` means differs, see :mod:`airflow_bifrost.gateway.outcome`.
+    """
+    return list(_differences(Counter(came), rows, counts, provider))
+
+
+def _differences(came: Counter[str], rows: int, counts: RequestCounts, provider: str) -> Iterator[str]:
+    succeeded = counts.succeeded if counts.succeeded is not None else counts.completed
+    if (
+        provider == "gemini" and counts.succeeded is None
+    ):  # completed includes failures; succeeded is absent when it is 0
+        known = counts.completed is not None and counts.failed is not None
+        succeeded = counts.completed - counts.failed if known else None  # type: ignore[operator]
+    # who has no count for the rows that expired or were cancelled may count them as failed
+    most_failed = came["failed"]
+    most_failed += came["expired"] if counts.expired is None else 0
+    most_failed += came["cancelled"] if counts.canceled is None else 0
+    for name, counted, least, most in (
+        ("total", counts.total or None, rows, rows),  # what failed at once has counted nothing
+        ("succeeded", succeeded, came["succeeded"], came["succeeded"]),
+        ("failed", counts.failed, came["failed"], most_failed),
+        ("expired", counts.expired, came["expired"], came["expired"]),
+        ("cancelled", counts.canceled, came["cancelled"], came["cancelled"]),
+    ):
+        if counted is not None and not least <= counted <= most:
+            yield f"{name}: the batch counts {counted}, {'the input' if name == 'total' else 'its results'} {least}"

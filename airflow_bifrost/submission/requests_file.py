@@ -29,7 +29,7 @@ JsonObject = dict[str, Any]
 MAX_ERRORS = 20  # that are collected before the reading stops
 ERRORS_SHOWN = 5  # of them in the message
 MAX_SHOWN = 80  # characters of an id, a model or a member's name in a message; of a prompt none
-CHUNK = 2**20  # bytes that are written at once
+CHUNK = 2**18  # bytes that are written at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,15 @@ class Unreadable:
     reason: str
 
 
-def read_jsonl(file: IO[bytes]) -> Iterator[tuple[int, Any]]:
-    """The lines of a JSONL file, each with its number, counted from 1. Blank lines are passed over, and so is a byte order mark.
+def read_jsonl(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
+    """The rows of a JSONL file, each with its number, counted from 1. Blank lines are passed over, and so is a byte order mark.
+
+    :param lines: with their ends or without.
 
     A line that is not JSON in UTF-8 comes as :class:`Unreadable`, so that :func:`write_parts` can name all of them.
     """
     decode = msgspec.json.Decoder().decode
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(lines, 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line or line.isspace():
@@ -492,14 +494,14 @@ class _Files:
         if part is None or part.weight + weight > self._limits.rows or part.size + len(line) > self._limits.bytes:
             self._close_part()
             part = self._open = self._begin_part()
-        part.buffer += line
+        part.buffer.append(line)
         part.rows += 1
         part.weight += weight
         part.size += len(line)
         self.bytes += len(line)
         if model is not None:
             part.models[model] = None
-        if len(part.buffer) >= CHUNK:
+        if part.size - part.written >= CHUNK:
             part.flush()
 
     def finish(self) -> list[Part]:
@@ -556,15 +558,18 @@ class _OpenPart:
     path: Path
     file: IO[bytes]
     hash: Any = field(default_factory=hashlib.sha256)
-    buffer: bytearray = field(default_factory=bytearray)
+    buffer: list[bytes] = field(default_factory=list)
     rows: int = 0
     weight: int = 0
     size: int = 0
+    written: int = 0
     models: dict[str, None] = field(default_factory=dict)
 
     def flush(self) -> None:
-        self.file.write(self.buffer)
-        self.hash.update(self.buffer)
+        lines = b"".join(self.buffer)
+        self.file.write(lines)
+        self.hash.update(lines)
+        self.written += len(lines)
         self.buffer.clear()
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_bifrost.gateway.client import GatewayClient
-    from airflow_bifrost.gateway.models import Batch, RequestCounts
-    from airflow_bifrost.results.source import Raw
+    from airflow_bifrost.gateway.models import Batch
+    from airflow_bifrost.results.source import Source
     from airflow_bifrost.results.tally import Tally
 
 DOWNLOAD_TIMEOUT = 600.0  # seconds
@@ -19,14 +18,14 @@ DOWNLOAD_TIMEOUT = 600.0  # seconds
 log = logging.getLogger("airflow.task")
 
 
-def fetch_results(
-    client: GatewayClient, batch_id: str, provider: str, folder: Path, storage_conn_id: str | None
-) -> tuple[Batch, list[Raw]]:
-    """A batch, and its results in ``folder``. See :func:`airflow_bifrost.results.source.fetch`."""
-    from airflow_bifrost.results.source import fetch
+def results_of(
+    client: GatewayClient, batch_id: str, provider: str, storage_conn_id: str | None
+) -> tuple[Batch, list[Source]]:
+    """A batch, and where its results are. See :func:`airflow_bifrost.results.source.sources_of`."""
+    from airflow_bifrost.results.source import sources_of
 
     batch = client.get_batch(batch_id, provider=provider)
-    return batch, fetch(client, batch, batch_id, provider, folder, storage_conn_id=storage_conn_id)
+    return batch, sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id)
 
 
 def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Tally | None) -> dict[str, Any]:
@@ -43,21 +42,10 @@ def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Ta
     }
 
 
-def sum_of_counts(summaries: Sequence[Mapping[str, Any]]) -> RequestCounts:
-    """The counts of several batches together; one that a batch did not give is not given."""
-    from airflow_bifrost.gateway.models import RequestCounts
-
-    sums = {}
-    for name in RequestCounts.model_fields:
-        given = [summary["request_counts"][name] for summary in summaries]
-        sums[name] = None if None in given else sum(given)
-    return RequestCounts.model_validate(sums)
-
-
 def report(tally: Tally, output_path: str, differences: Iterable[str] = ()) -> None:
     """Say in the log what was written, and what was odd about it.
 
-    :param differences: between the rows and the upstream's own counts, see :meth:`Tally.differences`.
+    :param differences: between the results and the upstream's own counts, see :func:`airflow_bifrost.results.tally.differences`.
     """
     counts = ", ".join(
         f"{number:,} {outcome}" for outcome, number in tally.rows.items() if number and outcome != "total"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from airflow_bifrost.results.lines import lines_in
 from airflow_bifrost.results.storage import locate, whole_file
-
-CHUNK = 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,10 @@ class TaskFolder:
         return whole_file(f"{self.uri}/{name}")
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """With their ends."""
+        """Without their ends."""
         path, fs = locate(f"{self.uri}/{name}")
         with fs.open(path.path, "rb") as file:
-            yield from io.BufferedReader(file, CHUNK)  # an object store's own way to lines seeks for each
+            yield from lines_in(file)
 
     def remove(self) -> None:
         """Remove it with all that is in it, if it is there."""

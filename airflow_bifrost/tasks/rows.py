@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from airflow.sdk import BaseOperator, XComArg
-
-CHUNK = 2**20  # bytes
 
 
 def after_the_tasks_that_make(task: BaseOperator, rows: Any) -> None:
@@ -31,11 +28,12 @@ def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> It
     """
     from airflow.sdk import ObjectStoragePath  # which a DAG file must not load
 
+    from airflow_bifrost.results.lines import lines_in
     from airflow_bifrost.submission.requests_file import read_jsonl
 
     if input_path is not None:
         with ObjectStoragePath(input_path).open("rb") as file:
-            yield read_jsonl(io.BufferedReader(file, CHUNK))  # an object store's own way to lines seeks for each
+            yield read_jsonl(lines_in(file))
         return
     if isinstance(rows, XComArg):
         rows = rows.resolve(context)

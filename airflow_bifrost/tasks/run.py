@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_bifrost._compat import AirflowSkipException
 from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError, BifrostRateLimited
 from airflow_bifrost.results.storage import locate
-from airflow_bifrost.tasks.download import fetch_results, manifest, report, sum_of_counts
+from airflow_bifrost.tasks.download import manifest, report, results_of
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.tasks.memory import task_memory
 from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, submit_part
@@ -240,8 +239,7 @@ class BatchRun:
                     record, self.wait(self, record.provider, record.in_flight).run(self.context, self.task)
                 )
                 continue
-            with TemporaryDirectory(prefix="bifrost-run-") as local:
-                ended = self._read(client, record, Path(local))
+            ended = self._read(client, record)
             if ended is not None:
                 return ended
 
@@ -327,8 +325,8 @@ class BatchRun:
             name, digest = f"{piece.sha256[:32]}-{number}.jsonl", hashlib.sha256()
             with self.folder.new(name) as file:
                 for line in islice(lines, size):
-                    file.write(line)
-                    digest.update(line)
+                    file.write(line + b"\n")
+                    digest.update(line + b"\n")
             halves.append(Piece(number, piece.round, name, size, digest.hexdigest()))
         return halves
 
@@ -344,26 +342,23 @@ class BatchRun:
 
     # Reading
 
-    def _read(self, client: GatewayClient, record: Record, local: Path) -> dict[str, Any] | None:
+    def _read(self, client: GatewayClient, record: Record) -> dict[str, Any] | None:
         """Write the rows, and return the manifest; or, if some rows are to be sent again first, add their pieces to the record."""
         from airflow_bifrost.results.writer import ResultsWriter
 
         with ResultsWriter(self.output_type) as results:
-            summaries = [self._add_results(client, record, piece, local, results) for piece in record.pieces]
+            odd: list[str] = []
+            summaries = [self._add_results(client, record, piece, results, odd) for piece in record.pieces]
             passing = results.passing() if record.round < self.max_row_attempts else set()
             if self._was_cancelled_before(record, summaries):  # by whoever ended that try, and has begun this one
                 passing |= results.cancelled()
-            if passing and (again := self._next_round(record, passing, local)):
+            if passing and (again := self._next_round(record, passing)):
                 record.pieces += again
                 self._remember(record)
                 return None
             tally = results.write(self._custom_ids(record), self.output_path)
         sent_again = sum(piece.rows for piece in record.pieces if piece.round > 1)
-        report(
-            replace(tally, duplicates=max(0, tally.duplicates - sent_again)),
-            self.output_path,
-            () if sent_again else tally.differences(sum_of_counts(summaries), record.provider),
-        )
+        report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), self.output_path, odd)
         duplicates = [batch_id for piece in record.pieces for batch_id in piece.duplicates]
         whole = manifest(self.output_path, summaries, tally) | {"duplicates": duplicates}
         record.written = {key: value for key, value in whole.items() if key not in ("output_path", "batches")}
@@ -371,23 +366,28 @@ class BatchRun:
         return whole
 
     def _add_results(
-        self, client: GatewayClient, record: Record, piece: Piece, local: Path, results: ResultsWriter
+        self, client: GatewayClient, record: Record, piece: Piece, results: ResultsWriter, odd: list[str]
     ) -> dict[str, Any]:
         """Add the results of a piece's batch. Of a batch that ended before its time, the rows without a result ended as it did.
 
+        :param odd: gets what the batch counts otherwise.
         :return: the batch's summary.
         """
         from airflow_bifrost.gateway.summary import BatchSummary
         from airflow_bifrost.results.rows import RowError, RowOutcome
+        from airflow_bifrost.results.tally import differences
         from airflow_bifrost.submission.requests_file import custom_id_of
 
         assert piece.batch_id is not None
-        folder = local / str(piece.number)
-        folder.mkdir()
-        batch, sources = fetch_results(client, piece.batch_id, record.provider, folder, self.storage_conn_id)
+        batch, sources = results_of(client, piece.batch_id, record.provider, self.storage_conn_id)
+        before = results.came()
         for source in sources:
             source.add_to(results)
-        shutil.rmtree(folder)
+        came = results.came() - before
+        odd += (
+            f"Batch {piece.batch_id}: {found}"
+            for found in differences(came, piece.rows, batch.request_counts, record.provider)
+        )
         summary = BatchSummary.of(batch, batch_id=piece.batch_id, provider=record.provider).to_xcom()
         if summary["outcome"] in ("failed", "expired", "cancelled") and self.folder.has(piece.file):
             code, message = summary["outcome"], f"Batch {piece.batch_id} is {summary['status']}."
@@ -406,19 +406,20 @@ class BatchRun:
             for piece, summary in zip(record.pieces, summaries, strict=True)
         )
 
-    def _next_round(self, record: Record, passing: set[str], local: Path) -> list[Piece]:
+    def _next_round(self, record: Record, passing: set[str]) -> list[Piece]:
         from airflow_bifrost.results.lines import parse_line
         from airflow_bifrost.submission.requests_file import custom_id_of, write_parts
 
         lines = (line for line in self._lines(record) if custom_id_of(line) in passing)
         rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
-        try:
-            parts = write_parts(rows, local, provider=record.provider, endpoint=self.order.endpoint)
-        except BatchInputError as error:  # too few for the upstream
-            log.warning("%d rows that might do better another time cannot be sent again: %s", len(passing), error)
-            return []
-        log.info("Sent again, since they may do better: %d rows", len(passing))
-        return self._keep(parts, number=record.next_number(), round_=record.round + 1)
+        with TemporaryDirectory(prefix="bifrost-run-") as local:
+            try:
+                parts = write_parts(rows, Path(local), provider=record.provider, endpoint=self.order.endpoint)
+            except BatchInputError as error:  # too few for the upstream
+                log.warning("%d rows that might do better another time cannot be sent again: %s", len(passing), error)
+                return []
+            log.info("Sent again, since they may do better: %d rows", len(passing))
+            return self._keep(parts, number=record.next_number(), round_=record.round + 1)
 
     def _lines(self, record: Record) -> Iterator[bytes]:
         """The input, in its order."""

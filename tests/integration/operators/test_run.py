@@ -427,7 +427,8 @@ def test_counts_that_differ_from_those_of_the_batches_are_said(
     monkeypatch.setattr(run_module, "submit_part", submit_part)
     caplog.set_level(logging.WARNING)
     assert run(output, ["a"]).state == "success"
-    assert "The counts differ. total: the batch counts 9" in caplog.text
+    [batch] = gateway.batches
+    assert f"The counts differ. Batch {batch['id']}: total: the batch counts 9" in caplog.text
 
 
 def test_any_unicode_and_a_megabyte_in_a_row_come_back_as_they_went(gateway: LocalGateway, output: str) -> None:

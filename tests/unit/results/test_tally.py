@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from airflow_bifrost.gateway.models import RequestCounts
+from airflow_bifrost.results import tally
 from airflow_bifrost.results.tally import Tally
 
 MIXED = Tally(total=10, succeeded=5, failed=2, expired=2, cancelled=1)
 
 
-def differences(tally: Tally, provider: str = "openai", **counts: Any) -> list[str]:
-    return tally.differences(RequestCounts(**counts), provider)
+CAME = {"succeeded": 5, "failed": 2, "expired": 2, "cancelled": 1}
+
+
+def differences(came: dict[str, int], provider: str = "openai", rows: int = 10, **counts: Any) -> list[str]:
+    return tally.differences(came, rows, RequestCounts(**counts), provider)
 
 
 def test_the_rows_of_a_manifest() -> None:
@@ -24,44 +28,44 @@ def test_the_rows_of_a_manifest() -> None:
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "bedrock"])
 def test_a_batch_that_counted_nothing_differs_in_nothing(provider: str) -> None:
-    assert differences(MIXED, provider) == []
-    assert differences(MIXED, provider, total=0, completed=0, failed=0) == []
+    assert differences(CAME, provider) == []
+    assert differences({}, provider, total=0, completed=0, failed=0) == []
 
 
 @pytest.mark.parametrize("failed", [2, 3, 5])
 def test_rows_that_expired_or_were_cancelled_may_be_counted_as_failed(failed: int) -> None:
-    assert differences(MIXED, total=10, completed=5, failed=failed) == []
+    assert differences(CAME, total=10, completed=5, failed=failed) == []
 
 
 @pytest.mark.parametrize("failed", [1, 6])
 def test_other_failures_than_there_are_is_a_difference(failed: int) -> None:
-    assert differences(MIXED, total=10, completed=5, failed=failed) == [
+    assert differences(CAME, total=10, completed=5, failed=failed) == [
         f"failed: the batch counts {failed}, its results 2"
     ]
 
 
 def test_anthropic_counts_each_outcome() -> None:
     counts = {"total": 10, "completed": 5, "succeeded": 5, "failed": 2, "expired": 2, "canceled": 1}
-    assert differences(MIXED, "anthropic", **counts) == []
-    assert differences(MIXED, "anthropic", **{**counts, "failed": 4, "expired": 0}) == [
+    assert differences(CAME, "anthropic", **counts) == []
+    assert differences(CAME, "anthropic", **{**counts, "failed": 4, "expired": 0}) == [
         "failed: the batch counts 4, its results 2",
         "expired: the batch counts 0, its results 2",
     ]
 
 
 def test_what_gemini_counts_as_completed_includes_failures() -> None:
-    tally = Tally(total=10, succeeded=7, failed=3)
-    assert differences(tally, "gemini", total=10, completed=10, failed=3, succeeded=7) == []
-    assert differences(tally, "gemini", total=10, completed=10, failed=3) == []
-    assert differences(Tally(total=3, failed=3), "gemini", total=3, completed=3, failed=3) == []
-    assert differences(tally, "openai", total=10, completed=10, failed=3) == [
+    came = {"succeeded": 7, "failed": 3}
+    assert differences(came, "gemini", total=10, completed=10, failed=3, succeeded=7) == []
+    assert differences(came, "gemini", total=10, completed=10, failed=3) == []
+    assert differences({"failed": 3}, "gemini", 3, total=3, completed=3, failed=3) == []
+    assert differences(came, "openai", total=10, completed=10, failed=3) == [
         "succeeded: the batch counts 10, its results 7"
     ]
 
 
 def test_results_that_never_came_and_another_input_are_differences() -> None:
-    tally = Tally(total=10, succeeded=8, missing=2)
-    assert differences(tally, total=11, completed=10, failed=0) == [
+    came = {"succeeded": 8}
+    assert differences(came, total=11, completed=10, failed=0) == [
         "total: the batch counts 11, the input 10",
         "succeeded: the batch counts 10, its results 8",
     ]

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_bifrost.results.reader import read_rows
-from airflow_bifrost.results.rows import COLUMNS, Usage
+from airflow_bifrost.results.rows import COLUMNS, RowError, RowOutcome, Usage
 from airflow_bifrost.results.tally import Tally
 from airflow_bifrost.results.writer import ResultsWriter
 
@@ -249,17 +249,58 @@ def test_of_several_failures_the_last_counts(tmp_path: Path) -> None:
     assert (rows[0]["error"]["code"], tally.duplicates) == ("second", 1)
 
 
-def test_results_that_the_input_does_not_have_are_counted_and_not_written(tmp_path: Path) -> None:
+def test_results_that_the_input_does_not_have_are_counted_and_not_written_but_paid_for(tmp_path: Path) -> None:
     lines = [succeeded("x", usage={"total_tokens": 5}), succeeded("a"), succeeded("y"), failed("y")]
     rows, tally = write(["a"], jsonl(*lines), uri=f"{tmp_path}/out.jsonl")
     assert [row["custom_id"] for row in rows] == ["a"]
-    assert (tally.unknown, tally.duplicates, tally.usage) == (2, 1, Usage(0, 0, 0))
+    assert (tally.unknown, tally.duplicates, tally.usage) == (2, 1, Usage(0, 0, 5))
 
 
-def test_an_id_that_stands_twice_in_the_input_gets_its_result_twice(tmp_path: Path) -> None:
-    rows, tally = write(["a", "b", "a"], jsonl(succeeded("a", "1")), uri=f"{tmp_path}/out.jsonl")
-    assert [row["text"] for row in rows] == ["1", None, "1"]
-    assert (tally.total, tally.succeeded, tally.missing, tally.unknown) == (3, 2, 1, 0)
+class Away(Exception):
+    """The source of some chunks broke off."""
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2000), st.booleans())
+def test_a_source_that_breaks_off_and_comes_again_counts_once(cut: int, tokens: bool) -> None:
+    usage = {"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}} if tokens else {}
+    source = jsonl(
+        failed("a"), succeeded("b", model="m", **usage), b"broken\n", succeeded("c", model="m", **usage), failed("a")
+    )
+
+    def breaking() -> Iterator[bytes]:
+        yield source[:cut]
+        raise Away
+
+    once, twice = f"memory://{uuid.uuid4().hex}/out.jsonl", f"memory://{uuid.uuid4().hex}/out.jsonl"
+    with ResultsWriter() as whole, ResultsWriter() as broken:
+        whole.add_lines([source])
+        with pytest.raises(Away):
+            broken.add_lines(breaking())
+        assert broken.came() == {}
+        broken.add_lines([source])
+        assert broken.came() == whole.came() == {"failed": 2, "succeeded": 2}
+        assert broken.write("abc", twice) == whole.write("abc", once)
+    assert list(read_rows(twice)) == list(read_rows(once))
+    MemoryFileSystem.store.clear()
+
+
+def test_what_was_absent_is_no_duplicate_and_yields_to_what_came(tmp_path: Path) -> None:
+    with ResultsWriter() as results:
+        results.add([failed("a", "own")])
+        results.add_absent("abc", RowOutcome.EXPIRED, RowError("expired"))
+        assert results.came() == {"failed": 1}
+        tally = results.write("abc", tmp_path / "out.jsonl")
+    assert [row["error"]["code"] for row in read_rows(tmp_path / "out.jsonl")] == ["own", "expired", "expired"]
+    assert (tally.failed, tally.expired, tally.duplicates, tally.unknown) == (1, 2, 0, 0)
+
+
+def test_an_answer_of_another_type_has_come_as_a_success(tmp_path: Path) -> None:
+    with ResultsWriter(output_type=int) as results:
+        results.add([succeeded("a", "1"), succeeded("b", "one")])
+        assert results.came() == {"succeeded": 2}
+        tally = results.write("ab", tmp_path / "out.jsonl")
+    assert (tally.succeeded, tally.failed) == (1, 1)
 
 
 def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:

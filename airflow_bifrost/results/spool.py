@@ -1,0 +1,104 @@
+"""Rows that wait on the worker's disk, in any order, until they are written in that of the input.
+
+They stand one after the other in a file; where each of them is, a small database knows. Both have no name, and are gone when the process
+is. Together they need about the room of the rows; memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from tempfile import TemporaryFile
+
+from airflow_bifrost.results.records import MAY_PASS, OUTCOME, OUTCOMES, Record
+from airflow_bifrost.results.rows import RowOutcome
+
+BUFFER = 2**18  # bytes that are written at once
+
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -256;
+CREATE TABLE results (custom_id TEXT PRIMARY KEY, place INTEGER, size INTEGER, marks INTEGER) WITHOUT ROWID;
+"""
+# Of several for one row: the first that succeeded, else the last. Taking the same once more changes nothing.
+_KEEP = f"""
+INSERT INTO results VALUES (?, ?, ?, ?)
+ON CONFLICT (custom_id) DO UPDATE SET place = excluded.place, size = excluded.size, marks = excluded.marks
+WHERE results.marks & {OUTCOME} <> {OUTCOMES.index(RowOutcome.SUCCEEDED)}
+"""  # noqa: S608 - numbers of our own
+_KEEP_IF_NEW = "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?)"
+AT_ONCE = 128  # ids that are looked for with one question
+_FIND = f"""
+WITH asked (number, custom_id) AS (VALUES {", ".join(f"({number}, ?)" for number in range(AT_ONCE))})
+SELECT asked.custom_id, place, size, marks FROM asked LEFT JOIN results USING (custom_id) ORDER BY number
+"""  # noqa: S608 - numbers of our own
+
+
+class Spool:
+    """Give it records, then ask for the rows."""
+
+    def __init__(self) -> None:
+        self._rows = TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - closed by `close`
+        self._end = 0
+        self._index = sqlite3.connect("")  # a file without a name
+        self._index.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Remove it from the disk."""
+        self._index.close()
+        self._rows.close()
+
+    def keep(self, records: Iterable[Record]) -> None:
+        """Of several for one row, the first that succeeded stays, else the last."""
+        self._index.executemany(_KEEP, self._placed(records))
+
+    def keep_if_new(self, records: Iterable[Record]) -> int:
+        """Keep those of rows for which there is none yet, and say how many."""
+        before = self._index.total_changes
+        self._index.executemany(_KEEP_IF_NEW, self._placed(records))
+        return self._index.total_changes - before
+
+    def __len__(self) -> int:
+        return self._number("SELECT count(*) FROM results")
+
+    def custom_ids(self) -> Iterator[str]:
+        """In the order in which the rows came."""
+        return (custom_id for (custom_id,) in self._index.execute("SELECT custom_id FROM results ORDER BY place"))
+
+    def passing(self) -> set[str]:
+        """The ids of rows that may do better another time."""
+        return self._those(MAY_PASS, MAY_PASS)
+
+    def ended_as(self, outcome: RowOutcome) -> set[str]:
+        """The ids of rows with this outcome."""
+        return self._those(OUTCOME, OUTCOMES.index(outcome))
+
+    def rows_of(self, custom_ids: Iterable[str]) -> Iterator[tuple[str, int, bytes | None]]:
+        """For each id, in their order: the marks and the row; None if there is none."""
+        self._rows.flush()
+        read, file, rest = os.pread, self._rows.fileno(), iter(custom_ids)
+        while some := list(islice(rest, AT_ONCE)):
+            asked = some + [None] * (AT_ONCE - len(some))
+            for custom_id, place, size, marks in self._index.execute(_FIND, asked):
+                if place is not None:
+                    yield custom_id, marks, read(file, size, place)
+                elif custom_id is not None:
+                    yield custom_id, 0, None
+
+    def _placed(self, records: Iterable[Record]) -> Iterator[tuple[str, int, int, int]]:
+        write = self._rows.write
+        for custom_id, marks, _, _, row in records:
+            place, size = self._end, len(row)
+            write(row)
+            self._end += size
+            yield custom_id, place, size, marks
+
+    def _those(self, bits: int, marks: int) -> set[str]:
+        found = self._index.execute("SELECT custom_id FROM results WHERE marks & ? = ?", (bits, marks))
+        return {custom_id for (custom_id,) in found}
+
+    def _number(self, query: str) -> int:
+        return int(self._index.execute(query).fetchone()[0])
