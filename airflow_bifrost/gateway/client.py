@@ -8,12 +8,14 @@ to the connection's origin only, because every URL is built from it.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+import os
 import random
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from itertools import count
@@ -94,14 +96,17 @@ class _Client:
             "method": request.method,
             "url": self._root.copy_with(raw_path=target),
             "headers": headers,
-            "json": request.json,
         }
-        if file is not None:
-            arguments |= {
-                "data": request.form,
-                "files": {"file": (filename or "batch.jsonl", file, "application/jsonl")},
-            }
-        return arguments
+        if file is None:
+            return arguments | {"json": request.json}
+        if request.form is None:
+            content, length = _with_rows(request.json or {}, file)
+            headers |= {"content-type": "application/json", "content-length": str(length)}
+            return arguments | {"content": content}
+        return arguments | {
+            "data": request.form,
+            "files": {"file": (filename or "batch.jsonl", file, "application/jsonl")},
+        }
 
     def _asked(self, request: GatewayRequest) -> Asked:
         return Asked(request, self.config.name, time.time(), self.config.token)
@@ -130,6 +135,26 @@ class _Client:
 
     def _provider(self, provider: str | None) -> str:
         return self.config.upstream(provider)
+
+
+def _with_rows(body: Mapping[str, Any], rows: IO[bytes]) -> tuple[Iterator[bytes], int]:
+    """A JSON body with the lines of a file as the list ``requests``, and its size in bytes.
+
+    :param rows: JSONL, each line with its end.
+    """
+    head, tail = json.dumps({**body, "requests": []}).encode()[:-2], b"]}"
+    left = rows.seek(0, os.SEEK_END) - 1  # without the end of the last line
+    rows.seek(0)
+
+    def content() -> Iterator[bytes]:
+        rest = left
+        yield head
+        while chunk := rows.read(min(CHUNK, rest)):
+            rest -= len(chunk)
+            yield chunk.replace(b"\n", b",")
+        yield tail
+
+    return content(), len(head) + left + len(tail)
 
 
 def _head(response: httpx.Response, body: bytes) -> RawResponse:
@@ -211,9 +236,13 @@ class GatewayClient(_Client):
     def list_batches(self, *, provider: str | None = None, page_size: int = 100) -> Iterator[Batch]:
         return _entries(lambda after: self.list_page(provider=provider, limit=page_size, after=after))
 
-    def create_batch(self, *, provider: str | None = None, **arguments: Any) -> Batch:
-        """See :func:`airflow_bifrost.gateway.requests.create_batch` for the arguments. Never repeated."""
-        return self._call(requests.create_batch(self._provider(provider), **arguments), _batch)
+    def create_batch(self, *, rows: IO[bytes] | None = None, provider: str | None = None, **arguments: Any) -> Batch:
+        """See :func:`airflow_bifrost.gateway.requests.create_batch` for the arguments. Never repeated.
+
+        :param rows: an open JSONL of requests that go into the call, streamed; instead of ``requests`` where they are many.
+        """
+        request = requests.create_batch(self._provider(provider), rows_follow=rows is not None, **arguments)
+        return self._call(request, _batch, file=rows)
 
     def cancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
         return self._call(requests.cancel_batch(batch_id, self._provider(provider)), _batch)

@@ -122,9 +122,13 @@ def create_batch(
     metadata: Mapping[str, str] | None = None,
     model: str | None = None,
     extra_body: Mapping[str, Any] | None = None,
+    rows_follow: bool = False,
 ) -> GatewayRequest:
-    """:raises ValueError: what the gateway would refuse, or silently read otherwise, is refused before it costs anything."""
-    if (input_file_id is None) == (requests is None):
+    """
+    :param rows_follow: the client adds the member ``requests``, which it streams.
+    :raises ValueError: what the gateway would refuse, or silently read otherwise, is refused before it costs anything.
+    """
+    if (input_file_id is not None) + (requests is not None) + rows_follow != 1:
         raise ValueError("give either input_file_id or requests: of both, the gateway would silently drop the requests")
     if requests is not None and not requests:
         raise ValueError("requests is empty: there is nothing to submit")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost.tasks.memory import NoMemory, task_memory
@@ -101,8 +103,7 @@ def submit_part(
 
     def prepare() -> Create:
         if limits_of(provider).inline:
-            requests = [json.loads(line) for line in part.path.read_bytes().splitlines()]
-            return _create(client, provider, order, requests=requests)
+            return _create(client, provider, order, path=part.path)
         with part.path.open("rb") as file:
             uploaded = client.upload_file(
                 file,
@@ -149,13 +150,21 @@ def _ledger(
     )
 
 
-def _create(client: GatewayClient, provider: str, order: Order, **rows: Any) -> Create:
+def _create(
+    client: GatewayClient, provider: str, order: Order, *, input_file_id: str | None = None, path: Path | None = None
+) -> Create:
+    """
+    :param path: of rows that go into the call itself; instead of ``input_file_id``.
+    """
+
     def create(metadata: dict[str, str], idempotency_key: str) -> Batch:
-        return client.create_batch(
-            provider=provider,
-            idempotency_key=idempotency_key,
-            **rows,
-            **order.members() | {"metadata": {**order.metadata, **metadata}},
-        )
+        with path.open("rb") if path is not None else nullcontext() as rows:
+            return client.create_batch(
+                provider=provider,
+                idempotency_key=idempotency_key,
+                input_file_id=input_file_id,
+                rows=rows,
+                **order.members() | {"metadata": {**order.metadata, **metadata}},
+            )
 
     return create

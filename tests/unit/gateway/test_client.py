@@ -307,18 +307,19 @@ class Disk(io.RawIOBase):
 class Draining(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Takes a request's body piece by piece and keeps none of it."""
 
-    taken = 0
+    def __init__(self, given: Any = FILE) -> None:
+        self.given, self.taken = given, 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.taken = sum(len(chunk) for chunk in request.stream)
         self.headers = request.headers
-        return answer(FILE)
+        return answer(self.given)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         async for chunk in request.stream:
             self.taken += len(chunk)
         self.headers = request.headers
-        return answer(FILE)
+        return answer(self.given)
 
 
 def test_an_upload_is_streamed_from_disk_in_small_pieces(connect):
@@ -331,6 +332,37 @@ def test_an_upload_is_streamed_from_disk_in_small_pieces(connect):
     assert peak < 4 * 2**20
     assert max(disk.reads) <= 2**20
     assert min(disk.reads) > 0
+    assert transport.taken == int(transport.headers["content-length"]) > disk.size
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.text()), min_size=1, max_size=20))
+def test_rows_of_a_file_go_into_the_call_as_if_they_were_given(rows):
+    jsonl = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    gateway = Gateway(BATCH)
+    with GatewayClient(GatewayConfig("https://gw.example"), transport=httpx.MockTransport(gateway)) as client:
+        asked = {"provider": "anthropic", "idempotency_key": "k", "metadata": {"a": "é"}}
+        client.create_batch(**asked, rows=io.BytesIO(jsonl))
+        client.create_batch(**asked, requests=rows)
+    streamed, given = gateway.requests
+    assert json.loads(streamed.content) == json.loads(given.content)
+    assert (streamed.method, streamed.url, streamed.headers["content-type"]) == (
+        given.method,
+        given.url,
+        given.headers["content-type"],
+    )
+    assert int(streamed.headers["content-length"]) == len(streamed.content)
+    assert "transfer-encoding" not in streamed.headers
+
+
+def test_rows_of_a_file_are_streamed_from_disk_in_small_pieces():
+    disk, transport = Disk(64 * 2**20), Draining(BATCH)
+    with GatewayClient(GatewayConfig("https://gw.example"), transport=transport) as client:
+        tracemalloc.start()
+        client.create_batch(provider="anthropic", idempotency_key="k", rows=disk)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
     assert transport.taken == int(transport.headers["content-length"]) > disk.size
 
 
