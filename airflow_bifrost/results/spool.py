@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from tempfile import TemporaryFile
+from typing import Any
 
-from airflow_bifrost.results.records import MAY_PASS, OUTCOME, OUTCOMES, Record
+from airflow_bifrost.results.records import OUTCOME, OUTCOMES, Record
 from airflow_bifrost.results.rows import RowOutcome
 
 BUFFER = 2**18  # bytes that are written at once
@@ -62,31 +63,28 @@ class Spool:
         return self._index.total_changes - before
 
     def __len__(self) -> int:
-        return self._number("SELECT count(*) FROM results")
+        return int(self._index.execute("SELECT count(*) FROM results").fetchone()[0])
 
     def custom_ids(self) -> Iterator[str]:
         """In the order in which the rows came."""
         return (custom_id for (custom_id,) in self._index.execute("SELECT custom_id FROM results ORDER BY place"))
 
-    def passing(self) -> set[str]:
-        """The ids of rows that may do better another time."""
-        return self._those(MAY_PASS, MAY_PASS)
-
-    def ended_as(self, outcome: RowOutcome) -> set[str]:
-        """The ids of rows with this outcome."""
-        return self._those(OUTCOME, OUTCOMES.index(outcome))
+    def marks_of(self, custom_ids: Iterable[str]) -> Iterator[int | None]:
+        """The marks of each; None: there is no row."""
+        return (marks for _, _, _, marks in self._found(custom_ids))
 
     def rows_of(self, custom_ids: Iterable[str]) -> Iterator[tuple[str, int, bytes | None]]:
-        """For each id, in their order: the marks and the row; None if there is none."""
+        """For each id the marks and the row; None: there is no row."""
         self._rows.flush()
-        read, file, rest = os.pread, self._rows.fileno(), iter(custom_ids)
+        read, file = os.pread, self._rows.fileno()
+        for custom_id, place, size, marks in self._found(custom_ids):
+            yield custom_id, marks, None if place is None else read(file, size, place)
+
+    def _found(self, custom_ids: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        rest = iter(custom_ids)
         while some := list(islice(rest, AT_ONCE)):
             asked = some + [None] * (AT_ONCE - len(some))
-            for custom_id, place, size, marks in self._index.execute(_FIND, asked):
-                if place is not None:
-                    yield custom_id, marks, read(file, size, place)
-                elif custom_id is not None:
-                    yield custom_id, 0, None
+            yield from islice(self._index.execute(_FIND, asked), len(some))
 
     def _placed(self, records: Iterable[Record]) -> Iterator[tuple[str, int, int, int]]:
         write = self._rows.write
@@ -95,10 +93,3 @@ class Spool:
             write(row)
             self._end += size
             yield custom_id, place, size, marks
-
-    def _those(self, bits: int, marks: int) -> set[str]:
-        found = self._index.execute("SELECT custom_id FROM results WHERE marks & ? = ?", (bits, marks))
-        return {custom_id for (custom_id,) in found}
-
-    def _number(self, query: str) -> int:
-        return int(self._index.execute(query).fetchone()[0])

@@ -14,6 +14,7 @@ from airflow_bifrost.results.lines import lines_of, parse_line
 from airflow_bifrost.results.records import (
     CUT_OFF,
     INVALID,
+    MAY_PASS,
     OUTCOME,
     OUTCOMES,
     Record,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
 ROWS_AT_ONCE = 256  # that are written
+_CANCELLED = OUTCOMES.index(RowOutcome.CANCELLED)
 
 
 class ResultsWriter:
@@ -56,7 +58,7 @@ class ResultsWriter:
         self._spool = Spool()
         self._marks: Counter[int] = Counter()  # of the results that came
         self._tokens: dict[str, list[int]] = {}  # by model, of the same
-        self._absent = 0
+        self._absent: Counter[int] = Counter()  # of the rows for which nothing came
         self._unreadable = 0
 
     def __enter__(self) -> ResultsWriter:
@@ -78,7 +80,9 @@ class ResultsWriter:
 
     def add_absent(self, custom_ids: Iterable[str], outcome: RowOutcome, error: RowError) -> None:
         """Say what became of rows for which nothing came, and nothing has come of them."""
-        self._absent += self._spool.keep_if_new(absent_record(custom_id, outcome, error) for custom_id in custom_ids)
+        template = absent_record("", outcome, error)
+        records = (absent_record(custom_id, outcome, error) for custom_id in custom_ids)
+        self._absent[template.marks] += self._spool.keep_if_new(records)
 
     def came(self) -> Counter[str]:
         """How many results have come so far, by the outcome that the upstream gave them: an answer that is not of the type that was asked
@@ -92,13 +96,21 @@ class ResultsWriter:
         """The ids that there are results for, in the order in which those that count have come."""
         return self._spool.custom_ids()
 
-    def passing(self) -> set[str]:
-        """The ids whose request may fare better another time: see :func:`airflow_bifrost.results.rows.may_pass`."""
-        return self._spool.passing()
+    def worth_another_try(
+        self, custom_ids: Iterable[str], *, failed: bool = True, cancelled: bool = False
+    ) -> Iterator[bool]:
+        """Whether each row is one to be sent again; it ends at once where none can be.
 
-    def cancelled(self) -> set[str]:
-        """The ids of rows that were cancelled."""
-        return self._spool.ended_as(RowOutcome.CANCELLED)
+        :param failed: those that may fare better another time are, see :func:`airflow_bifrost.results.rows.may_pass`.
+        :param cancelled: those that were cancelled are.
+        """
+
+        def worth(marks: int) -> bool:
+            return (failed and bool(marks & MAY_PASS)) or (cancelled and marks & OUTCOME == _CANCELLED)
+
+        if any(map(worth, self._marks | self._absent)):
+            for marks in self._spool.marks_of(map(mended, custom_ids)):
+                yield marks is not None and worth(marks)
 
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
@@ -182,7 +194,7 @@ class ResultsWriter:
         return Tally(
             total=outcomes.total(),
             **outcomes,
-            duplicates=self._marks.total() + self._absent - kept,
+            duplicates=self._marks.total() + self._absent.total() - kept,
             unknown=max(0, kept - written.total()),
             unreadable=self._unreadable,
             cut_off=sum(number for marks, number in written.items() if marks & CUT_OFF),

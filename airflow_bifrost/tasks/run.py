@@ -15,7 +15,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -349,10 +349,7 @@ class BatchRun:
         with ResultsWriter(self.output_type) as results:
             odd: list[str] = []
             summaries = [self._add_results(client, record, piece, results, odd) for piece in record.pieces]
-            passing = results.passing() if record.round < self.max_row_attempts else set()
-            if self._was_cancelled_before(record, summaries):  # by whoever ended that try, and has begun this one
-                passing |= results.cancelled()
-            if passing and (again := self._next_round(record, passing)):
+            if again := self._next_round(record, results, summaries):
                 record.pieces += again
                 self._remember(record)
                 return None
@@ -406,19 +403,30 @@ class BatchRun:
             for piece, summary in zip(record.pieces, summaries, strict=True)
         )
 
-    def _next_round(self, record: Record, passing: set[str]) -> list[Piece]:
+    def _next_round(
+        self, record: Record, results: ResultsWriter, summaries: Sequence[Mapping[str, Any]]
+    ) -> list[Piece]:
+        """What is to be sent again."""
         from airflow_bifrost.results.lines import parse_line
-        from airflow_bifrost.submission.requests_file import custom_id_of, write_parts
+        from airflow_bifrost.submission.requests_file import write_parts
 
-        lines = (line for line in self._lines(record) if custom_id_of(line) in passing)
+        worth = results.worth_another_try(
+            self._custom_ids(record),
+            failed=record.round < self.max_row_attempts,
+            cancelled=self._was_cancelled_before(
+                record, summaries
+            ),  # by whoever ended that try, and has begun this one
+        )
+        lines = compress(self._lines(record), worth)
         rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
         with TemporaryDirectory(prefix="bifrost-run-") as local:
             try:
                 parts = write_parts(rows, Path(local), provider=record.provider, endpoint=self.order.endpoint)
             except BatchInputError as error:  # too few for the upstream
-                log.warning("%d rows that might do better another time cannot be sent again: %s", len(passing), error)
+                log.warning("Rows that might do better another time cannot be sent again: %s", error)
                 return []
-            log.info("Sent again, since they may do better: %d rows", len(passing))
+            if parts:
+                log.info("Sent again, since they may do better: %d rows", sum(part.rows for part in parts))
             return self._keep(parts, number=record.next_number(), round_=record.round + 1)
 
     def _lines(self, record: Record) -> Iterator[bytes]:

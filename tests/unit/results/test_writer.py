@@ -308,6 +308,19 @@ def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:
     assert (rows, tally) == ([], Tally())
 
 
+def test_rows_that_may_do_better_are_told_from_the_others_in_the_order_asked_for(tmp_path: Path) -> None:
+    with ResultsWriter() as results:
+        assert list(results.worth_another_try("ab")) == []
+        results.add([succeeded("a"), failed("b"), failed("c", "invalid_request"), failed("d")])
+        results.add([succeeded("d")])
+        results.add_absent("e", RowOutcome.CANCELLED, RowError("cancelled"))
+        results.add_absent("f", RowOutcome.EXPIRED, RowError("expired"))
+        assert list(results.worth_another_try("fedcbax")) == [True, False, False, False, True, False, False]
+        assert list(results.worth_another_try("fe", cancelled=True)) == [True, True]
+        assert list(results.worth_another_try("fe", failed=False, cancelled=True)) == [False, True]
+        assert list(results.worth_another_try("fe", failed=False)) == []
+
+
 # The tally
 
 
