@@ -74,6 +74,9 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+WITH_RESULTS = frozenset({Outcome.SUCCEEDED, Outcome.PARTIAL})  # other batches may have some
+
+
 def outcome_of(provider: str, status: str, counts: RequestCounts) -> Outcome | None:
     """The outcome of a batch; None while it is not terminal, or its status is unknown.
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch
+from airflow_bifrost.gateway.outcome import WITH_RESULTS, outcome_of_batch
 from airflow_bifrost.gateway.requests import native_id
 from airflow_bifrost.results.lines import chunks_of, lines_of
 from airflow_bifrost.results.native import entries
@@ -34,7 +34,6 @@ from airflow_bifrost.results.writer import ResultsWriter
 
 TRIES = 4  # of a download that breaks off; the gateway cannot go on in the middle of one
 PAUSE = 5.0  # seconds before the second try; doubled for each further one
-WITH_RESULTS = (Outcome.SUCCEEDED, Outcome.PARTIAL)  # other batches may have some
 NATIVE = frozenset({"anthropic", "gemini"})
 
 log = logging.getLogger("airflow.task")

@@ -28,7 +28,7 @@ from airflow_bifrost.exceptions import (
 )
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import outcome_of_batch
+from airflow_bifrost.gateway.outcome import WITH_RESULTS, BatchStatus, outcome_of_batch
 
 TAG = "airflow_bifrost"  # the key in a batch's metadata
 TELLING = frozenset({"openai", "azure"})  # upstreams whose lists show metadata, and every page (gateway 1.4.19)
@@ -94,6 +94,7 @@ class Record:
 
     :param state: ``intent``: the call was about to be made; ``submitted``: it has brought a batch; ``refused``: it has surely brought none.
     :param at: unix seconds of the intent.
+    :param earlier: ids of batches with other inputs, by their digests.
     """
 
     state: Literal["intent", "submitted", "refused"]
@@ -103,6 +104,7 @@ class Record:
     at: float
     batch_id: str | None = None
     duplicates: list[str] = field(default_factory=list)
+    earlier: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,21 @@ class Ledger:
                 return Submission(record.batch_id, new=False, duplicates=record.duplicates)
         found = self._earlier_batches(record, digest)
         number = max([record.number if record else 0, *(tag.number for tag, _ in found)])
-        latest = Record("intent", self._provider, digest, number, time.time())
+        others = {tag.digest: batch.id for tag, batch in found if tag.digest != digest}
+        if record is not None:
+            others |= record.earlier
+            if record.batch_id is not None and record.digest != digest:
+                others[record.digest] = record.batch_id
+        standing = self._standing(others.pop(digest, None))
+        latest = Record("intent", self._provider, digest, number, time.time(), earlier=others)
         same = [batch for tag, batch in found if (tag.digest, tag.number) == (digest, number)]
         if same and not (record is None and self._is_to_be_repeated(same[0].id)):
             return self._keep(latest, same)
         self._part_with(record, digest, [batch for tag, batch in found if tag.digest != digest])
+        if standing is not None:
+            self._keep_in_mind(replace(latest, state="submitted", batch_id=standing))
+            log.info("Batch %s was submitted by an earlier try, for the same input: going on with it", standing)
+            return Submission(standing, new=False)
         create = prepare()
         return self._create(replace(latest, number=number + 1, at=time.time()), create)
 
@@ -266,6 +278,15 @@ class Ledger:
             f"{text} Nothing was submitted now. Look for a batch of that time in the upstream's console: if there is one, wait for it by its"
             " id (BatchSensor); if there is none, run this task with on_unknown='resubmit'."
         )
+
+    def _standing(self, batch_id: str | None) -> str | None:
+        """The batch that had this input before another one came between; None: it was cancelled, or has ended without results."""
+        if batch_id is None:
+            return None
+        batch = self._client.get_batch(batch_id, provider=self._provider)
+        outcome = outcome_of_batch(batch, self._provider)
+        lost = BatchStatus.of(batch.status) is BatchStatus.CANCELLING
+        return batch_id if not lost and outcome in {None, *WITH_RESULTS} - self._resubmit else None
 
     def _is_to_be_repeated(self, batch_id: str) -> bool:
         if not self._resubmit:

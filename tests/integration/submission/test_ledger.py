@@ -282,6 +282,39 @@ def test_changed_input_can_cancel_the_old_batch(gateway: LocalGateway, submit: S
     assert states[old.batch_id] in ("cancelling", "cancelled")
 
 
+def test_input_that_is_changed_back_goes_on_with_its_first_batch(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    first = submit(store)
+    second = submit(store, OTHER, first_try=False)
+    again = submit(store, first_try=False)
+    assert (again.batch_id, again.new) == (first.batch_id, False)
+    assert submit(store, first_try=False).batch_id == first.batch_id
+    assert submit(store, OTHER, first_try=False).batch_id == second.batch_id
+    assert len(gateway.batches) == 2
+
+
+def test_input_that_is_changed_back_is_submitted_again_if_its_batch_was_cancelled(
+    gateway: LocalGateway, submit: Submit
+) -> None:
+    store = Store()
+    first = submit(store)
+    submit(store, OTHER, first_try=False, on_changed_input="cancel")
+    again = submit(store, first_try=False)
+    assert again.new
+    assert again.batch_id != first.batch_id
+    assert len(gateway.batches) == 3
+
+
+def test_input_that_is_changed_back_is_found_though_its_record_was_lost(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store)
+    [old] = [batch["id"] for batch in gateway.batches]
+    submit(store, OTHER, first_try=False)
+    assert submit(store, first_try=False).batch_id == old
+
+
 def test_changed_input_finds_also_an_old_batch_whose_record_was_lost(gateway: LocalGateway, submit: Submit) -> None:
     store = Store()
     store.dies_at = 2
