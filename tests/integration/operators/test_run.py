@@ -244,6 +244,16 @@ def test_changed_input_is_submitted_and_the_old_batches_are_cancelled_if_so_said
     assert len(gateway.batches) == 4
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_input_that_is_changed_back_has_its_rows_again_and_costs_nothing(gateway: LocalGateway, output: str) -> None:
+    store, rows = Store(), [str(number) for number in range(7)]
+    for number, given in enumerate((rows, ["other"], rows), start=1):
+        end = run(output, given, store=store, try_number=number)
+        assert end.state == "success", end.error
+        assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in given]
+    assert len(gateway.batches) == 4
+
+
 FULL = UpstreamAnswer(
     status=429,
     body={"error": {"message": "Enqueued token limit reached for echo-1.", "code": "token_limit_exceeded"}},
