@@ -397,7 +397,7 @@ class BatchRunOperator(_RowsOperator):
     :param not_found_grace: seconds, or a timedelta, for which a 404 is borne while waiting.
     :param cancel_on_kill: cancel the batches when a user ends the task.
     :param download_timeout: seconds that the upstream may take for a whole file of results.
-    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the default of its provider. (templated)
+    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
     :param completion_window: passed on to the upstream.
     :param metadata: passed on to the upstream; text to text. (templated)
     :param extra_body: members of the create call that this package does not know, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
@@ -554,7 +554,7 @@ class BatchDownloadOperator(_BatchOperator):
     :param provider: upstream of the batch, as it was created with; None is the connection's. (templated)
     :param raw: the upstream's own lines, as they came: first those of the output, then those of the errors.
     :param download_timeout: seconds that the upstream may take for a whole file: the gateway reads all of it before it sends any.
-    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the default of its provider. (templated)
+    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
     :param bifrost_conn_id: id of the Airflow connection. (templated)
     """
 

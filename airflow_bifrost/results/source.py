@@ -116,7 +116,7 @@ def sources_of(
 
     :param client: with a timeout as long as the upstream may take for a whole file: the gateway sends nothing before it has all of it.
     :param batch_id: as it was asked for.
-    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the default of its provider.
+    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment.
     :raises ResultsUnavailable: there are none.
     """
     outcome = outcome_of_batch(batch, provider)
@@ -157,7 +157,7 @@ def _in_storage(batch: Batch, batch_id: str, storage_conn_id: str | None, *, nee
     if not outputs and needed:
         raise ResultsUnavailable(
             f"There is no *.jsonl.out in a folder {job} below {batch.output_file_id}, where batch {batch_id} has its results: check the"
-            f" connection for S3 ({storage_conn_id or 'aws_default'}), and whether they were moved."
+            f" credentials for S3 ({f'connection {storage_conn_id}' if storage_conn_id else 'of the environment: storage_conn_id names none'}), and whether they were moved."
         )
     return [Source(partial(_stored, fs, name)) for name in outputs]
 

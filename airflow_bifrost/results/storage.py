@@ -28,7 +28,7 @@ def locate(
     text = str(uri)
     if not isinstance(uri, ObjectStoragePath) and "://" not in text:
         uri = os.path.abspath(text)  # Airflow 3.1 takes a relative path for one below the root
-    path = ObjectStoragePath(uri, conn_id=conn_id)
+    path = ObjectStoragePath(uri, **{"conn_id": conn_id} if conn_id else {})  # Airflow 3.1: None is a choice, too
     try:
         return path, path.fs
     except ValueError as error:

@@ -26,13 +26,13 @@ def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> It
     :raises ValueError: ``rows`` is nothing that has rows.
     :raises FileNotFoundError: ``input_path`` leads nowhere.
     """
-    from airflow.sdk import ObjectStoragePath  # which a DAG file must not load
-
     from airflow_bifrost.results.lines import lines_in
+    from airflow_bifrost.results.storage import locate
     from airflow_bifrost.submission.requests_file import read_jsonl
 
     if input_path is not None:
-        with ObjectStoragePath(input_path).open("rb") as file:
+        path, fs = locate(input_path)
+        with fs.open(path.path, "rb") as file:
             yield read_jsonl(lines_in(file))
         return
     if isinstance(rows, XComArg):

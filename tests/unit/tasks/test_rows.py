@@ -1,0 +1,39 @@
+"""Where a task's rows come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_bifrost.tasks.rows import rows_of
+
+
+def read(rows: Any = None, input_path: str | None = None) -> list[tuple[int, Any]]:
+    with rows_of(rows, input_path, {}) as found:
+        return list(found)
+
+
+@pytest.mark.parametrize("form", ["in.jsonl", "./in.jsonl", "{folder}/in.jsonl", "file://{folder}/in.jsonl"])
+def test_a_file_is_read_by_a_relative_path_an_absolute_one_and_a_uri(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(b'\xef\xbb\xbf"a"\r\n\n{"b": 1}')
+    monkeypatch.chdir(tmp_path)
+    assert read(input_path=form.format(folder=tmp_path)) == [(1, "a"), (3, {"b": 1})]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl"):
+        read(input_path=f"{tmp_path}/nothing.jsonl")
+
+
+def test_any_iterable_has_rows() -> None:
+    assert read(iter(["a", "b"])) == read(("a", "b")) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("rows", [None, "one prompt", b"one", {"model": "m"}, 7])
+def test_what_has_no_rows_is_refused(rows: Any) -> None:
+    with pytest.raises(ValueError, match="rows must be a list"):
+        read(rows)
