@@ -410,13 +410,12 @@ class BatchRun:
         from airflow_bifrost.results.lines import parse_line
         from airflow_bifrost.submission.requests_file import write_parts
 
-        worth = results.worth_another_try(
-            self._custom_ids(record),
-            failed=record.round < self.max_row_attempts,
-            cancelled=self._was_cancelled_before(
-                record, summaries
-            ),  # by whoever ended that try, and has begun this one
-        )
+        again = {
+            "failed": record.round < self.max_row_attempts,
+            # by whoever ended that try, and has begun this one
+            "cancelled": self._was_cancelled_before(record, summaries),
+        }
+        worth = results.worth_another_try(self._custom_ids(record), **again)
         lines = compress(self._lines(record), worth)
         rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
         with TemporaryDirectory(prefix="bifrost-run-") as local:
