@@ -15,11 +15,14 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from airflow_bifrost.exceptions import (
+    BatchNotFound,
     BifrostGatewayError,
     BifrostProtocolError,
     BifrostRateLimited,
@@ -28,7 +31,7 @@ from airflow_bifrost.exceptions import (
 )
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import WITH_RESULTS, BatchStatus, outcome_of_batch
+from airflow_bifrost.gateway.outcome import BatchStatus, outcome_of_batch
 
 TAG = "airflow_bifrost"  # the key in a batch's metadata
 TELLING = frozenset({"openai", "azure"})  # upstreams whose lists show metadata, and every page (gateway 1.4.19)
@@ -90,21 +93,20 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What an attempt knows of its last submission.
+    """What an attempt knows of its last submission of one input.
 
     :param state: ``intent``: the call was about to be made; ``submitted``: it has brought a batch; ``refused``: it has surely brought none.
     :param at: unix seconds of the intent.
-    :param earlier: ids of batches with other inputs, by their digests.
+    :param parted: another input has come since, and the batch was left or cancelled.
     """
 
     state: Literal["intent", "submitted", "refused"]
     provider: str
-    digest: str
     number: int
     at: float
     batch_id: str | None = None
     duplicates: list[str] = field(default_factory=list)
-    earlier: dict[str, str] = field(default_factory=dict)
+    parted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +114,25 @@ class Submission:
     """
     :param new: False: the batch is that of an earlier try.
     :param duplicates: ids of batches that the gateway has made beside it, by repeating the call; they are cancelled.
+    :param parted: another input had come in between, and the batch was left or cancelled for it.
     """
 
     batch_id: str
     new: bool
     duplicates: list[str] = field(default_factory=list)
+    parted: bool = False
 
 
 class Ledger:
-    """The submissions of one attempt.
+    """The submissions of one attempt: one record for each input that it ever had.
 
     :param memory: None: nothing is remembered, and the gateway's list is the only record.
     :param first_try: whether this task instance is run for the first time, so that without a memory there can be nothing to find.
     :param on_unknown: what to do where it cannot be known whether an earlier try has submitted: ``fail``, or ``resubmit``, and perhaps pay twice.
     :param on_changed_input: what becomes of a batch that was submitted with another input: ``leave`` or ``cancel``.
     :param resubmit: outcomes of which an earlier batch is submitted once more.
+    :param keep_cancelled: when an input comes back whose batch was cancelled for another, go on with that batch: the rows that it had
+        done are paid for.
     """
 
     def __init__(
@@ -140,6 +146,7 @@ class Ledger:
         on_unknown: str = "fail",
         on_changed_input: str = "leave",
         resubmit: Collection[str] = (),
+        keep_cancelled: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._attempt = attempt
@@ -150,8 +157,8 @@ class Ledger:
         self._on_unknown = on_unknown
         self._on_changed_input = on_changed_input
         self._resubmit = frozenset(resubmit)
+        self._keep_cancelled = keep_cancelled
         self._sleep = sleep
-        self._memory_key = _key(attempt.part)
 
     def submit(self, digest: str, prepare: Callable[[], Create]) -> Submission:
         """Create a batch, unless an earlier try has.
@@ -162,37 +169,63 @@ class Ledger:
         :raises BifrostError: the call failed. A retry finds out what came of it.
         """
         digest = digest[:DIGEST_LENGTH]
-        record = self._recall()
-        if record is not None and record.state == "submitted" and record.digest == digest:
+        self.part_with_others(digest)
+        record = self._records.get(digest)
+        if record is not None and record.state == "submitted" and not self._is_to_be_repeated(record):
             assert record.batch_id is not None
-            if not self._is_to_be_repeated(record.batch_id):
-                log.info(
-                    "Batch %s was submitted by an earlier try, for the same input: going on with it", record.batch_id
-                )
-                return Submission(record.batch_id, new=False, duplicates=record.duplicates)
-        found = self._earlier_batches(record, digest)
+            log.info("Batch %s was submitted by an earlier try, for the same input: going on with it", record.batch_id)
+            if record.parted:
+                self._keep_in_mind(digest, replace(record, parted=False))
+            return Submission(record.batch_id, new=False, duplicates=record.duplicates, parted=record.parted)
+        found = self._earlier_batches(digest, record)
         number = max([record.number if record else 0, *(tag.number for tag, _ in found)])
-        others = {tag.digest: batch.id for tag, batch in found if tag.digest != digest}
-        if record is not None:
-            others |= record.earlier
-            if record.batch_id is not None and record.digest != digest:
-                others[record.digest] = record.batch_id
-        standing = self._standing(others.pop(digest, None))
-        latest = Record("intent", self._provider, digest, number, time.time(), earlier=others)
-        same = [batch for tag, batch in found if (tag.digest, tag.number) == (digest, number)]
-        if same and not (record is None and self._is_to_be_repeated(same[0].id)):
-            return self._keep(latest, same)
-        self._part_with(record, digest, [batch for tag, batch in found if tag.digest != digest])
-        if standing is not None:
-            self._keep_in_mind(replace(latest, state="submitted", batch_id=standing))
-            log.info("Batch %s was submitted by an earlier try, for the same input: going on with it", standing)
-            return Submission(standing, new=False)
+        latest = Record("intent", self._provider, number, time.time())
+        same = [batch for tag, batch in found if tag.number == number]
+        if same and not (record is None and self._has_ended_badly(same[0])):
+            return self._keep(digest, latest, same)
         create = prepare()
-        return self._create(replace(latest, number=number + 1, at=time.time()), create)
+        return self._create(digest, replace(latest, number=number + 1, at=time.time()), create)
 
-    def _create(self, intent: Record, create: Create) -> Submission:
-        self._keep_in_mind(intent)
-        tag = Tag(self._attempt.key, intent.digest, intent.number)
+    def part_with_others(self, digest: str | None) -> None:
+        """Leave or cancel what was submitted for other inputs, once; and find out what came of calls that nobody has an answer of.
+
+        :param digest: of the input that is wanted now; None: none is.
+        :raises BifrostError: the gateway met what may pass; a retry tries again.
+        """
+        wanted = digest and digest[:DIGEST_LENGTH]
+        for other, record in list(self._records.items()):
+            if other == wanted or record.parted:
+                continue
+            settled = self._settled(other, record) if record.state == "intent" else record
+            if settled.batch_id is not None:
+                for batch_id in (settled.batch_id, *settled.duplicates):
+                    self._part_with(batch_id, settled.provider)
+                settled = replace(settled, parted=True)
+            if settled != record:
+                self._keep_in_mind(other, settled)
+        if self._memory is None:
+            with suppress(_CannotTell):  # which stops the submission
+                for tag, batch in self._found_without_record():
+                    if tag.digest != wanted and outcome_of_batch(batch, self._provider) is None:
+                        self._part_with(batch.id, self._provider)
+
+    def _settled(self, digest: str, record: Record) -> Record:
+        """What came of a call of which there is no answer. It stays as it is where that cannot be known, for when its input comes back."""
+        try:
+            found = self._found_of_intent(record)
+        except _CannotTell as why:
+            log.warning("An earlier try may have submitted another input, which runs on and is billed then: %s", why)
+            return record
+        batches = _by_age(batch for tag, batch in found if (tag.digest, tag.number) == (digest, record.number))
+        if not batches:
+            return replace(record, state="refused")
+        first, *others = batches
+        duplicates = [other.id for other in others]
+        return replace(record, state="submitted", batch_id=first.id, duplicates=duplicates)
+
+    def _create(self, digest: str, intent: Record, create: Create) -> Submission:
+        self._keep_in_mind(digest, intent)
+        tag = Tag(self._attempt.key, digest, intent.number)
         metadata = {TAG: str(tag)} if self._provider in TELLING else {}
         began = time.time()
         try:
@@ -204,53 +237,72 @@ class Ledger:
             if tells and in_doubt:
                 log.warning("%s Looking for it in a while, when the gateway has ended repeating the call.", error)
                 self._sleep(max(0.0, began + SETTLE - time.time()))
-            batches = [batch for found, batch in self._listed(self._provider) if found == tag] if tells else []
+            try:
+                batches = [batch for found, batch in self._listed(self._provider) if found == tag] if tells else []
+            except _CannotTell as why:
+                log.warning("It cannot be found out whether a batch was created: %s", why)
+                raise error from why
             if batches:
-                return self._keep(intent, batches)
+                return self._keep(digest, intent, batches)
             if not in_doubt:
-                self._keep_in_mind(replace(intent, state="refused"))
+                self._keep_in_mind(digest, replace(intent, state="refused"))
             raise
-        self._keep_in_mind(replace(intent, state="submitted", batch_id=batch.id))
+        self._keep_in_mind(digest, replace(intent, state="submitted", batch_id=batch.id))
         log.info("Submitted batch %s to %s", batch.id, self._provider)
         return Submission(batch.id, new=True)
 
-    def _keep(self, intent: Record, batches: list[Batch]) -> Submission:
+    def _keep(self, digest: str, intent: Record, batches: list[Batch]) -> Submission:
         """Of several batches for one input, keep the one that has begun first."""
-        first, *others = sorted(batches, key=lambda batch: (batch.created_at is None, batch.created_at, batch.id))
+        first, *others = _by_age(batches)
         for other in others:
             log.warning("Batch %s was submitted for the same input, too: the gateway has repeated the call", other.id)
-            _cancel(self._client, other.id, self._provider)
+            self._cancel(other.id, self._provider)
         duplicates = [other.id for other in others]
-        self._keep_in_mind(replace(intent, state="submitted", batch_id=first.id, duplicates=duplicates))
+        self._keep_in_mind(digest, replace(intent, state="submitted", batch_id=first.id, duplicates=duplicates))
         log.info("Batch %s was submitted by an earlier call, for the same input: going on with it", first.id)
         return Submission(first.id, new=False, duplicates=duplicates)
 
     # What an earlier try has left
 
-    def _earlier_batches(self, record: Record | None, digest: str) -> list[tuple[Tag, Batch]]:
-        """The batches of this attempt, where there may be one that no record tells of."""
-        if record is None and (self._memory is not None or self._first_try):
-            return []
+    def _earlier_batches(self, digest: str, record: Record | None) -> list[tuple[Tag, Batch]]:
+        """The batches of this input, where there may be one that no record tells of."""
         if record is not None and record.state != "intent":
             return []
-        provider = self._provider if record is None else record.provider
         try:
-            if provider not in TELLING:
-                raise _CannotTell(f"{provider} keeps no note of where a batch comes from")
-            if record is not None:
-                self._sleep(max(0.0, record.at + SETTLE - time.time()))
-            found = self._listed(provider)
-            if record is None and not found:  # nobody knows when an earlier try was
-                self._sleep(SETTLE)
-                found = self._listed(provider)
-            return found
+            found = self._found_without_record() if record is None else self._found_of_intent(record)
+        except _CannotTell as why:
+            self._doubt(record, str(why))
+            return []
+        return [(tag, batch) for tag, batch in found if tag.digest == digest]
+
+    def _found_of_intent(self, record: Record) -> list[tuple[Tag, Batch]]:
+        """What the list shows once the gateway has ended repeating the call.
+
+        :raises _CannotTell: it shows nothing that can be relied on.
+        """
+        if record.provider in TELLING:
+            self._sleep(max(0.0, record.at + SETTLE - time.time()))
+        return self._shown(record.provider)
+
+    def _found_without_record(self) -> list[tuple[Tag, Batch]]:
+        """The same where nothing is remembered; nobody knows then when an earlier try was."""
+        if self._memory is not None or self._first_try:
+            return []
+        found = self._shown(self._provider)
+        if not found:
+            self._sleep(SETTLE)
+            found = self._shown(self._provider)
+        return found
+
+    def _shown(self, provider: str) -> list[tuple[Tag, Batch]]:
+        if provider not in TELLING:
+            raise _CannotTell(f"{provider} keeps no note of where a batch comes from")
+        try:
+            return self._listed(provider)
         except BifrostGatewayError as error:
             if error.may_pass:
                 raise
-            self._doubt(record, digest, f"the list of {provider} cannot be read: {error}")
-        except _CannotTell as error:
-            self._doubt(record, digest, str(error))
-        return []
+            raise _CannotTell(f"the list of {provider} cannot be read: {error}") from error
 
     def _listed(self, provider: str) -> list[tuple[Tag, Batch]]:
         """All batches of this attempt. With several keys behind the gateway, those of one come after all of another; so the end counts."""
@@ -263,14 +315,12 @@ class Ledger:
                 found.append((tag, batch))
         return found
 
-    def _doubt(self, record: Record | None, digest: str, why: str) -> None:
-        when = "An earlier try"
+    def _doubt(self, record: Record | None, why: str) -> None:
+        when, provider = "An earlier try", self._provider
         if record is not None:
+            provider = record.provider
             when = f"A try at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(record.at))}"
-        if record is not None and record.digest != digest:
-            log.warning("%s may have submitted another input, which runs on and is billed then: %s", when, why)
-            return
-        text = f"{when} may have submitted this input to {self._provider}, and it cannot be found out: {why}."
+        text = f"{when} may have submitted this input to {provider}, and it cannot be found out: {why}."
         if self._on_unknown == "resubmit":
             log.warning("%s Submitting, since on_unknown is 'resubmit': it may be paid twice.", text)
             return
@@ -279,45 +329,64 @@ class Ledger:
             " id (BatchSensor); if there is none, run this task with on_unknown='resubmit'."
         )
 
-    def _standing(self, batch_id: str | None) -> str | None:
-        """The batch that had this input before another one came between; None: it was cancelled, or has ended without results."""
-        if batch_id is None:
-            return None
-        batch = self._client.get_batch(batch_id, provider=self._provider)
-        outcome = outcome_of_batch(batch, self._provider)
-        lost = BatchStatus.of(batch.status) is BatchStatus.CANCELLING
-        return batch_id if not lost and outcome in {None, *WITH_RESULTS} - self._resubmit else None
-
-    def _is_to_be_repeated(self, batch_id: str) -> bool:
-        if not self._resubmit:
+    def _is_to_be_repeated(self, record: Record) -> bool:
+        """Whether the batch of an earlier try is no use now."""
+        assert record.batch_id is not None
+        if not (self._resubmit or record.parted):
             return False
-        outcome = outcome_of_batch(self._client.get_batch(batch_id, provider=self._provider), self._provider)
+        try:
+            batch = self._client.get_batch(record.batch_id, provider=record.provider)
+        except BatchNotFound as error:
+            if not record.parted:
+                raise
+            self._doubt(record, f"batch {record.batch_id} was submitted then, and is gone ({error})")
+            return True
+        cancelled = BatchStatus.of(batch.status) in (BatchStatus.CANCELLING, BatchStatus.CANCELLED)
+        return (record.parted and cancelled and not self._keep_cancelled) or self._has_ended_badly(batch)
+
+    def _has_ended_badly(self, batch: Batch) -> bool:
+        outcome = outcome_of_batch(batch, self._provider)
         if outcome is None or str(outcome) not in self._resubmit:
             return False
-        log.info("Batch %s was submitted by an earlier try and has %s: submitting again", batch_id, outcome)
+        log.info("Batch %s was submitted by an earlier try and has %s: submitting again", batch.id, outcome)
         return True
 
-    def _part_with(self, record: Record | None, digest: str, found: list[Batch]) -> None:
-        """Of batches with another input: leave or cancel them."""
-        old = {batch.id: record.provider if record else self._provider for batch in found}
-        if record is not None and record.batch_id is not None and record.digest != digest:
-            old[record.batch_id] = record.provider
-        for batch_id, provider in old.items():
-            part_with(self._client, batch_id, provider, self._on_changed_input)
+    def _part_with(self, batch_id: str, provider: str) -> None:
+        log.warning("Batch %s was submitted by an earlier try, for another input", batch_id)
+        if self._on_changed_input == "cancel":
+            self._cancel(batch_id, provider)
+        else:
+            log.warning("It is left as it is (on_changed_input='leave'); if it runs, it is billed")
 
-    # The record
+    def _cancel(self, batch_id: str, provider: str) -> None:
+        try:
+            batch = self._client.get_batch(batch_id, provider=provider)
+            if outcome_of_batch(batch, provider) is None:
+                batch = self._client.cancel_batch(batch_id, provider=provider)
+        except BifrostGatewayError as error:
+            if error.may_pass:
+                raise
+            log.warning("%s", error)
+        else:
+            log.info("Batch %s is %s", batch_id, batch.status)
 
-    def _recall(self) -> Record | None:
-        return None if self._memory is None else _read(self._memory, self._memory_key)
+    # The records
 
-    def _keep_in_mind(self, record: Record) -> None:
+    @cached_property
+    def _records(self) -> dict[str, Record]:
+        """By the digests of their inputs."""
+        return {} if self._memory is None else _read(self._memory, self._attempt.part)
+
+    def _keep_in_mind(self, digest: str, record: Record) -> None:
+        self._records[digest] = record
         if self._memory is not None:
-            self._memory.set(self._memory_key, asdict(record))
+            value = {digest: asdict(record) for digest, record in self._records.items()}
+            self._memory.set(_key(self._attempt.part), value)
 
 
-def may_have_submitted(memory: Memory, part: int) -> bool:
-    """Whether an earlier try has submitted this part, as far as is known."""
-    record = _read(memory, _key(part))
+def may_have_submitted(memory: Memory, part: int, digest: str) -> bool:
+    """Whether an earlier try has submitted this part with this input, as far as is known."""
+    record = _read(memory, part).get(digest[:DIGEST_LENGTH])
     return record is not None and record.state != "refused"
 
 
@@ -325,32 +394,15 @@ def _key(part: int) -> str:
     return f"bifrost_submission_{part}"
 
 
-def _read(memory: Memory, key: str) -> Record | None:
-    value = memory.get(key)
-    return None if value is None else Record(**value)
+def _read(memory: Memory, part: int) -> dict[str, Record]:
+    """The records of a part, by the digests of their inputs."""
+    value = memory.get(_key(part)) or {}
+    return {digest: Record(**record) for digest, record in value.items()}
 
 
-def part_with(client: GatewayClient, batch_id: str, provider: str, on_changed_input: str) -> None:
-    """Leave or cancel a batch that an earlier try has submitted, for another input.
-
-    :raises BifrostError: the cancel met what may pass; a retry tries again.
-    """
-    log.warning("Batch %s was submitted by an earlier try, for another input", batch_id)
-    if on_changed_input == "cancel":
-        _cancel(client, batch_id, provider)
-    else:
-        log.warning("It is left as it is (on_changed_input='leave'); if it runs, it is billed")
-
-
-def _cancel(client: GatewayClient, batch_id: str, provider: str) -> None:
-    try:
-        batch = client.cancel_batch(batch_id, provider=provider)
-    except BifrostGatewayError as error:
-        if error.may_pass:
-            raise
-        log.warning("%s", error)  # as a rule it has ended
-    else:
-        log.info("Batch %s is %s", batch_id, batch.status)
+def _by_age(batches: Iterable[Batch]) -> list[Batch]:
+    """The oldest first."""
+    return sorted(batches, key=lambda batch: (batch.created_at is None, batch.created_at, batch.id))
 
 
 class _CannotTell(Exception):

@@ -26,7 +26,7 @@ from airflow_bifrost.results.storage import locate
 from airflow_bifrost.tasks.download import manifest, report, results_of
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.tasks.memory import task_memory
-from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, submit_part
+from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, part_with_others, submit_part
 from airflow_bifrost.tasks.wait import BatchWait
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Piece:
     :param round: 1 for the input itself.
     :param file: its name in the run's folder.
     :param batch_id: None: it is not submitted.
-    :param tried: in which try of the task it was submitted.
+    :param tried: in which try of the task it was submitted; the one before, if it may have been cancelled since for another input.
     :param duplicates: see :class:`airflow_bifrost.submission.ledger.Submission`.
     """
 
@@ -161,7 +161,7 @@ class BatchRun:
                 return self._as_written(client, record)
             pieces = self._keep(parts, number=1, round_=1)
             if record is None or record.digest != digest:
-                self._part_with(client, record, len(pieces))
+                self._part_with_others(client, provider, record, pieces)
                 record = Record(digest, self._asked(provider), provider, [piece.file for piece in pieces], pieces)
                 self._remember(record)
             return self._advance(client, record)
@@ -178,7 +178,8 @@ class BatchRun:
                 return None
             if self._stands(record):
                 return self._as_written(client, record)
-            if not any(may_have_submitted(self.memory, piece.number) for piece in record.pieces):
+            digests = {piece.number: self.order.digest(record.provider, piece.sha256) for piece in record.pieces}
+            if not any(may_have_submitted(self.memory, number, digest) for number, digest in digests.items()):
                 return None
             if not all(self.folder.has(file) for file in record.input):
                 return None
@@ -270,7 +271,7 @@ class BatchRun:
                 record.pieces[index] = replace(
                     piece,
                     batch_id=submission.batch_id,
-                    tried=self.context["ti"].try_number,
+                    tried=self.context["ti"].try_number - submission.parted,
                     duplicates=submission.duplicates,
                 )
             self._remember(record)
@@ -282,7 +283,16 @@ class BatchRun:
             path = Path(local) / piece.file
             self.folder.fetch(piece.file, path)
             part = Part(piece.number, path, piece.rows, path.stat().st_size, piece.sha256, ())
-            return submit_part(self.context, client, record.provider, self.order, self.doubts, part, memory=self.memory)
+            return submit_part(
+                self.context,
+                client,
+                record.provider,
+                self.order,
+                self.doubts,
+                part,
+                memory=self.memory,
+                keep_cancelled=True,
+            )
 
     def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
         from airflow_bifrost.submission.full_queue import failed_as_full
@@ -330,15 +340,11 @@ class BatchRun:
             halves.append(Piece(number, piece.round, name, size, digest.hexdigest()))
         return halves
 
-    def _part_with(self, client: GatewayClient, before: Record | None, parts: int) -> None:
-        """Of batches with another input: leave or cancel them. Those whose numbers are used again are the ledger's."""
-        from airflow_bifrost.submission.ledger import part_with
-
-        if before is None:
-            return
-        for piece in before.pieces:
-            if piece.batch_id is not None and not piece.ended and piece.number > parts:
-                part_with(client, piece.batch_id, before.provider, self.doubts.on_changed_input)
+    def _part_with_others(self, client: GatewayClient, provider: str, before: Record | None, new: list[Piece]) -> None:
+        """Of batches that earlier tries have submitted for another input: leave or cancel them."""
+        wanted: dict[int, str | None] = dict.fromkeys(piece.number for piece in before.pieces) if before else {}
+        wanted |= {piece.number: self.order.digest(provider, piece.sha256) for piece in new}
+        part_with_others(self.context, client, provider, self.doubts, wanted, self.memory)
 
     # Reading
 

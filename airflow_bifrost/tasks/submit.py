@@ -92,10 +92,12 @@ def submit_part(
     part: Part,
     *,
     memory: Memory | None = None,
+    keep_cancelled: bool = False,
 ) -> Submission:
     """Submit a part of the task's input, unless an earlier try has.
 
     :param memory: None: the task's.
+    :param keep_cancelled: see :class:`airflow_bifrost.submission.ledger.Ledger`.
     """
     from airflow_bifrost.submission.limits import limits_of
 
@@ -115,8 +117,24 @@ def submit_part(
             )
         return _create(client, provider, order, input_file_id=uploaded.id)
 
-    ledger = _ledger(context, client, provider, doubts, part.number, memory or task_memory(context))
+    ledger = _ledger(context, client, provider, doubts, part.number, memory or task_memory(context), keep_cancelled)
     return ledger.submit(order.digest(provider, part.sha256), prepare)
+
+
+def part_with_others(
+    context: Mapping[str, Any],
+    client: GatewayClient,
+    provider: str,
+    doubts: Doubts,
+    wanted: Mapping[int, str | None],
+    memory: Memory,
+) -> None:
+    """Leave or cancel what earlier tries have submitted for other inputs.
+
+    :param wanted: by the number of each part that there ever was, the digest of the input that it has now; None: there is no such part now.
+    """
+    for number, digest in wanted.items():
+        _ledger(context, client, provider, doubts, number, memory).part_with_others(digest)
 
 
 def submit_file(
@@ -134,7 +152,13 @@ def submit_file(
 
 
 def _ledger(
-    context: Mapping[str, Any], client: GatewayClient, provider: str, doubts: Doubts, part: int, memory: Memory
+    context: Mapping[str, Any],
+    client: GatewayClient,
+    provider: str,
+    doubts: Doubts,
+    part: int,
+    memory: Memory,
+    keep_cancelled: bool = False,
 ) -> Ledger:
     from airflow_bifrost.submission.ledger import Ledger
 
@@ -147,6 +171,7 @@ def _ledger(
         on_unknown=doubts.on_unknown,
         on_changed_input=doubts.on_changed_input,
         resubmit=doubts.resubmit,
+        keep_cancelled=keep_cancelled,
     )
 
 

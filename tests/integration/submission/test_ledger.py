@@ -161,7 +161,8 @@ def test_of_batches_that_the_gateway_has_created_twice_one_is_kept(gateway: Loca
     first = submit(store)
     [original] = gateway.batches
     twin = gateway.add_batch(metadata=original["metadata"], created_at=original["created_at"] + 1)
-    store["bifrost_submission_1"] = json.dumps(store.get("bifrost_submission_1") | {"state": "intent", "at": 0.0})
+    [(digest, record)] = store.get("bifrost_submission_1").items()
+    store["bifrost_submission_1"] = json.dumps({digest: record | {"state": "intent", "at": 0.0}})
     assert submit(store, first_try=False).batch_id == first.batch_id
     states = {batch["id"]: batch["status"] for batch in gateway.batches}
     assert states[twin] in ("cancelling", "cancelled")
@@ -305,14 +306,68 @@ def test_input_that_is_changed_back_is_submitted_again_if_its_batch_was_cancelle
     assert len(gateway.batches) == 3
 
 
-def test_input_that_is_changed_back_is_found_though_its_record_was_lost(gateway: LocalGateway, submit: Submit) -> None:
+def crashed(submit: Submit, provider: str = "openai") -> Store:
+    """What a try leaves that was killed between the call and its record."""
     store = Store()
     store.dies_at = 2
     with pytest.raises(Crash):
-        submit(store)
+        submit(store, provider=provider)
+    store.dies_at = None
+    return store
+
+
+def test_input_that_is_changed_back_is_found_though_its_record_was_lost(gateway: LocalGateway, submit: Submit) -> None:
+    store = crashed(submit)
     [old] = [batch["id"] for batch in gateway.batches]
     submit(store, OTHER, first_try=False)
     assert submit(store, first_try=False).batch_id == old
+
+
+def test_doubt_is_not_forgotten_while_another_input_is_there(gateway: LocalGateway, submit: Submit) -> None:
+    store = crashed(submit, "anthropic")
+    assert submit(store, OTHER, provider="anthropic", first_try=False).new
+    with pytest.raises(SubmissionInDoubt):
+        submit(store, provider="anthropic", first_try=False)
+    assert len(gateway.batches) == 2
+
+
+def test_a_list_that_is_refused_once_is_asked_again_when_the_input_comes_back(
+    gateway: LocalGateway, submit: Submit
+) -> None:
+    store = crashed(submit)
+    [old] = [batch["id"] for batch in gateway.batches]
+    gateway.inject(Fault(status=403, method="GET", path_contains="/batches"))
+    submit(store, OTHER, first_try=False)
+    assert submit(store, first_try=False).batch_id == old
+
+
+def test_without_a_memory_input_that_is_changed_back_is_found_in_the_list(
+    gateway: LocalGateway, submit: Submit
+) -> None:
+    first = submit(None)
+    submit(None, OTHER, first_try=False)
+    assert submit(None, first_try=False).batch_id == first.batch_id
+
+
+def test_a_batch_that_is_gone_when_its_input_comes_back_is_a_doubt(gateway: LocalGateway, submit: Submit) -> None:
+    store = Store()
+    submit(store)
+    submit(store, OTHER, first_try=False)
+    gateway.inject(Fault(status=404, method="GET", path_contains="/batches/", times=None))
+    with pytest.raises(SubmissionInDoubt, match="is gone"):
+        submit(store, first_try=False)
+    assert submit(store, first_try=False, on_unknown="resubmit").new
+
+
+def test_an_answer_that_is_lost_and_a_list_that_cannot_tell_are_the_error_of_the_call(
+    gateway: LocalGateway, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_LISTED", 3)
+    for _ in range(4):
+        gateway.add_batch()
+    gateway.inject(Fault(status=504, **LOST))
+    with pytest.raises(BifrostUnavailable, match="A batch may exist and be billed"):
+        submit(Store())
 
 
 def test_changed_input_finds_also_an_old_batch_whose_record_was_lost(gateway: LocalGateway, submit: Submit) -> None:
