@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from airflow_bifrost.gateway.summary import BatchSummary
     from airflow_bifrost.hooks.bifrost import BifrostHook
+    from airflow_bifrost.submission.limits import Limits
     from airflow_bifrost.submission.requests_file import Part
     from airflow_bifrost.tasks.run import BatchRun
 
@@ -283,8 +284,12 @@ class _RowsOperator(BaseOperator):
             self.extra_form or {},
         )
 
-    def _write_parts(self, context: Context, provider: str, folder: Path) -> list[Part]:
+    def _limits(self, provider: str) -> Limits:
         from airflow_bifrost.submission.limits import limits_of
+
+        return limits_of(provider, self.max_request_body_size_mb * 2**20)
+
+    def _write_parts(self, context: Context, provider: str, folder: Path) -> list[Part]:
         from airflow_bifrost.submission.requests_file import write_parts
 
         with rows_of(self.rows, self.input_path, context) as rows:
@@ -296,7 +301,7 @@ class _RowsOperator(BaseOperator):
                 model=self.model,
                 system_prompt=self.system_prompt,
                 request_params=self._params(provider),
-                limits=limits_of(provider, self.max_request_body_size_mb * 2**20),
+                limits=self._limits(provider),
                 max_rows=self.max_rows,
                 max_input_bytes=self.max_input_bytes,
                 unit="line" if self.input_path is not None else "row",
@@ -390,7 +395,7 @@ class BatchRunOperator(_RowsOperator):
     :param max_parallel_batches: how many batches are on their way at a time.
     :param max_row_attempts: how often a row is sent at most.
     :param timeout: seconds, or a timedelta, for the waits of the task altogether; then ``AirflowSensorTimeout``.
-    :param soft_fail: skip the task where it would fail.
+    :param soft_fail: skip the task where it would fail, unless it is in doubt about money.
     :param deferrable: wait in the triggerer; False: in the worker.
     :param poll_interval: seconds, or a timedelta, between two looks; None: as the connection says, else ``[bifrost] poll_interval`` (60).
     :param poll_backoff: look the less often the older a batch is: after a twentieth of its age, at most every ten minutes.
@@ -508,6 +513,8 @@ class BatchRunOperator(_RowsOperator):
             provider=provider_of(self.provider),
             output_path=self.output_path,
             output_type=self.output_type,
+            row_members=lambda provider: [self.system_prompt, self._params(provider)],
+            limits=self._limits,
             order=self._order(),
             doubts=self.doubts,
             wait=self._wait,

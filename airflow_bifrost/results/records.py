@@ -63,7 +63,13 @@ def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> Record | None:
         row = result_row(mended(value)) or row
         encoded = encode(row)
     if adapter is not None:
-        row = validated(row, adapter)
+        try:
+            row = validated(row, adapter)
+        except Exception as error:
+            error.add_note(
+                f"It was the answer of row {row.custom_id!r}. A validator tells an invalid one by ValueError."
+            )
+            raise
         encoded = encode(row)
     return _record(row, encoded, passing=may_pass(value, row))
 

@@ -118,6 +118,7 @@ def sources_of(
     :param batch_id: as it was asked for.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment.
     :raises ResultsUnavailable: there are none.
+    :raises BifrostProtocolError: there are some, and the gateway does not say where.
     """
     outcome = outcome_of_batch(batch, provider)
     if outcome is None:
@@ -134,6 +135,11 @@ def sources_of(
             " Google's REST API keep theirs in a file of their own (response.responsesFile): read it there."
         )
         return [Source(content, native=True, made_up=made_up if outcome in WITH_RESULTS else None, sleep=sleep)]
+    if batch.output_file_id is None and outcome in WITH_RESULTS and batch.request_counts.completed:
+        raise BifrostProtocolError(
+            f"Batch {batch_id} of {provider} is {batch.status} with {batch.request_counts.completed} rows done, and names no output file."
+            " Nothing was written; the rows are paid for, and a retry looks for them again."
+        )
     return [
         Source(partial(client.file_content, file_id, provider=provider), sleep=sleep)
         for file_id in (batch.output_file_id, batch.error_file_id)

@@ -24,7 +24,7 @@ PRAGMA synchronous = OFF;
 PRAGMA cache_size = -256;
 CREATE TABLE results (custom_id TEXT PRIMARY KEY, place INTEGER, size INTEGER, marks INTEGER) WITHOUT ROWID;
 """
-# Of several for one row: the first that succeeded, else the last. Taking the same once more changes nothing.
+# Of several for one row: the first that succeeded, else the last.
 _KEEP = f"""
 INSERT INTO results VALUES (?, ?, ?, ?)
 ON CONFLICT (custom_id) DO UPDATE SET place = excluded.place, size = excluded.size, marks = excluded.marks
@@ -43,7 +43,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._rows = TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - closed by `close`
-        self._end = 0
+        self.end = 0
         self._index = sqlite3.connect("")  # a file without a name
         self._index.executescript(_SCHEMA)
 
@@ -61,6 +61,14 @@ class Spool:
         before = self._index.total_changes
         self._index.executemany(_KEEP_IF_NEW, self._placed(records))
         return self._index.total_changes - before
+
+    def forget_after(self, end: int) -> None:
+        """Forget what was kept since the file had this end. A row that has taken another's place is gone with it: it is to come again."""
+        self._index.execute("DELETE FROM results WHERE place >= ?", (end,))
+        self._rows.flush()
+        self._rows.truncate(end)
+        self._rows.seek(end)
+        self.end = end
 
     def __len__(self) -> int:
         return int(self._index.execute("SELECT count(*) FROM results").fetchone()[0])
@@ -89,7 +97,7 @@ class Spool:
     def _placed(self, records: Iterable[Record]) -> Iterator[tuple[str, int, int, int]]:
         write = self._rows.write
         for custom_id, marks, _, _, row in records:
-            place, size = self._end, len(row)
+            place, size = self.end, len(row)
             write(row)
-            self._end += size
+            self.end += size
             yield custom_id, place, size, marks

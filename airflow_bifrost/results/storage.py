@@ -41,6 +41,19 @@ def locate(
         ) from error
 
 
+def locate_file(
+    uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None
+) -> tuple[ObjectStoragePath, Any]:
+    """The same of a file that is to be written.
+
+    :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
+    """
+    path, fs = locate(uri, conn_id)
+    if str(uri).endswith("/") or fs.isdir(path.path):
+        raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
+    return path, fs
+
+
 @contextmanager
 def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None) -> Iterator[IO[bytes]]:
     """A file that gets its name only when it was written to the end; where a store cannot rename, that is a copy within it.
@@ -48,9 +61,7 @@ def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | N
     :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
     :raises OSError: it could not be written.
     """
-    path, fs = locate(uri, conn_id)
-    if str(uri).endswith("/") or fs.isdir(path.path):
-        raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
+    path, fs = locate_file(uri, conn_id)
     part = (path.parent / f".{path.name}.{uuid.uuid4().hex}.part").path
     try:
         with _open_new(fs, part) as file:

@@ -76,4 +76,4 @@ def _differences(came: Counter[str], rows: int, counts: RequestCounts, provider:
         ("cancelled", counts.canceled, came["cancelled"], came["cancelled"]),
     ):
         if counted is not None and not least <= counted <= most:
-            yield f"{name}: the batch counts {counted}, {'the input' if name == 'total' else 'its results'} {least}"
+            yield f"{name}: the batch counts {counted}, {'and has' if name == 'total' else 'its results'} {least}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import ObjectStoragePath
 
-ROWS_AT_ONCE = 256  # that are written
+BYTES_AT_ONCE = 2**18  # that are written
 _CANCELLED = OUTCOMES.index(RowOutcome.CANCELLED)
 
 
@@ -70,7 +69,7 @@ class ResultsWriter:
     def add_lines(self, chunks: Iterable[bytes]) -> None:
         """Take an output or error file (JSONL).
 
-        :param chunks: its bytes, cut anywhere. If they end with an error, the file may be taken once more, from its begin.
+        :param chunks: its bytes, cut anywhere. If they end with an error, the file is to be taken once more, from its begin.
         """
         self._take(self._of_lines(lines_of(chunks)))
 
@@ -128,7 +127,7 @@ class ResultsWriter:
             return self._write(map(mended, custom_ids), file)
 
     def _take(self, records: Iterable[Record | None]) -> None:
-        with self._whole_or_not_counted():
+        with self._whole_or_not_at_all():
             self._spool.keep(self._counted(records))
 
     def _counted(self, records: Iterable[Record | None]) -> Iterator[Record]:
@@ -150,13 +149,15 @@ class ResultsWriter:
             yield record
 
     @contextmanager
-    def _whole_or_not_counted(self) -> Iterator[None]:
-        """Forget what was counted of a source that ended with an error: what came of it may come again. Rows may, without harm."""
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        """Forget what came of a source that ended with an error: it may come again, from its begin."""
+        end = self._spool.end
         before = self._marks.copy(), {model: [*sums] for model, sums in self._tokens.items()}, self._unreadable
         try:
             yield
         except BaseException:
             self._marks, self._tokens, self._unreadable = before
+            self._spool.forget_after(end)
             raise
 
     def _of_lines(self, lines: Iterable[bytes]) -> Iterator[Record | None]:
@@ -184,8 +185,16 @@ class ResultsWriter:
                     written[marks] += 1
                     yield row
 
-        rest = lines()
-        while some := list(islice(rest, ROWS_AT_ONCE)):
+        some: list[bytes] = []
+        size = 0
+        for line in lines():
+            some.append(line)
+            size += len(line)
+            if size >= BYTES_AT_ONCE:
+                file.write(b"\n".join([*some, b""]))
+                some.clear()
+                size = 0
+        if some:
             file.write(b"\n".join([*some, b""]))
         kept = len(self._spool)
         outcomes = Counter(missing=missing)

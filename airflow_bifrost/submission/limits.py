@@ -21,7 +21,6 @@ class Limits:
 
     :param rows: most rows of one batch. A row of embeddings counts as many as it has inputs.
     :param bytes: most bytes of one input file; with ``inline``, of the rows in the create call.
-    :param row_bytes: most bytes of one row's line; None: no limit but ``bytes``.
     :param min_rows: fewest rows of one batch.
     :param one_model: all rows must name the same model.
     :param inline: the create call takes the rows themselves, not the id of a file.
@@ -31,7 +30,6 @@ class Limits:
 
     rows: int
     bytes: int
-    row_bytes: int | None
     min_rows: int
     one_model: bool
     inline: bool
@@ -48,7 +46,6 @@ LIMITS = {
     "openai": Limits(
         rows=50_000,
         bytes=200 * MB,
-        row_bytes=None,
         min_rows=0,
         one_model=True,
         inline=False,
@@ -61,7 +58,6 @@ LIMITS = {
     "azure": Limits(
         rows=50_000,
         bytes=200 * MB,
-        row_bytes=None,
         min_rows=0,
         one_model=True,
         inline=False,
@@ -73,7 +69,6 @@ LIMITS = {
     "anthropic": Limits(
         rows=100_000,
         bytes=256 * MB,
-        row_bytes=None,
         min_rows=0,
         one_model=False,
         inline=True,
@@ -85,7 +80,6 @@ LIMITS = {
     "gemini": Limits(
         rows=UNLIMITED,
         bytes=2_000 * MB,
-        row_bytes=None,
         min_rows=0,
         one_model=False,
         inline=False,
@@ -98,7 +92,6 @@ LIMITS = {
     "bedrock": Limits(
         rows=50_000,
         bytes=1_000 * MB,
-        row_bytes=None,
         min_rows=100,
         one_model=False,
         inline=False,

@@ -134,7 +134,6 @@ def write_parts(
     """
     limits = limits or limits_of(provider)
     requests = _Requests(provider, endpoint, model, system_prompt, request_params or {}, _Ids(limits))
-    largest = limits.bytes if limits.row_bytes is None else min(limits.bytes, limits.row_bytes)
     most_rows = sys.maxsize if max_rows is None else max_rows
     most_bytes = sys.maxsize if max_input_bytes is None else max_input_bytes
     models: dict[str | None, int] = {}  # and the number of the first row that names it
@@ -147,8 +146,8 @@ def write_parts(
                 if place > most_rows:
                     raise _Stop(f"is one more than max_rows={max_rows} allows")
                 line, named, weight = requests.line_of(place, row)
-                if len(line) > largest:
-                    raise _BadRow(f"takes {len(line):,} bytes, and {provider} takes at most {largest:,}")
+                if len(line) > limits.bytes:
+                    raise _BadRow(f"takes {len(line):,} bytes, and {provider} takes at most {limits.bytes:,}")
                 if weight > limits.rows:
                     raise _BadRow(f"has {weight:,} inputs, and {provider} takes at most {limits.rows:,}")
                 if named not in models:

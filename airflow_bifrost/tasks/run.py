@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost._compat import AirflowSkipException
 from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError, BifrostRateLimited
-from airflow_bifrost.results.storage import locate
+from airflow_bifrost.results.storage import locate, locate_file
 from airflow_bifrost.tasks.download import manifest, report, results_of
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.tasks.memory import task_memory
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.gateway.client import GatewayClient
     from airflow_bifrost.results.writer import ResultsWriter
     from airflow_bifrost.submission.ledger import Memory, Submission
+    from airflow_bifrost.submission.limits import Limits
     from airflow_bifrost.submission.requests_file import Part
 
 MEMORY_KEY = "bifrost_run"
@@ -75,6 +76,7 @@ class Record:
     :param input: the files of the input, in its order.
     :param pieces: what there is to be submitted: the input, or halves of it, and further rounds.
     :param written: what the manifest says of the rows, once the output is written.
+    :param size: of the output then, in bytes.
     """
 
     digest: str
@@ -83,6 +85,7 @@ class Record:
     input: list[str]
     pieces: list[Piece]
     written: dict[str, Any] | None = None
+    size: int | None = None
 
     @property
     def round(self) -> int:
@@ -107,6 +110,8 @@ class BatchRun:
 
     :param provider: upstream; None is the connection's.
     :param output_type: what each answer is validated into; None: nothing.
+    :param row_members: what each row asks for beside its own words, for an upstream.
+    :param limits: of an upstream behind the gateway.
     :param wait: how to wait for some batches.
     :param max_parallel_batches: how many are on their way at a time.
     :param max_row_attempts: how often a row is sent at most.
@@ -120,6 +125,8 @@ class BatchRun:
     provider: str | None
     output_path: str
     output_type: Any
+    row_members: Callable[[str], Any]
+    limits: Callable[[str], Limits]
     order: Order
     doubts: Doubts
     wait: Callable[[BatchRun, str, list[str]], BatchWait]
@@ -150,6 +157,7 @@ class BatchRun:
         :param write_parts: writes the input for an upstream into a local folder.
         :return: the manifest.
         """
+        locate_file(self.output_path)
         with self._client() as client, TemporaryDirectory(prefix="bifrost-run-") as local:
             provider = client.config.upstream(self.provider)
             parts = write_parts(provider, Path(local))
@@ -204,7 +212,7 @@ class BatchRun:
         """Whether all is done that can be, and the output is where it was written."""
         path, fs = locate(self.output_path)
         done = record.written is not None and not record.written["rows"]["cancelled"]
-        return done and bool(fs.exists(path.path))
+        return done and bool(fs.exists(path.path)) and fs.size(path.path) == record.size
 
     def _as_written(self, client: GatewayClient, record: Record) -> dict[str, Any]:
         from airflow_bifrost.gateway.summary import BatchSummary
@@ -221,7 +229,7 @@ class BatchRun:
         return {"output_path": self.output_path, "batches": summaries, **record.written}
 
     def _asked(self, provider: str) -> str:
-        return self.order.digest(provider, "")
+        return self.order.digest(provider, json.dumps(self.row_members(provider), sort_keys=True, default=str))
 
     def _remember(self, record: Record) -> None:
         self.memory.set(MEMORY_KEY, asdict(record))
@@ -297,8 +305,8 @@ class BatchRun:
     def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
         from airflow_bifrost.submission.full_queue import failed_as_full
 
-        full = all(failed_as_full(summary) for summary in summaries)
-        most_rows = max(piece.rows for piece in record.pieces if piece.batch_id in record.in_flight)
+        full = bool(summaries) and all(failed_as_full(summary) for summary in summaries)
+        most_rows = max((piece.rows for piece in record.pieces if piece.batch_id in record.in_flight), default=0)
         for summary in summaries:
             index = next(index for index, piece in enumerate(record.pieces) if piece.batch_id == summary["batch_id"])
             piece = record.pieces[index]
@@ -364,6 +372,8 @@ class BatchRun:
         report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), self.output_path, odd)
         duplicates = [batch_id for piece in record.pieces for batch_id in piece.duplicates]
         whole = manifest(self.output_path, summaries, tally) | {"duplicates": duplicates}
+        path, fs = locate(self.output_path)
+        record.size = fs.size(path.path)
         record.written = {key: value for key, value in whole.items() if key not in ("output_path", "batches")}
         self._remember(record)
         return whole
@@ -400,14 +410,13 @@ class BatchRun:
             results.add_absent(ids, RowOutcome(summary["outcome"]), RowError(code, message))
         return summary
 
-    def _was_cancelled_before(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the latest round has a batch that was submitted by an earlier try, and cancelled."""
-        return any(
-            summary["outcome"] == "cancelled"
-            and piece.round == record.round
-            and piece.tried < self.context["ti"].try_number
+    def _cancelled_rounds(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> set[int]:
+        """The rounds with a batch that was cancelled by whoever ended an earlier try, and has begun this one."""
+        return {
+            piece.round
             for piece, summary in zip(record.pieces, summaries, strict=True)
-        )
+            if summary["outcome"] == "cancelled" and piece.tried < self.context["ti"].try_number
+        }
 
     def _next_round(
         self, record: Record, results: ResultsWriter, summaries: Sequence[Mapping[str, Any]]
@@ -416,17 +425,23 @@ class BatchRun:
         from airflow_bifrost.results.lines import parse_line
         from airflow_bifrost.submission.requests_file import write_parts
 
-        again = {
-            "failed": record.round < self.max_row_attempts,
-            # by whoever ended that try, and has begun this one
-            "cancelled": self._was_cancelled_before(record, summaries),
-        }
-        worth = results.worth_another_try(self._custom_ids(record), **again)
+        cancelled = self._cancelled_rounds(record, summaries)
+        worth = results.worth_another_try(
+            self._custom_ids(record),
+            failed=record.round - len(cancelled) < self.max_row_attempts,  # such a round was no attempt
+            cancelled=record.round in cancelled,
+        )
         lines = compress(self._lines(record), worth)
         rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
         with TemporaryDirectory(prefix="bifrost-run-") as local:
             try:
-                parts = write_parts(rows, Path(local), provider=record.provider, endpoint=self.order.endpoint)
+                parts = write_parts(
+                    rows,
+                    Path(local),
+                    provider=record.provider,
+                    endpoint=self.order.endpoint,
+                    limits=self.limits(record.provider),
+                )
             except BatchInputError as error:  # too few for the upstream
                 log.warning("Rows that might do better another time cannot be sent again: %s", error)
                 return []

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
-from airflow_bifrost.exceptions import BatchFailed, BifrostError
+from airflow_bifrost.exceptions import BatchFailed, BifrostError, SubmissionInDoubt
 
 ERRORS_SHOWN = 3  # of each batch
 
@@ -55,9 +55,11 @@ def judge_rows(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
 
 @contextmanager
 def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
-    """Turn a failed wait into a skip where the sensor is to skip; the same in every mode."""
+    """Turn a failure into a skip where the task is to skip; the same in every mode. Doubt about money is never skipped."""
     try:
         yield
+    except SubmissionInDoubt:
+        raise
     except (BifrostError, AirflowSensorTimeout, AirflowTaskTimeout) as error:
         if not (soft_fail or never_fail):
             raise

@@ -27,7 +27,13 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
 
 
 def run(
-    function: Callable[..., Any], output: Path, store: Store | None = None, *, try_number: int = 1, **kwargs: Any
+    function: Callable[..., Any],
+    output: Path,
+    store: Store | None = None,
+    *,
+    try_number: int = 1,
+    asked: dict[str, Any] | None = None,
+    **kwargs: Any,
 ) -> End:
     return run_to_its_end(
         lambda: _BatchDecoratedOperator(
@@ -38,6 +44,7 @@ def run(
             poll_interval=0.05,
             deferrable=kwargs.pop("deferrable", True),
             op_kwargs=dict(kwargs),
+            **(asked or {}),
         ),
         ti=FakeTI(task_id="ask", try_number=try_number),
         store=store,
@@ -83,6 +90,16 @@ def test_a_clear_after_the_end_does_not_call_it_either(gateway: LocalGateway, tm
     first = run(ask, tmp_path / "out.jsonl", store)
     assert run(ask, tmp_path / "out.jsonl", store, try_number=2).value == first.value
     assert len(calls) == len(gateway.batches) == 1
+
+
+@pytest.mark.parametrize("changed", [{"system_prompt": "in German"}, {"request_params": {"max_tokens": 5}}])
+def test_it_is_called_again_when_something_else_is_asked_for(
+    gateway: LocalGateway, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    store = Store()
+    for number, asked in enumerate(({}, changed), start=1):
+        assert run(lambda: ["a"], tmp_path / "out.jsonl", store, try_number=number, asked=asked).state == "success"
+    assert len(gateway.batches) == 2
 
 
 def test_each_key_of_the_manifest_is_an_xcom_of_the_decorated_task_too() -> None:

@@ -15,7 +15,8 @@ from integration.conftest import End, FakeTI, Store, run_to_its_end
 from pydantic import BaseModel
 
 from airflow_bifrost import BatchRunOperator, BifrostHook
-from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostRateLimited
+from airflow_bifrost._compat import AirflowFailException
+from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostProtocolError, BifrostRateLimited
 from airflow_bifrost.results import read_rows, source
 from airflow_bifrost.submission import ledger, limits
 from airflow_bifrost.tasks import run as run_module
@@ -252,6 +253,134 @@ def test_input_that_is_changed_back_has_its_rows_again_and_costs_nothing(gateway
         assert end.state == "success", end.error
         assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in given]
     assert len(gateway.batches) == 4
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_rows_whose_batches_were_cancelled_for_another_input_are_answered_when_they_come_back(
+    gateway: LocalGateway, output: str
+) -> None:
+    store, rows = Store(), [str(number) for number in range(7)]
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, rows, store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    old = [batch["id"] for batch in gateway.batches]
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="in_progress")
+    changed = {"store": store, "on_changed_input": "cancel"}
+    assert run(output, ["other"], try_number=2, **changed).state == "success"
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None)
+    end = run(output, rows, try_number=3, **changed)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded"] * 7
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_at_a_changed_input_every_old_batch_is_cancelled_at_once_also_one_of_which_the_run_has_no_record(
+    gateway: LocalGateway, output: str
+) -> None:
+    class Dies(Store):
+        """When the last batch is submitted, and the run is about to note it."""
+
+        def set(self, key: str, value: Any) -> None:
+            if key == run_module.MEMORY_KEY and all(piece["batch_id"] for piece in value["pieces"]):
+                raise ValueError("killed")
+            super().set(key, value)
+
+    store = Dies()
+    assert run(output, [str(number) for number in range(7)], store=store).error.args == ("killed",)
+    old = {batch["id"] for batch in gateway.batches}
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="in_progress")
+    gateway.inject(Fault(status=400, method="POST", path_contains="/files"))
+    end = run(output, ["other"], store=Store(store), try_number=2, on_changed_input="cancel")
+    assert end.kind == "BifrostRequestError"
+    assert {batch["status"] for batch in gateway.batches if batch["id"] in old} <= {"cancelling", "cancelled"}
+    assert len(old) == 3
+
+
+def test_a_row_whose_second_attempt_a_user_has_cancelled_is_sent_again(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, submitted = run_module.submit_part, []
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        submitted.append(submission.batch_id)
+        if len(submitted) == 2:
+            gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    again = {"store": Store(), "max_row_attempts": 2, "deferrable": False}
+    assert run(output, ["fine", "!flaky 503"], **again).state == "failed"
+    gateway.clear_faults()
+    gateway.set_batch(submitted[1], status="cancelled", output_file_id=None, error_file_id=None)
+    assert run(output, ["fine", "!flaky 503"], **again, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+
+
+def test_rows_that_are_sent_again_are_split_by_what_the_gateway_takes(
+    monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+    with LocalGateway(batch_seconds=0.2, max_body_mb=1) as gateway:
+        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token="sk-bf-good"))
+        rows = [f"!flaky 503 {number} " + "x" * 300_000 for number in range(6)]
+        end = run(output, rows, max_request_body_size_mb=1)
+        assert end.state == "success", end.error
+        assert [batch["rows"] for batch in gateway.batches] == [3, 3, 3, 3]
+
+
+def test_rows_that_are_done_and_that_no_file_has_are_looked_for_again_by_a_retry(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = run_module.submit_part
+    done = {"status": "completed", "request_counts": {"total": 1, "completed": 1, "failed": 0}}
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        gateway.set_batch(submission.batch_id, output_file_id="", **done)
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    store = Store()
+    end = run(output, ["a"], store=store)
+    assert isinstance(end.error, BifrostProtocolError)
+    assert not isinstance(end.error, AirflowFailException)
+    assert not Path(output).exists()
+    [batch] = gateway.batches
+    gateway.set_batch(batch["id"], output_file_id="later", error_file_id=None)
+    end = run(output, ["a"], store=store, try_number=2)
+    assert "later" in str(end.error)  # where it looked
+    assert len(gateway.batches) == 1
+
+
+@pytest.mark.parametrize("path", ["{folder}", "{folder}/new/", "foo://bucket/out.jsonl"])
+def test_an_output_that_cannot_be_written_is_an_error_before_anything_is_submitted(
+    gateway: LocalGateway, tmp_path: Path, path: str
+) -> None:
+    end = run(path.format(folder=tmp_path), ["a"])
+    assert isinstance(end.error, ValueError)
+    assert not gateway.requests
+
+
+def test_an_output_that_another_has_replaced_is_written_again(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    run(output, ["a"], store=store)
+    Path(output).write_text("another's\n")
+    assert run(output, ["a"], store=store, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded"]
+    assert len(gateway.batches) == 1
+
+
+def test_doubt_is_no_skip(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    again = {"store": store, "provider": "anthropic", "request_params": {"max_tokens": 9}, "soft_fail": True}
+    gateway.inject(Fault(status=504, applied=True, **CREATE))
+    run(output, ["a"], **again)
+    end = run(output, ["a"], **again, try_number=2)
+    assert (end.state, end.kind) == ("failed", "SubmissionInDoubt")
 
 
 FULL = UpstreamAnswer(

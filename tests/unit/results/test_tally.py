@@ -66,6 +66,6 @@ def test_what_gemini_counts_as_completed_includes_failures() -> None:
 def test_results_that_never_came_and_another_input_are_differences() -> None:
     came = {"succeeded": 8}
     assert differences(came, total=11, completed=10, failed=0) == [
-        "total: the batch counts 11, the input 10",
+        "total: the batch counts 11, and has 10",
         "succeeded: the batch counts 10, its results 8",
     ]

@@ -7,7 +7,7 @@ import tracemalloc
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import fsspec
 import pytest
@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import AfterValidator
 
 from airflow_bifrost.results.reader import read_rows
 from airflow_bifrost.results.rows import COLUMNS, RowError, RowOutcome, Usage
@@ -319,6 +320,46 @@ def test_rows_that_may_do_better_are_told_from_the_others_in_the_order_asked_for
         assert list(results.worth_another_try("fe", cancelled=True)) == [True, True]
         assert list(results.worth_another_try("fe", failed=False, cancelled=True)) == [False, True]
         assert list(results.worth_another_try("fe", failed=False)) == []
+
+
+def test_a_validator_with_a_fault_of_its_own_is_an_error_that_names_the_row() -> None:
+    def broken(value: int) -> int:
+        return {}[value]
+
+    with (
+        ResultsWriter(output_type=Annotated[int, AfterValidator(broken)]) as results,
+        pytest.raises(KeyError) as caught,
+    ):
+        results.add([succeeded("a", "1")])
+    assert "row 'a'" in caught.value.__notes__[0]
+
+
+def test_large_rows_are_not_held_back_until_they_are_many(tmp_path: Path) -> None:
+    def write(rows: int) -> int:
+        with ResultsWriter() as results:
+            for number in range(rows):
+                results.add([succeeded(f"row-{number}", "x" * 2**20)])
+            tracemalloc.start()
+            results.write((f"row-{number}" for number in range(rows)), tmp_path / "out.jsonl")
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return int(peak)
+
+    assert write(40) < write(4) + 2**20
+
+
+def test_what_breaks_off_leaves_nothing_on_the_disk() -> None:
+    def breaking() -> Iterator[bytes]:
+        yield jsonl(*(succeeded(str(number), "x" * 1000) for number in range(1000)))
+        raise Away
+
+    with ResultsWriter() as results:
+        results.add([succeeded("a")])
+        end = results._spool.end
+        with pytest.raises(Away):
+            results.add_lines(breaking())
+        assert results._spool.end == end
+        assert len(results._spool) == 1
 
 
 # The tally

@@ -470,10 +470,9 @@ def test_parts_are_filled_to_the_last_byte(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("limit", ["bytes", "row_bytes"])
-def test_a_row_that_is_too_large_is_an_error(limit: str, folder: Path) -> None:
+def test_a_row_that_is_too_large_is_an_error(folder: Path) -> None:
     size = write(["Hi"], folder)[0].bytes
-    limits = replace(limits_of("openai"), **{limit: size})
+    limits = replace(limits_of("openai"), bytes=size)
     write(["Hi"], folder, limits=limits)[0].path.unlink()
     assert refused(["Hi", "Hi!"], folder, limits=limits).errors == [
         (2, f"takes {size + 1} bytes, and openai takes at most {size}")
