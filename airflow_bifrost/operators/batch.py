@@ -525,7 +525,7 @@ class BatchRunOperator(_RowsOperator):
         )
         return self._running
 
-    def _wait(self, run: BatchRun, provider: str, batch_ids: list[str]) -> BatchWait:
+    def _wait(self, run: BatchRun, provider: str, batch_ids: list[str], any_ended: bool) -> BatchWait:
         return BatchWait(
             batch_ids=batch_ids,
             provider=provider,
@@ -537,6 +537,7 @@ class BatchRunOperator(_RowsOperator):
             not_found_grace=self.not_found_grace,
             cancel_on_kill=self.cancel_on_kill,
             poll_backoff=self.poll_backoff,
+            any_ended=any_ended,
             state_folder=run.state_folder,
         )
 

@@ -54,6 +54,7 @@ class Piece:
     :param batch_id: None: it is not submitted.
     :param tried: in which try of the task it was submitted; the one before, if it may have been cancelled since for another input.
     :param duplicates: see :class:`airflow_bifrost.submission.ledger.Submission`.
+    :param behind: ids of the batches that filled the queue when it was refused; one of them must end before it is submitted again.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Piece:
     ended: bool = False
     tried: int = 0
     duplicates: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ class BatchRun:
     :param output_type: what each answer is validated into; None: nothing.
     :param row_members: what each row asks for beside its own words, for an upstream.
     :param limits: of an upstream behind the gateway.
-    :param wait: how to wait for some batches.
+    :param wait: how to wait for some batches of an upstream; True: until one of them has ended.
     :param max_parallel_batches: how many are on their way at a time.
     :param max_row_attempts: how often a row is sent at most.
     :param download_timeout: seconds that the upstream may take for a whole file of results.
@@ -129,7 +131,7 @@ class BatchRun:
     limits: Callable[[str], Limits]
     order: Order
     doubts: Doubts
-    wait: Callable[[BatchRun, str, list[str]], BatchWait]
+    wait: Callable[[BatchRun, str, list[str], bool], BatchWait]
     max_parallel_batches: int
     max_row_attempts: int
     download_timeout: float
@@ -199,7 +201,7 @@ class BatchRun:
         record = self.recall()
         if record is None:
             raise RuntimeError("The record of this run is gone: it was there when the task was deferred")
-        self._note_the_ends(record, self.wait(self, record.provider, record.in_flight).resume(self.context, event))
+        self._note_the_ends(record, self._wait_for(record).resume(self.context, event))
         with self._client() as client:
             return self._advance(client, record)
 
@@ -244,13 +246,16 @@ class BatchRun:
         while True:
             self._submit(client, record)
             if record.in_flight:
-                self._note_the_ends(
-                    record, self.wait(self, record.provider, record.in_flight).run(self.context, self.task)
-                )
+                self._note_the_ends(record, self._wait_for(record).run(self.context, self.task))
                 continue
             ended = self._read(client, record)
             if ended is not None:
                 return ended
+
+    def _wait_for(self, record: Record) -> BatchWait:
+        """Until there is a place for another batch, or nothing is left to wait for."""
+        more = any(piece.batch_id is None for piece in record.pieces)
+        return self.wait(self, record.provider, record.in_flight, more)
 
     # Submitting
 
@@ -263,13 +268,17 @@ class BatchRun:
             if index is None:
                 return
             piece = record.pieces[index]
+            if piece.behind and set(piece.behind) <= set(flying):
+                return
             try:
                 submission = self._submit_piece(client, record, piece)
             except BifrostGatewayError as error:
                 if not refused_as_full(error, record.provider):
                     raise
                 if flying:
-                    log.warning("%s The queue is full: %d other batches must end first.", error, len(flying))
+                    log.warning("%s The queue is full: one of %d other batches must end first.", error, len(flying))
+                    record.pieces[index] = replace(piece, behind=flying)
+                    self._remember(record)
                     return
                 if piece.rows < WORTH_HALVING:
                     raise
@@ -305,8 +314,10 @@ class BatchRun:
     def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
         from airflow_bifrost.submission.full_queue import failed_as_full
 
-        full = bool(summaries) and all(failed_as_full(summary) for summary in summaries)
-        most_rows = max((piece.rows for piece in record.pieces if piece.batch_id in record.in_flight), default=0)
+        ended = {summary["batch_id"] for summary in summaries}
+        flying = [batch_id for batch_id in record.in_flight if batch_id not in ended]
+        alone = not flying and all(failed_as_full(summary) for summary in summaries)
+        refused = []
         for summary in summaries:
             index = next(index for index, piece in enumerate(record.pieces) if piece.batch_id == summary["batch_id"])
             piece = record.pieces[index]
@@ -314,12 +325,13 @@ class BatchRun:
                 record.pieces[index] = replace(piece, ended=True)
                 continue
             log.warning("Batch %s met a full queue and has run no row: its rows are submitted again", piece.batch_id)
-            again = [replace(piece, number=record.next_number(), batch_id=None)]
-            if full and piece.rows >= WORTH_HALVING:
+            refused.append(piece.rows)
+            again = [replace(piece, number=record.next_number(), batch_id=None, behind=flying)]
+            if alone and piece.rows >= WORTH_HALVING:
                 again = self._halves(record, piece)
             record.pieces[index : index + 1] = again
         self._remember(record)
-        if full and most_rows < WORTH_HALVING:
+        if refused and alone and max(refused) < WORTH_HALVING:
             raise BifrostRateLimited(
                 f"The queue of {record.provider} is full, of others' batches: none of this task's has run a row. Nothing is billed for them."
                 " A retry of the task submits their rows again; give it a retry_delay that lets other batches end."

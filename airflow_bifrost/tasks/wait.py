@@ -49,6 +49,7 @@ class BatchWait:
     :param execution_timeout: the task's own; Airflow does not watch over it while a task is deferred.
     :param not_found_grace: seconds for which a 404 is borne.
     :param cancel_on_kill: for the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
+    :param any_ended: one terminal batch is enough.
     :param state_folder: see :func:`airflow_bifrost.tasks.memory.task_memory`.
     """
 
@@ -62,10 +63,11 @@ class BatchWait:
     not_found_grace: float
     cancel_on_kill: bool
     poll_backoff: bool
+    any_ended: bool = False
     state_folder: str = ""
 
     def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
-        """Wait, and return the batch summaries in the order of the ids.
+        """Wait, and return the batch summaries in the order of the ids: of all batches, or of those that are terminal if any is enough.
 
         :raises BifrostError: waiting on cannot help.
         :raises AirflowSensorTimeout: the time is over.
@@ -83,9 +85,10 @@ class BatchWait:
         with _Looker(self, policy, watches) as looker:
             while True:
                 looker.look()
-                progress.offer(looker.progress(), last=not looker.waiting)
-                if not looker.waiting:
-                    return [looker.summaries[batch_id] for batch_id in self.batch_ids]
+                done = not looker.waiting or (self.any_ended and bool(looker.summaries))
+                progress.offer(looker.progress(), last=done)
+                if done:
+                    return [looker.summaries[batch_id] for batch_id in self.batch_ids if batch_id in looker.summaries]
                 if looker.timed_out:
                     raise self._timeout_error(looker.waiting)
                 if self.mode == "deferrable":
@@ -168,6 +171,7 @@ class BatchWait:
                 watches=[watch.to_json() for watch in watches.values()],
                 cancel_on_kill=self.cancel_on_kill,
                 poll_backoff=self.poll_backoff,
+                any_ended=self.any_ended,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, policy.deadline - now) + BACKSTOP),

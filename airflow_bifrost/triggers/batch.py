@@ -62,6 +62,7 @@ class BatchTrigger(BaseTrigger):
         watches: list[dict[str, Any]] | None = None,
         cancel_on_kill: bool = False,
         poll_backoff: bool = False,
+        any_ended: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         self.batch_ids = batch_ids
@@ -75,6 +76,7 @@ class BatchTrigger(BaseTrigger):
         self.watches = watches or []
         self.cancel_on_kill = cancel_on_kill
         self.poll_backoff = poll_backoff
+        self.any_ended = any_ended
         self._has_ended = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -92,6 +94,7 @@ class BatchTrigger(BaseTrigger):
                 "watches": self.watches,
                 "cancel_on_kill": self.cancel_on_kill,
                 "poll_backoff": self.poll_backoff,
+                "any_ended": self.any_ended,
             },
         )
 
@@ -125,7 +128,7 @@ class BatchTrigger(BaseTrigger):
     async def _wait(self) -> BatchEvent:
         listener = _Listener(self)
         async with self._hub() as hub:
-            ends = await _until_all_have_ended_or_one_gave_up(self._begin(hub, listener))
+            ends = await _ends(self._begin(hub, listener), any_ended=self.any_ended)
         return self._event(ends, listener.progress())
 
     def _begin(self, hub: Hub, listener: Listener) -> set[Wait]:
@@ -142,7 +145,7 @@ class BatchTrigger(BaseTrigger):
         waiting = [batch_id for batch_id in dict.fromkeys(self.batch_ids) if batch_id not in summaries]
         if error:
             kind = "error"
-        elif not waiting:
+        elif not waiting or (self.any_ended and summaries):
             kind = "finished"
         else:
             kind = "timeout" if self._deadline() == self.deadline else "execution_timeout"
@@ -212,13 +215,14 @@ async def _open_client(conn_id: str) -> AsyncGatewayClient:
     return await BifrostHook(conn_id).aopen_client(retry=NO_RETRY)
 
 
-async def _until_all_have_ended_or_one_gave_up(waits: set[Wait]) -> list[End]:
+async def _ends(waits: set[Wait], *, any_ended: bool) -> list[End]:
+    """Of all waits, or until one has given up; or, if ``any_ended``, until one has ended."""
     if len(waits) == 1:  # as nearly all triggers have it; asyncio.wait would keep ten objects more for each
         return [await waits.pop()]
     ends: list[End] = []
     pending = set(waits)
     try:
-        while pending and not any(isinstance(end, GiveUp) for end in ends):
+        while pending and not any(any_ended or isinstance(end, GiveUp) for end in ends):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             ends.extend(wait.result() for wait in done)
     finally:

@@ -42,7 +42,7 @@ class ErrorInEvent(BaseModel):
 class BatchEvent(BaseModel):
     """The one event of a wait, as JSON.
 
-    :param kind: ``finished``: all batches are terminal; ``timeout``: the deadline has passed; ``execution_timeout``: the task's
+    :param kind: ``finished``: all batches are terminal, or one, if that is enough; ``timeout``: the deadline has passed; ``execution_timeout``: the task's
         own has; ``error``: waiting on cannot help.
     :param summaries: batch summaries of the batches that are terminal, in the order of the ids.
     :param waiting: ids of the batches that are not terminal, as far as is known.

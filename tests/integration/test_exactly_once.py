@@ -1,7 +1,8 @@
 """A run that is killed at any step, in any order, with retries: nothing is paid for twice, and each row comes back once.
 
-The machine's rules are what may happen to a task: it is killed at some step, the gateway loses an answer or is away, a try ends well. A step
-is whatever leaves a trace outside of the worker: each request, each write of a record, each file.
+The machine's rules are what may happen to a task: it is killed at some step, the gateway loses an answer or is away, its input is changed and
+changed back, a try ends well. A step is whatever leaves a trace outside of the worker (each request, each write of a record, each file),
+and each source of results that is read.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost.exceptions import SubmissionInDoubt
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import RetryPolicy
-from airflow_bifrost.results import read_rows, source
+from airflow_bifrost.results import read_rows, source, storage
+from airflow_bifrost.results.spool import Spool
+from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.submission import ledger, limits
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
 
 PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
+OTHERS = ["another input", *PROMPTS[1:4]]
+STEPS = st.integers(1, 130)  # a try without a fault has some 110
 CREATE = {"method": "POST", "path_contains": "/v1/batches"}
 FAULTS = {
     "the answer to a create is lost": Fault(drop=True, applied=True, **CREATE),
@@ -89,6 +94,10 @@ def patched(steps: Steps) -> Iterator[None]:
             mock.patch.object(GatewayClient, "_repeat", steps.around(GatewayClient._repeat)),
             mock.patch.object(TaskFolder, "keep", steps.around(TaskFolder.keep)),
             mock.patch.object(TaskFolder, "remove", steps.around(TaskFolder.remove)),
+            mock.patch.object(storage, "_rename", steps.around(storage._rename)),
+            mock.patch.object(Spool, "keep", steps.around(Spool.keep)),
+            mock.patch.object(Spool, "keep_if_new", steps.around(Spool.keep_if_new)),
+            mock.patch.object(ResultsWriter, "_write", steps.around(ResultsWriter._write)),
             mock.patch.object(Store, "set", steps.around(Store.set)),
         ):
             stack.enter_context(patch)
@@ -105,6 +114,7 @@ class ARun(RuleBasedStateMachine):
         self.steps = Steps()
         self.store = Store()
         self.tries = 0
+        self.prompts = PROMPTS
         self.state = "none yet"
         self.stack = ExitStack()
         self.folder = Path(self.stack.enter_context(TemporaryDirectory()))
@@ -117,12 +127,12 @@ class ARun(RuleBasedStateMachine):
     def output(self) -> str:
         return str(self.folder / "out.jsonl")
 
-    @initialize(kills=st.lists(st.integers(1, 60), max_size=2))
+    @initialize(kills=st.lists(STEPS, max_size=2))
     def begin_with(self, kills: list[int]) -> None:
         for step in kills:
             self.a_try_is_killed(step)
 
-    @rule(step=st.integers(1, 60))
+    @rule(step=STEPS)
     def a_try_is_killed(self, step: int) -> None:
         self._try(step)
 
@@ -132,7 +142,7 @@ class ARun(RuleBasedStateMachine):
         self._try(None)
         self.gateway.clear_faults()
 
-    @rule(name=st.sampled_from(sorted(FAULTS)), step=st.integers(1, 60))
+    @rule(name=st.sampled_from(sorted(FAULTS)), step=STEPS)
     def something_goes_wrong_in_a_try_that_is_killed(self, name: str, step: int) -> None:
         self.gateway.inject(FAULTS[name])
         self._try(step)
@@ -141,6 +151,10 @@ class ARun(RuleBasedStateMachine):
     @rule()
     def a_try_goes_on(self) -> None:
         self._try(None)
+
+    @rule()
+    def the_input_is_changed_or_changed_back(self) -> None:
+        self.prompts = OTHERS if self.prompts is PROMPTS else PROMPTS
 
     @invariant()
     def no_submission_is_made_twice(self) -> None:
@@ -151,12 +165,13 @@ class ARun(RuleBasedStateMachine):
     @invariant()
     def the_output_is_whole_or_not_there(self) -> None:
         if Path(self.output).exists():
-            assert [row["custom_id"] for row in read_rows(self.output)] == [
-                f"row-{number:09d}" for number in range(1, len(PROMPTS) + 1)
+            assert [row["custom_id"] for row in read_rows(self.output)] in [
+                [f"row-{number:09d}" for number in range(1, len(prompts) + 1)] for prompts in (PROMPTS, OTHERS)
             ]
 
     def teardown(self) -> None:
         try:
+            self.prompts = PROMPTS
             for _ in range(3):
                 self._try(None)
             self.check_the_end()
@@ -176,7 +191,10 @@ class ARun(RuleBasedStateMachine):
                 with hook.file_content(batch["input_file_id"]) as chunks:
                     for line in b"".join(chunks).splitlines():
                         prompts[json.loads(line)["body"]["messages"][0]["content"]] += 1
-        assert prompts == {prompt: 2 if prompt.startswith("!flaky") else 1 for prompt in PROMPTS}
+        once = Counter({prompt: 2 if prompt.startswith("!flaky") else 1 for prompt in PROMPTS})
+        assert once <= prompts
+        # What was begun of the other input is paid for, too; once, and its parts are the same in each try.
+        assert prompts - once in (Counter(), Counter(OTHERS[:3]), Counter(OTHERS[3:]), Counter(OTHERS))
 
     def _try(self, killed_at: int | None) -> None:
         self.tries += 1
@@ -186,7 +204,7 @@ class ARun(RuleBasedStateMachine):
             end = run_to_its_end(
                 lambda: BatchRunOperator(
                     task_id="run",
-                    rows=PROMPTS,
+                    rows=self.prompts,
                     provider=self.provider,
                     model="echo-1",
                     request_params={"max_tokens": 50},
@@ -212,7 +230,7 @@ class ARunInDoubt(ARun):
 
     def check_the_end(self) -> None:
         assert self.state in ("success", SubmissionInDoubt.__name__)
-        assert sum(batch["rows"] for batch in self.gateway.batches) <= len(PROMPTS)
+        assert sum(batch["rows"] for batch in self.gateway.batches) <= len(PROMPTS) + len(OTHERS)
         if self.state == "success":
             assert [row["text"] for row in read_rows(self.output)][:6] == [f"echo: {prompt}" for prompt in PROMPTS[:6]]
 

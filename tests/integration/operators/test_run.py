@@ -127,6 +127,29 @@ def test_a_large_input_is_split_into_batches_of_which_only_some_are_on_their_way
     assert max(at_once) <= 2
 
 
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_batch_takes_the_place_of_any_that_has_ended_while_a_slow_one_runs_on(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    submit, submitted = run_module.submit_part, []
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        submitted.append(submission.batch_id)
+        if len(submitted) == 1:
+            gateway.set_batch(submission.batch_id, status="in_progress")
+        if len(submitted) == 5:
+            gateway.set_batch(submitted[0], status=None)
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    rows = [str(number) for number in range(14)]
+    end = run(output, rows, max_parallel_batches=2, deferrable=deferrable, timeout=30)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in rows]
+
+
 def test_rows_that_failed_for_a_passing_reason_are_sent_again_and_others_are_not(
     gateway: LocalGateway, output: str
 ) -> None:

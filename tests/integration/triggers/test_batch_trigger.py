@@ -136,6 +136,14 @@ def test_the_first_look_is_taken_when_the_worker_said_and_not_before(gateway: Lo
 
 
 @pytest.mark.usefixtures("channel")
+def test_one_batch_that_has_ended_is_enough_if_so_told(gateway: LocalGateway) -> None:
+    slow = gateway.add_batch(status="in_progress")
+    quick = gateway.add_batch(**DONE)
+    event = asyncio.run(first_event(trigger(slow, quick, any_ended=True)))
+    assert (event["kind"], event["waiting"]) == ("finished", [slow])
+    assert [summary["batch_id"] for summary in event["summaries"]] == [quick]
+
+
 def test_all_triggers_of_a_loop_share_one_client_and_one_lookup_of_the_connection(
     gateway: LocalGateway, mocker: MockerFixture
 ) -> None:
