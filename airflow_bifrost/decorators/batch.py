@@ -10,6 +10,7 @@ from airflow.sdk.definitions.context import context_merge
 
 from airflow_bifrost._compat import keyword_arguments
 from airflow_bifrost.operators.batch import BatchRunOperator
+from airflow_bifrost.tasks.verdict import outcome_of_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,9 +36,12 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, rows=(), **kwargs)
 
     def _begin(self, context: Context, run: BatchRun) -> dict[str, Any]:
-        """The function may give other rows each time it is called; so it is not called when its rows are submitted already."""
+        """The function may give other rows each time it is called; so it is not called when its rows are submitted already. If they ended
+        as nobody accepts, others are wanted, or the same once more: then its rows decide, as those of an operator do."""
         record = run.recall()
-        if record is not None and (manifest := run.go_on(record)) is not None:
+        ended = record.written if record is not None else None
+        in_vain = ended is not None and outcome_of_rows(ended["rows"]) not in self.accept
+        if record is not None and not in_vain and (manifest := run.go_on(record)) is not None:
             return manifest
         context_merge(context, self.op_kwargs)
         kwargs = keyword_arguments(self.python_callable, self.op_args, context)
@@ -48,7 +52,7 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
 def bifrost_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """Make a task of a function that returns or yields rows: see :class:`~airflow_bifrost.operators.batch.BatchRunOperator` for the
     arguments. The function is called once: when its rows are submitted, a retry or a clear goes on with them. It is called again only if
-    the task is cleared after its end and the output is gone.
+    the task is cleared after an end that it does not accept, or after the output is gone.
 
     Usage::
 

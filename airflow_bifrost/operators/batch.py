@@ -272,6 +272,8 @@ class _RowsOperator(BaseOperator):
 
     def _params(self, provider: str) -> Mapping[str, Any] | None:
         """Members of a body that a row may leave out."""
+        if not isinstance(self.request_params or {}, Mapping):
+            raise ValueError(f"request_params must be a dict, not {type(self.request_params).__name__}")
         return self.request_params
 
     def _order(self) -> Order:
@@ -457,6 +459,8 @@ class BatchRunOperator(_RowsOperator):
         self._running: BatchRun | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
+        if self.input_path is not None and self.input_path == self.output_path:
+            raise ValueError(f"input_path and output_path are both {self.input_path}: the rows would be lost")
         with skipping(soft_fail=self.soft_fail, never_fail=False):
             run = self._run(context)
             return self._finish(context, run, self._begin(context, run))
@@ -489,7 +493,7 @@ class BatchRunOperator(_RowsOperator):
     def _params(self, provider: str) -> Mapping[str, Any] | None:
         from airflow_bifrost.submission.output_schema import params_for
 
-        given = dict(self.request_params or {})
+        given = dict(super()._params(provider) or {})
         if self.output_type is None:
             return given
         wanted = params_for(self.output_type, provider=provider, endpoint=self.endpoint)
@@ -589,11 +593,12 @@ class BatchDownloadOperator(_BatchOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_bifrost.gateway.summary import BatchSummary
         from airflow_bifrost.hooks.bifrost import BifrostHook
-        from airflow_bifrost.results.storage import whole_file
+        from airflow_bifrost.results.storage import locate_file, whole_file
         from airflow_bifrost.results.tally import differences
         from airflow_bifrost.results.writer import ResultsWriter
 
         batch_id = self._checked_id()
+        locate_file(self.output_path)
         with BifrostHook(self.bifrost_conn_id).open_client(timeout=self.download_timeout) as client:
             provider = client.config.upstream(provider_of(self.provider))
             batch, sources = results_of(client, batch_id, provider, self.storage_conn_id)

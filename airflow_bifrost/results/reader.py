@@ -33,7 +33,7 @@ def read_rows(
         file = fs.open(path.path, "rb")
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"There are no result rows at {path}. The file appears when the task that writes it has succeeded."
+            f"There are no result rows at {path}. The file appears when the task that writes it has ended."
         ) from error
     with file:
         for number, line in enumerate(lines_in(file), start=1):

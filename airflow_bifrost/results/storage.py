@@ -28,17 +28,22 @@ def locate(
     text = str(uri)
     if not isinstance(uri, ObjectStoragePath) and "://" not in text:
         uri = os.path.abspath(text)  # Airflow 3.1 takes a relative path for one below the root
-    path = ObjectStoragePath(uri, **{"conn_id": conn_id} if conn_id else {})  # Airflow 3.1: None is a choice, too
+    parts = urlsplit(text)
+    unknown = ValueError(
+        f"Airflow cannot open {text}: no installed provider knows {parts.scheme}://. Install the one that does"
+        " (s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google), or correct the path."
+    )
+    try:
+        path = ObjectStoragePath(uri, **{"conn_id": conn_id} if conn_id else {})  # Airflow 3.1: None is a choice, too
+    except ValueError as error:
+        raise unknown from error
     try:
         return path, path.fs
     except ValueError as error:
-        if not (conn_id or getattr(path, "conn_id", None) or "@" in urlsplit(text).netloc):
+        if not (conn_id or "@" in parts.netloc):
             with suppress(ValueError, ImportError):
-                return path, fsspec.filesystem(path.protocol)
-        raise ValueError(
-            f"Airflow cannot open {path}: no installed provider knows {path.protocol}://. Install the one that does"
-            " (s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google)."
-        ) from error
+                return path, fsspec.filesystem(parts.scheme)
+        raise unknown from error
 
 
 def locate_file(
@@ -48,6 +53,8 @@ def locate_file(
 
     :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
     """
+    if not str(uri):
+        raise ValueError("The path is empty: name a file. Did the task that makes it push one?")
     path, fs = locate(uri, conn_id)
     if str(uri).endswith("/") or fs.isdir(path.path):
         raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")

@@ -323,7 +323,10 @@ class _Requests:
     def _template(self) -> tuple[bytes, bytes, bytes, str | None]:
         """What stands before, between and after the id and the prompt in the line of a prompt; and the model."""
         if self._prompts is None:
-            raise _Stop(f"is a prompt, and what {self._endpoint} takes is not known: give request bodies")
+            raise _Stop(
+                f"is a prompt, and what the endpoint {_shown(self._endpoint)} takes is not known: give request bodies, or an endpoint"
+                f" such as {', '.join(_PROMPTS_OF_ENDPOINT)}"
+            )
         gap = msgspec.Raw(b"\0")  # which JSON never has as it is
         body = self._complete(self._prompts.body(gap))
         before, between, after = self._line(gap, body).split(b"\0")
@@ -352,7 +355,7 @@ class _Requests:
             raise _BadRow(f"has the url {_shown(row['url'])}, and the batch is for {self._endpoint}")
         ids = [row[name] for name in self._id_names if name in row]
         if len(ids) > 1 or (ids and not isinstance(ids[0], str)):
-            raise _BadRow(f"is a batch line whose `{form.id}` is not one text")
+            raise _BadRow(f"is a batch line whose `{form.id}` is not one text (in quotes, if it is a number)")
         return (ids[0] if ids else None), bodies[0]
 
     def _complete(self, body: JsonObject) -> JsonObject:

@@ -219,7 +219,10 @@ class BatchRun:
     def _as_written(self, client: GatewayClient, record: Record) -> dict[str, Any]:
         from airflow_bifrost.gateway.summary import BatchSummary
 
-        log.info("%s was written by an earlier try, for the same input", self.output_path)
+        log.info(
+            "%s was written by an earlier try. To have it written anew, remove it, or start another run",
+            self.output_path,
+        )
         assert record.written is not None
         summaries = [
             BatchSummary.of(

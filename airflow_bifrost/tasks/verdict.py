@@ -29,23 +29,33 @@ def judge(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> No
     )
 
 
+def outcome_of_rows(rows: Mapping[str, int]) -> str:
+    """``succeeded`` if all have, ``partial`` if some have, else what most are.
+
+    :param rows: counts by outcome, as a manifest has them.
+    """
+    bad = {outcome: number for outcome, number in rows.items() if outcome not in ("total", "succeeded") and number}
+    if not bad:
+        return "succeeded"
+    if rows["succeeded"]:
+        return "partial"
+    outcome = max(bad, key=lambda name: bad[name])
+    return "failed" if outcome == "missing" else outcome
+
+
 def judge_rows(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
-    """Pass if the outcome of all rows together is accepted: ``succeeded`` if all have, ``partial`` if some have, else what most are.
+    """Pass if the outcome of all rows together is accepted, see :func:`outcome_of_rows`.
 
     :raises BatchFailed: says what became of the rows.
     """
-    rows = {outcome: number for outcome, number in manifest["rows"].items() if outcome != "total" and number}
-    succeeded = rows.pop("succeeded", 0)
-    if not rows:
-        outcome = "succeeded"
-    elif succeeded:
-        outcome = "partial"
-    else:
-        outcome = max(rows, key=lambda name: rows[name])
-        outcome = "failed" if outcome == "missing" else outcome
+    outcome = outcome_of_rows(manifest["rows"])
     if outcome in accept:
         return
-    counts = ", ".join(f"{number:,} {name}" for name, number in {"succeeded": succeeded, **rows}.items())
+    counts = ", ".join(
+        f"{number:,} {name}"
+        for name, number in manifest["rows"].items()
+        if name == "succeeded" or (number and name != "total")
+    )
     raise BatchFailed(
         f"The rows did not end as accepted ({', '.join(accept)}), but {outcome}: {counts}. Each row's error stands in"
         f" {manifest['output_path']}. What has run is billed. Mend the rows and run them again, or add the outcome to `accept`.",

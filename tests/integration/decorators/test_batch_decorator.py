@@ -92,6 +92,18 @@ def test_a_clear_after_the_end_does_not_call_it_either(gateway: LocalGateway, tm
     assert len(calls) == len(gateway.batches) == 1
 
 
+def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: LocalGateway, tmp_path: Path) -> None:
+    given = ["!fail 400"]
+    store = Store()
+    assert run(lambda: given, tmp_path / "out.jsonl", store).kind == "BatchFailed"
+    assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=2).kind == "BatchFailed"
+    assert len(gateway.batches) == 1
+    given = ["mended"]
+    assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=3).state == "success"
+    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: mended"]
+    assert len(gateway.batches) == 2
+
+
 @pytest.mark.parametrize("changed", [{"system_prompt": "in German"}, {"request_params": {"max_tokens": 5}}])
 def test_it_is_called_again_when_something_else_is_asked_for(
     gateway: LocalGateway, tmp_path: Path, changed: dict[str, Any]

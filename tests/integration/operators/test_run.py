@@ -379,7 +379,15 @@ def test_rows_that_are_done_and_that_no_file_has_are_looked_for_again_by_a_retry
     assert len(gateway.batches) == 1
 
 
-@pytest.mark.parametrize("path", ["{folder}", "{folder}/new/", "foo://bucket/out.jsonl"])
+def test_the_input_is_not_taken_for_the_output(gateway: LocalGateway, output: str) -> None:
+    Path(output).write_text('"a"\n')
+    end = run(output, input_path=output)
+    assert "the rows would be lost" in str(end.error)
+    assert Path(output).read_text() == '"a"\n'
+    assert not gateway.requests
+
+
+@pytest.mark.parametrize("path", ["", "{folder}", "{folder}/new/", "foo://bucket/out.jsonl"])
 def test_an_output_that_cannot_be_written_is_an_error_before_anything_is_submitted(
     gateway: LocalGateway, tmp_path: Path, path: str
 ) -> None:
