@@ -114,13 +114,11 @@ class Submission:
     """
     :param new: False: the batch is that of an earlier try.
     :param duplicates: ids of batches that the gateway has made beside it, by repeating the call; they are cancelled.
-    :param parted: another input had come in between, and the batch was left or cancelled for it.
     """
 
     batch_id: str
     new: bool
     duplicates: list[str] = field(default_factory=list)
-    parted: bool = False
 
 
 class Ledger:
@@ -176,7 +174,7 @@ class Ledger:
             log.info("Batch %s was submitted by an earlier try, for the same input: going on with it", record.batch_id)
             if record.parted:
                 self._keep_in_mind(digest, replace(record, parted=False))
-            return Submission(record.batch_id, new=False, duplicates=record.duplicates, parted=record.parted)
+            return Submission(record.batch_id, new=False, duplicates=record.duplicates)
         found = self._earlier_batches(digest, record)
         number = max([record.number if record else 0, *(tag.number for tag, _ in found)])
         latest = Record("intent", self._provider, number, time.time())
@@ -198,14 +196,15 @@ class Ledger:
                 continue
             settled = self._settled(other, record) if record.state == "intent" else record
             if settled.batch_id is not None:
-                for batch_id in (settled.batch_id, *settled.duplicates):
-                    self._part_with(batch_id, settled.provider)
+                self._part_with(settled.batch_id, settled.provider)
+                for batch_id in settled.duplicates:
+                    self._cancel(batch_id, settled.provider)
                 settled = replace(settled, parted=True)
             if settled != record:
                 self._keep_in_mind(other, settled)
         if self._memory is None:
             with suppress(_CannotTell):  # which stops the submission
-                for tag, batch in self._found_without_record():
+                for tag, batch in self._found_without_record:
                     if tag.digest != wanted and outcome_of_batch(batch, self._provider) is None:
                         self._part_with(batch.id, self._provider)
 
@@ -269,7 +268,7 @@ class Ledger:
         if record is not None and record.state != "intent":
             return []
         try:
-            found = self._found_without_record() if record is None else self._found_of_intent(record)
+            found = self._found_without_record if record is None else self._found_of_intent(record)
         except _CannotTell as why:
             self._doubt(record, str(why))
             return []
@@ -284,6 +283,7 @@ class Ledger:
             self._sleep(max(0.0, record.at + SETTLE - time.time()))
         return self._shown(record.provider)
 
+    @cached_property
     def _found_without_record(self) -> list[tuple[Tag, Batch]]:
         """The same where nothing is remembered; nobody knows then when an earlier try was."""
         if self._memory is not None or self._first_try:
@@ -332,8 +332,8 @@ class Ledger:
     def _is_to_be_repeated(self, record: Record) -> bool:
         """Whether the batch of an earlier try is no use now."""
         assert record.batch_id is not None
-        if not (self._resubmit or record.parted):
-            return False
+        if not (self._resubmit or record.parted or self._on_changed_input == "cancel"):
+            return False  # else it may have been cancelled, and the worker have died before it was noted
         try:
             batch = self._client.get_batch(record.batch_id, provider=record.provider)
         except BatchNotFound as error:
@@ -342,7 +342,7 @@ class Ledger:
             self._doubt(record, f"batch {record.batch_id} was submitted then, and is gone ({error})")
             return True
         cancelled = BatchStatus.of(batch.status) in (BatchStatus.CANCELLING, BatchStatus.CANCELLED)
-        return (record.parted and cancelled and not self._keep_cancelled) or self._has_ended_badly(batch)
+        return (cancelled and not self._keep_cancelled) or self._has_ended_badly(batch)
 
     def _has_ended_badly(self, batch: Batch) -> bool:
         outcome = outcome_of_batch(batch, self._provider)

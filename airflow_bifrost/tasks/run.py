@@ -52,7 +52,7 @@ class Piece:
     :param round: 1 for the input itself.
     :param file: its name in the run's folder.
     :param batch_id: None: it is not submitted.
-    :param tried: in which try of the task it was submitted; the one before, if it may have been cancelled since for another input.
+    :param tried: in which try of the task it was submitted; the one before this, if the ledger knows that an earlier one did.
     :param duplicates: see :class:`airflow_bifrost.submission.ledger.Submission`.
     :param behind: ids of the batches that filled the queue when it was refused; one of them must end before it is submitted again.
     """
@@ -188,8 +188,8 @@ class BatchRun:
                 return None
             if self._stands(record):
                 return self._as_written(client, record)
-            digests = {piece.number: self.order.digest(record.provider, piece.sha256) for piece in record.pieces}
-            if not any(may_have_submitted(self.memory, number, digest) for number, digest in digests.items()):
+            pieces = record.pieces
+            if not any(may_have_submitted(self.memory, piece.number, self._digest(record, piece)) for piece in pieces):
                 return None
             if not all(self.folder.has(file) for file in record.input):
                 return None
@@ -236,6 +236,10 @@ class BatchRun:
     def _asked(self, provider: str) -> str:
         return self.order.digest(provider, json.dumps(self.row_members(provider), sort_keys=True, default=str))
 
+    def _digest(self, record: Record, piece: Piece) -> str:
+        """By which the ledger knows the input of a piece."""
+        return self.order.digest(record.provider, piece.sha256)
+
     def _remember(self, record: Record) -> None:
         self.memory.set(MEMORY_KEY, asdict(record))
 
@@ -265,6 +269,7 @@ class BatchRun:
     def _submit(self, client: GatewayClient, record: Record) -> None:
         """Submit as many pieces as may be on their way."""
         from airflow_bifrost.submission.full_queue import refused_as_full
+        from airflow_bifrost.submission.ledger import may_have_submitted
 
         while len(flying := record.in_flight) < self.max_parallel_batches:
             index = next((index for index, piece in enumerate(record.pieces) if piece.batch_id is None), None)
@@ -283,7 +288,9 @@ class BatchRun:
                     record.pieces[index] = replace(piece, behind=flying)
                     self._remember(record)
                     return
-                if piece.rows < WORTH_HALVING:
+                # a call that may have got through all the same is the ledger's to settle, by this piece's number
+                unsure = may_have_submitted(self.memory, piece.number, self._digest(record, piece))
+                if unsure or piece.rows < WORTH_HALVING:
                     raise
                 log.warning("%s The queue is full: trying with half of the %d rows.", error, piece.rows)
                 record.pieces[index : index + 1] = self._halves(record, piece)
@@ -291,7 +298,7 @@ class BatchRun:
                 record.pieces[index] = replace(
                     piece,
                     batch_id=submission.batch_id,
-                    tried=self.context["ti"].try_number - submission.parted,
+                    tried=self.context["ti"].try_number - (not submission.new),
                     duplicates=submission.duplicates,
                 )
             self._remember(record)
@@ -333,6 +340,8 @@ class BatchRun:
             if alone and piece.rows >= WORTH_HALVING:
                 again = self._halves(record, piece)
             record.pieces[index : index + 1] = again
+        if len(refused) == len(summaries):  # none has made room: only another's end does
+            record.pieces = [piece if piece.batch_id else replace(piece, behind=flying) for piece in record.pieces]
         self._remember(record)
         if refused and alone and max(refused) < WORTH_HALVING:
             raise BifrostRateLimited(
@@ -380,6 +389,7 @@ class BatchRun:
             summaries = [self._add_results(client, record, piece, results, odd) for piece in record.pieces]
             if again := self._next_round(record, results, summaries):
                 record.pieces += again
+                record.written = None  # that file is not the last word
                 self._remember(record)
                 return None
             tally = results.write(self._custom_ids(record), self.output_path)
@@ -425,13 +435,13 @@ class BatchRun:
             results.add_absent(ids, RowOutcome(summary["outcome"]), RowError(code, message))
         return summary
 
-    def _cancelled_rounds(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> set[int]:
-        """The rounds with a batch that was cancelled by whoever ended an earlier try, and has begun this one."""
-        return {
-            piece.round
-            for piece, summary in zip(record.pieces, summaries, strict=True)
-            if summary["outcome"] == "cancelled" and piece.tried < self.context["ti"].try_number
-        }
+    def _cancelled_before(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> dict[int, list[bool]]:
+        """By round, whether each of its batches was cancelled by whoever ended an earlier try, and has begun this one."""
+        rounds: dict[int, list[bool]] = {}
+        for piece, summary in zip(record.pieces, summaries, strict=True):
+            before = piece.tried < self.context["ti"].try_number
+            rounds.setdefault(piece.round, []).append(summary["outcome"] == "cancelled" and before)
+        return rounds
 
     def _next_round(
         self, record: Record, results: ResultsWriter, summaries: Sequence[Mapping[str, Any]]
@@ -440,11 +450,12 @@ class BatchRun:
         from airflow_bifrost.results.lines import parse_line
         from airflow_bifrost.submission.requests_file import write_parts
 
-        cancelled = self._cancelled_rounds(record, summaries)
+        cancelled = self._cancelled_before(record, summaries)
+        attempts = sum(not all(batches) for batches in cancelled.values())
         worth = results.worth_another_try(
             self._custom_ids(record),
-            failed=record.round - len(cancelled) < self.max_row_attempts,  # such a round was no attempt
-            cancelled=record.round in cancelled,
+            failed=attempts < self.max_row_attempts,
+            cancelled=any(cancelled[record.round]),
         )
         lines = compress(self._lines(record), worth)
         rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))

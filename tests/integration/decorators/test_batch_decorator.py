@@ -12,6 +12,7 @@ from integration.conftest import End, FakeTI, Store, run_to_its_end
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.submission import ledger
+from airflow_bifrost.tasks.run import MEMORY_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
 
@@ -101,6 +102,37 @@ def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: 
     given = ["mended"]
     assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=3).state == "success"
     assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: mended"]
+    assert len(gateway.batches) == 2
+
+
+def test_it_is_not_called_again_while_rows_that_were_cancelled_are_on_their_way_once_more(
+    gateway: LocalGateway, tmp_path: Path
+) -> None:
+    calls = []
+
+    def ask() -> list[str]:
+        calls.append(1)
+        return ["one", "two"] if len(calls) < 3 else ["others"]
+
+    class Cancelling(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            for batch in gateway.batches:
+                gateway.set_batch(batch["id"], status="cancelled", output_file_id=None, error_file_id=None)
+
+    class Dies(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            if key == MEMORY_KEY and [piece["batch_id"] is not None for piece in value["pieces"]] == [True, True]:
+                raise ValueError("killed")
+
+    cancelled = Cancelling()
+    assert run(ask, tmp_path / "out.jsonl", cancelled, deferrable=False).kind == "BatchFailed"
+    dying = Dies(cancelled)
+    assert run(ask, tmp_path / "out.jsonl", dying, try_number=2, deferrable=False).error.args == ("killed",)
+    called = len(calls)
+    assert run(ask, tmp_path / "out.jsonl", Store(dying), try_number=3, deferrable=False).state == "success"
+    assert len(calls) == called
     assert len(gateway.batches) == 2
 
 

@@ -20,6 +20,7 @@ from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostProt
 from airflow_bifrost.results import read_rows, source
 from airflow_bifrost.submission import ledger, limits
 from airflow_bifrost.tasks import run as run_module
+from airflow_bifrost.tasks.wait import BatchWait
 from airflow_bifrost.testing import Fault, LocalGateway, UpstreamAnswer
 from airflow_bifrost.waiting import decision
 
@@ -491,6 +492,81 @@ def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_at
     assert end.state == "success", end.error
     assert outcomes(output) == ["succeeded", "succeeded"]
     assert [batch["rows"] for batch in gateway.batches] == [2, 2]
+
+
+class DiesWith(Store):
+    """The worker dies when it is about to note a batch of the run."""
+
+    def set(self, key: str, value: Any) -> None:
+        if key == run_module.MEMORY_KEY and value["pieces"][-1]["batch_id"]:
+            raise ValueError("killed")
+        super().set(key, value)
+
+
+def cancel(gateway: LocalGateway, *batch_ids: str) -> None:
+    for batch_id in batch_ids:
+        gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_rows_that_were_cancelled_for_another_input_are_answered_also_after_a_crash(
+    gateway: LocalGateway, output: str
+) -> None:
+    store, rows = Store(), ["0", "1", "2"]
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, rows, store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    [old] = [batch["id"] for batch in gateway.batches]
+    gateway.set_batch(old, status="in_progress")
+    changed = {"on_changed_input": "cancel"}
+    assert run(output, ["other"], try_number=2, store=store, **changed).state == "success"
+    cancel(gateway, old)
+    dying = DiesWith(store)
+    assert run(output, rows, try_number=3, store=dying, **changed).error.args == ("killed",)
+    assert run(output, rows, try_number=4, store=Store(dying), **changed).state == "success"
+    assert outcomes(output) == ["succeeded"] * 3
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_of_a_round_that_was_cancelled_in_part_the_rows_that_ran_have_had_their_attempt(
+    gateway: LocalGateway, output: str
+) -> None:
+    store, rows = Store(), ["!flaky 503", "!flaky 503", "!flaky 503", "a", "b", "c"]
+    once = {"store": store, "deferrable": False, "max_row_attempts": 1}
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, rows, **once).state == "failed"
+    gateway.clear_faults()
+    cancel(gateway, gateway.batches[1]["id"])
+    run(output, rows, **once, try_number=2)
+    assert outcomes(output)[3:] == ["succeeded"] * 3
+    assert [batch["rows"] for batch in gateway.batches] == [3, 3, 3]
+
+
+def test_a_refusal_of_which_nobody_knows_what_came_is_no_reason_to_halve(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    monkeypatch.setattr(ledger, "MOST_LISTED", 0)
+    body = {"error": FULL.body["error"], "extra_fields": {"provider": "openai"}}
+    gateway.inject(Fault(status=429, body=body, applied=True, **CREATE))
+    end = run(output, [str(number) for number in range(5)])
+    assert isinstance(end.error, BifrostRateLimited)
+    assert [batch["rows"] for batch in gateway.batches] == [5]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_queue_full_of_others_batches_is_tried_once_with_each_that_is_on_its_way(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    def one_has_met_it(self: BatchWait, context: Any, task: Any) -> list[dict[str, Any]]:
+        summary = {"batch_id": self.batch_ids[which], "status": "failed", "provider": "openai", "outcome": "failed"}
+        return [summary | {"request_counts": {}, "errors": [{"code": "token_limit_exceeded", "message": "full"}]}]
+
+    monkeypatch.setattr(BatchWait, "run", one_has_met_it)
+    end = run(output, [str(number) for number in range(60)], max_parallel_batches=8, deferrable=False)
+    assert isinstance(end.error, BifrostRateLimited)
+    assert len(gateway.batches) == 8
 
 
 def test_a_large_batch_that_fails_at_a_full_queue_is_halved(

@@ -96,6 +96,16 @@ def submit(client: GatewayClient, slept: list[float]) -> Callable[..., Submissio
 Submit = Callable[..., Submission]
 
 
+def crashed(submit: Submit, provider: str = "openai") -> Store:
+    """What a try leaves that was killed between the call and its record."""
+    store = Store()
+    store.dies_at = 2
+    with pytest.raises(Crash):
+        submit(store, provider=provider)
+    store.dies_at = None
+    return store
+
+
 def test_a_first_submission_makes_one_batch_that_carries_its_tag(gateway: LocalGateway, submit: Submit) -> None:
     submission = submit(Store())
     [batch] = gateway.batches
@@ -294,6 +304,38 @@ def test_input_that_is_changed_back_goes_on_with_its_first_batch(gateway: LocalG
     assert len(gateway.batches) == 2
 
 
+def test_a_crash_between_the_cancel_and_its_record_does_not_bring_the_cancelled_batch_back(
+    gateway: LocalGateway, submit: Submit
+) -> None:
+    store = Store()
+    first = submit(store)
+    store.dies_at = store.writes + 1
+    with pytest.raises(Crash):
+        submit(store, OTHER, first_try=False, on_changed_input="cancel")
+    store.dies_at = None
+    assert submit(store, first_try=False, on_changed_input="cancel").batch_id != first.batch_id
+
+
+def test_what_the_gateway_made_twice_is_cancelled_also_when_another_input_has_come(
+    gateway: LocalGateway, submit: Submit
+) -> None:
+    store = crashed(submit)
+    [original] = gateway.batches
+    twin = gateway.add_batch(metadata=original["metadata"], created_at=original["created_at"] + 1)
+    submit(store, OTHER, first_try=False)
+    states = {batch["id"]: batch["status"] for batch in gateway.batches}
+    assert states[twin] in ("cancelling", "cancelled")
+    assert states[original["id"]] not in ("cancelling", "cancelled")
+    assert submit(store, first_try=False) == Submission(original["id"], new=False, duplicates=[twin])
+
+
+def test_without_a_memory_a_retry_waits_once_for_the_gateway(
+    gateway: LocalGateway, submit: Submit, slept: list[float]
+) -> None:
+    submit(None, first_try=False)
+    assert slept == [module.SETTLE]
+
+
 def test_input_that_is_changed_back_is_submitted_again_if_its_batch_was_cancelled(
     gateway: LocalGateway, submit: Submit
 ) -> None:
@@ -304,16 +346,6 @@ def test_input_that_is_changed_back_is_submitted_again_if_its_batch_was_cancelle
     assert again.new
     assert again.batch_id != first.batch_id
     assert len(gateway.batches) == 3
-
-
-def crashed(submit: Submit, provider: str = "openai") -> Store:
-    """What a try leaves that was killed between the call and its record."""
-    store = Store()
-    store.dies_at = 2
-    with pytest.raises(Crash):
-        submit(store, provider=provider)
-    store.dies_at = None
-    return store
 
 
 def test_input_that_is_changed_back_is_found_though_its_record_was_lost(gateway: LocalGateway, submit: Submit) -> None:
