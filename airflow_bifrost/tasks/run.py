@@ -15,6 +15,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import compress, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,6 +80,7 @@ class Record:
     :param pieces: what there is to be submitted: the input, or halves of it, and further rounds.
     :param written: what the manifest says of the rows, once the output is written.
     :param size: of the output then, in bytes.
+    :param earlier: by the digests of other inputs that the task had: what they were submitted as.
     """
 
     digest: str
@@ -88,6 +90,7 @@ class Record:
     pieces: list[Piece]
     written: dict[str, Any] | None = None
     size: int | None = None
+    earlier: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def round(self) -> int:
@@ -171,9 +174,10 @@ class BatchRun:
                 return self._as_written(client, record)
             pieces = self._keep(parts, number=1, round_=1)
             if record is None or record.digest != digest:
-                self._part_with_others(client, provider, record, pieces)
-                record = Record(digest, self._asked(provider), provider, [piece.file for piece in pieces], pieces)
-                self._remember(record)
+                new = Record(digest, self._asked(provider), provider, [piece.file for piece in pieces], pieces)
+                self._part_with_others(client, record, new)
+                self._remember(new)
+                record = new
             return self._advance(client, record)
 
     def go_on(self, record: Record) -> dict[str, Any] | None:
@@ -181,15 +185,12 @@ class BatchRun:
 
         :return: None: the input is gone and is needed; or nothing of it was submitted; or something else is asked for now.
         """
-        from airflow_bifrost.submission.ledger import may_have_submitted
-
         with self._client() as client:
             if record.asked != self._asked(client.config.upstream(self.provider)):
                 return None
             if self._stands(record):
                 return self._as_written(client, record)
-            pieces = record.pieces
-            if not any(may_have_submitted(self.memory, piece.number, self._digest(record, piece)) for piece in pieces):
+            if not any(self._is_submitted(record, piece) for piece in record.pieces):
                 return None
             if not all(self.folder.has(file) for file in record.input):
                 return None
@@ -269,7 +270,6 @@ class BatchRun:
     def _submit(self, client: GatewayClient, record: Record) -> None:
         """Submit as many pieces as may be on their way."""
         from airflow_bifrost.submission.full_queue import refused_as_full
-        from airflow_bifrost.submission.ledger import may_have_submitted
 
         while len(flying := record.in_flight) < self.max_parallel_batches:
             index = next((index for index, piece in enumerate(record.pieces) if piece.batch_id is None), None)
@@ -289,8 +289,7 @@ class BatchRun:
                     self._remember(record)
                     return
                 # a call that may have got through all the same is the ledger's to settle, by this piece's number
-                unsure = may_have_submitted(self.memory, piece.number, self._digest(record, piece))
-                if unsure or piece.rows < WORTH_HALVING:
+                if self._is_submitted(record, piece) or piece.rows < WORTH_HALVING:
                     raise
                 log.warning("%s The queue is full: trying with half of the %d rows.", error, piece.rows)
                 record.pieces[index : index + 1] = self._halves(record, piece)
@@ -308,8 +307,7 @@ class BatchRun:
 
         with TemporaryDirectory(prefix="bifrost-run-") as local:
             path = Path(local) / piece.file
-            self.folder.fetch(piece.file, path)
-            part = Part(piece.number, path, piece.rows, path.stat().st_size, piece.sha256, ())
+            part = Part(piece.number, path, piece.rows, 0, piece.sha256, ())
             return submit_part(
                 self.context,
                 client,
@@ -319,6 +317,7 @@ class BatchRun:
                 part,
                 memory=self.memory,
                 keep_cancelled=True,
+                fetch=partial(self.folder.fetch, piece.file, path),
             )
 
     def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
@@ -372,11 +371,27 @@ class BatchRun:
             halves.append(Piece(number, piece.round, name, size, digest.hexdigest()))
         return halves
 
-    def _part_with_others(self, client: GatewayClient, provider: str, before: Record | None, new: list[Piece]) -> None:
-        """Of batches that earlier tries have submitted for another input: leave or cancel them."""
-        wanted: dict[int, str | None] = dict.fromkeys(piece.number for piece in before.pieces) if before else {}
-        wanted |= {piece.number: self.order.digest(provider, piece.sha256) for piece in new}
-        part_with_others(self.context, client, provider, self.doubts, wanted, self.memory)
+    def _part_with_others(self, client: GatewayClient, before: Record | None, new: Record) -> None:
+        """Of batches that earlier tries have submitted for another input: leave or cancel them. If ``new`` is an input that the task had
+        before them, it becomes the pieces that it was then; so the ledger knows them."""
+        numbers: set[int] = set()
+        if before is not None:
+            numbers.update(piece.number for piece in before.pieces)
+            first_round = [asdict(piece) for piece in before.pieces if piece.round == 1]
+            new.earlier = before.earlier | {before.digest: first_round}
+            begun = [Piece(**piece) for piece in new.earlier.pop(new.digest, [])]
+            afresh = [replace(piece, batch_id=None, ended=False, behind=[]) for piece in begun]
+            if afresh and all(self.folder.has(piece.file) or self._is_submitted(new, piece) for piece in afresh):
+                new.pieces = afresh
+        wanted: dict[int, str | None] = dict.fromkeys(numbers)
+        wanted |= {piece.number: self._digest(new, piece) for piece in new.pieces}
+        part_with_others(self.context, client, new.provider, self.doubts, wanted, self.memory)
+
+    def _is_submitted(self, record: Record, piece: Piece) -> bool:
+        """Whether a call for it was made, as far as is known."""
+        from airflow_bifrost.submission.ledger import may_have_submitted
+
+        return may_have_submitted(self.memory, piece.number, self._digest(record, piece))
 
     # Reading
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,17 +93,21 @@ def submit_part(
     *,
     memory: Memory | None = None,
     keep_cancelled: bool = False,
+    fetch: Callable[[], None] | None = None,
 ) -> Submission:
     """Submit a part of the task's input, unless an earlier try has.
 
     :param memory: None: the task's.
     :param keep_cancelled: see :class:`airflow_bifrost.submission.ledger.Ledger`.
+    :param fetch: brings the part's file, if there is something to submit; None: it is there.
     """
     from airflow_bifrost.submission.limits import limits_of
 
     order.check(provider)
 
     def prepare() -> Create:
+        if fetch is not None:
+            fetch()
         if limits_of(provider).inline:
             return _create(client, provider, order, path=part.path)
         with part.path.open("rb") as file:

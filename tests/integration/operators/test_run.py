@@ -494,6 +494,19 @@ def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_at
     assert [batch["rows"] for batch in gateway.batches] == [2, 2]
 
 
+def test_input_that_is_changed_back_is_known_though_it_was_halved(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    refuse_create(1)
+    store, rows = Store(), [*map(str, range(4)), "!flaky 503"]
+    for number, given in enumerate((rows, ["other"], rows), start=1):
+        end = run(output, given, store=store, try_number=number)
+        assert end.state == "success", end.error
+    assert [batch["rows"] for batch in gateway.batches] == [2, 3, 1, 1]
+    assert outcomes(output) == ["succeeded"] * 5
+
+
 class DiesWith(Store):
     """The worker dies when it is about to note a batch of the run."""
 
