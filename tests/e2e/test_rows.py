@@ -95,6 +95,15 @@ def while_downloading(run: Run) -> None:
     run.process().kill()
 
 
+def while_joining(run: Run) -> None:
+    """All rows are written, and the file has not got its name."""
+    held, hold = Path(f"{run.output}.held"), Path(f"{run.output}.hold")
+    run.airflow.until(held.exists, "the output to be written", PATIENCE)
+    assert not run.output.exists()
+    run.process().kill()
+    hold.unlink()
+
+
 def while_waiting(run: Run) -> None:
     run.reaches("deferred")
     run.airflow.kill("triggerer")
@@ -107,6 +116,7 @@ class Case:
 
     :param strike: waits for the moment, and kills.
     :param held: the call whose second answer is held, which makes the moment certain.
+    :param hold_output: the output is held before it gets its name, likewise.
     :param unsure: whether the next try must find out what came of the create: it waits, and looks into the list.
     :param tries: of the task, in the end.
     :param batch_seconds: from the creation of a batch to its end.
@@ -114,6 +124,7 @@ class Case:
 
     strike: Callable[[Run], None]
     held: tuple[str, str] | None = None
+    hold_output: bool = False
     unsure: bool = False
     tries: int = 2
     batch_seconds: float = 2.0
@@ -124,6 +135,7 @@ CASES = {  # first the one that takes two minutes
     "uploading": Case(while_uploading, UPLOAD),
     "recording": Case(while_recording, CREATE),
     "downloading": Case(while_downloading, DOWNLOAD),
+    "joining": Case(while_joining, hold_output=True),
     "waiting": Case(while_waiting, tries=1, batch_seconds=60.0),
 }
 
@@ -140,6 +152,8 @@ def runs(airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Ite
             connection = {"connection_id": f"rows_{number}", "conn_type": "bifrost", "host": gateway.url}
             airflow.request("POST", "/api/v2/connections", json=connection)
             output = tmp_path_factory.mktemp("rows") / "results.jsonl"
+            if case.hold_output:
+                Path(f"{output}.hold").touch()
             conf = {"conn_id": connection["connection_id"], "output_path": str(output)}
             runs[name] = Run(airflow, gateway, airflow.trigger("rows", conf), output)
         for name, run in runs.items():

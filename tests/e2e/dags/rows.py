@@ -1,16 +1,34 @@
-"""Rows in, rows out, in batches of two rows."""
+"""Rows in, rows out, in batches of two rows; a file ``<output>.hold`` holds the task when it has written the output and not named it yet."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG, Param
 
 from airflow_bifrost import BatchRunOperator
+from airflow_bifrost.results import storage
 from airflow_bifrost.submission.limits import LIMITS
 
-LIMITS["openai"] = replace(LIMITS["openai"], rows=2)  # instead of 50,000: in each process that runs this file's tasks
+# In each process that runs this file's tasks:
+LIMITS["openai"] = replace(LIMITS["openai"], rows=2)  # instead of 50,000
+rename = storage._rename
+
+
+def held(fs: Any, part: str, path: str) -> None:
+    hold = Path(f"{path}.hold")
+    if hold.exists():
+        Path(f"{path}.held").touch()
+    while hold.exists():
+        time.sleep(0.05)
+    rename(fs, part, path)
+
+
+storage._rename = held
 
 with DAG(
     "rows",
