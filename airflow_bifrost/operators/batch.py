@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -275,7 +274,6 @@ class _RowsOperator(BaseOperator):
         """Members of a body that a row may leave out."""
         if not isinstance(self.request_params or {}, Mapping):
             raise ValueError(f"request_params must be a dict, not {type(self.request_params).__name__}")
-        json.dumps(self.request_params, default=_of_json)
         return self.request_params
 
     def _order(self) -> Order:
@@ -621,13 +619,6 @@ class BatchDownloadOperator(_BatchOperator):
                 tally = results.write(results.custom_ids(), self.output_path)
         report(tally, self.output_path, differences(came, tally.total, batch.request_counts, provider))
         return manifest(self.output_path, [summary], tally)
-
-
-def _of_json(value: Any) -> str:
-    """Stands for what is no type of JSON. A set is in another order in each process, and would make each try another input."""
-    if isinstance(value, set | frozenset):
-        raise ValueError("request_params has a set: give a list")
-    return str(value)
 
 
 def push_all(context: Context, task: BaseOperator, value: Mapping[str, Any]) -> None:

@@ -391,10 +391,15 @@ class _Requests:
         try:
             line = _encode(request) + b"\n"
             changed = b"null" in line and _has_nan(body)
+            unordered = _has_set(body)
         except RecursionError:
             raise _BadRow("is nested too deeply") from None
         if changed:
             raise _BadRow("has a number that JSON does not know (NaN or Infinity)")
+        if unordered:
+            raise _BadRow(
+                "has a set, whose order is another in each process, so that a retry would pay again: give a list"
+            )
         return line
 
 
@@ -426,6 +431,15 @@ def _has_nan(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_has_nan, value.values()))
     return isinstance(value, list | tuple) and any(map(_has_nan, value))
+
+
+def _has_set(value: Any) -> bool:
+    """Whether there is a set, which the encoder takes."""
+    if isinstance(value, dict):
+        return any(map(_has_set, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_set, value))
+    return isinstance(value, set | frozenset)
 
 
 def automatic_id(place: int) -> str:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import compress, islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from airflow_bifrost.results.storage import locate, locate_file
 from airflow_bifrost.tasks.download import manifest, report, results_of
 from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.tasks.memory import task_memory
+from airflow_bifrost.tasks.run_record import Piece, Record
 from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, part_with_others, submit_part
 from airflow_bifrost.tasks.wait import BatchWait
 
@@ -43,70 +44,6 @@ MEMORY_KEY = "bifrost_run"
 WORTH_HALVING = 1000  # rows; fewer that a full queue refuses wait for the task's next try
 
 log = logging.getLogger("airflow.task")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a round's input, and what became of it.
-
-    :param number: the only one of its kind in the run; the ledger knows the submission by it.
-    :param round: 1 for the input itself.
-    :param file: its name in the run's folder.
-    :param batch_id: None: it is not submitted.
-    :param tried: in which try of the task it was submitted; the one before this, if the ledger knows that an earlier one did.
-    :param duplicates: see :class:`airflow_bifrost.submission.ledger.Submission`.
-    :param behind: ids of the batches that filled the queue when it was refused; one of them must end before it is submitted again.
-    """
-
-    number: int
-    round: int
-    file: str
-    rows: int
-    sha256: str
-    batch_id: str | None = None
-    ended: bool = False
-    tried: int = 0
-    duplicates: list[str] = field(default_factory=list)
-    behind: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Record:
-    """What a run knows of itself.
-
-    :param digest: of the input, and of what is asked of it.
-    :param asked: a digest of the latter alone.
-    :param input: the files of the input, in its order.
-    :param pieces: what there is to be submitted: the input, or halves of it, and further rounds.
-    :param written: what the manifest says of the rows, once the output is written.
-    :param size: of the output then, in bytes.
-    :param earlier: by the digests of other inputs that the task had: what they were submitted as.
-    """
-
-    digest: str
-    asked: str
-    provider: str
-    input: list[str]
-    pieces: list[Piece]
-    written: dict[str, Any] | None = None
-    size: int | None = None
-    earlier: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-    @property
-    def round(self) -> int:
-        return max(piece.round for piece in self.pieces)
-
-    @property
-    def in_flight(self) -> list[str]:
-        """Ids of the batches that are on their way."""
-        return [piece.batch_id for piece in self.pieces if piece.batch_id is not None and not piece.ended]
-
-    def next_number(self) -> int:
-        return max((piece.number for piece in self.pieces), default=0) + 1
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Record:
-        return cls(**{**value, "pieces": [Piece(**piece) for piece in value["pieces"]]})
 
 
 @dataclass(slots=True)

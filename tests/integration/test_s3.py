@@ -16,10 +16,9 @@ from integration.conftest import FakeTI, Store, run_to_its_end
 
 from airflow_bifrost import BatchDownloadOperator, BatchRunOperator
 from airflow_bifrost.gateway.requests import native_id
-from airflow_bifrost.results import read_rows, source
-from airflow_bifrost.submission import ledger, limits
+from airflow_bifrost.results import read_rows
+from airflow_bifrost.submission import limits
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.waiting import decision
 
 moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("airflow.providers.amazon")
@@ -67,14 +66,8 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 
 @pytest.fixture
-def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
-    """Its batches end after a moment."""
-    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
-    monkeypatch.setattr(ledger, "SETTLE", 0.0)
-    monkeypatch.setattr(source, "PAUSE", 0.0)
-    with LocalGateway(batch_seconds=0.2) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
-        yield running
+def gateway(quick_gateway: LocalGateway) -> LocalGateway:
+    return quick_gateway
 
 
 def run(store: Store, *, try_number: int = 1, remembering: bool = True, **arguments: Any) -> Any:

@@ -11,20 +11,13 @@ from integration.conftest import End, FakeTI, Store, run_to_its_end
 
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.submission import ledger
 from airflow_bifrost.tasks.run import MEMORY_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.waiting import decision
 
 
 @pytest.fixture
-def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
-    """Its batches end after a moment."""
-    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
-    monkeypatch.setattr(ledger, "SETTLE", 0.0)
-    with LocalGateway(batch_seconds=0.2) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
-        yield running
+def gateway(quick_gateway: LocalGateway) -> LocalGateway:
+    return quick_gateway
 
 
 def run(

@@ -360,6 +360,12 @@ def test_no_prompt_is_ever_shown_and_of_an_id_80_characters(folder: Path) -> Non
     assert not any(letter * 81 in told for letter in "ikm")
 
 
+@pytest.mark.parametrize("stop", [{"a", "b"}, frozenset("a"), [[{"a"}]], {"in": {"a"}}])
+def test_a_set_which_has_another_order_in_the_next_try_is_an_error(stop: Any, folder: Path) -> None:
+    assert "has a set" in reason({"messages": [], "stop": stop}, folder)
+    assert "has a set" in reason("Hi", folder, request_params={"stop": stop})
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_a_number_that_json_does_not_know_is_an_error_and_not_null(number: float, folder: Path) -> None:
     assert "NaN" in reason({"messages": [{"x": [None, number]}]}, folder)

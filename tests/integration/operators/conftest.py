@@ -1,0 +1,46 @@
+"""What tests of BatchRunOperator need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.operators.running import CREATE, FULL
+
+from airflow_bifrost.submission import limits
+from airflow_bifrost.tasks import run as run_module
+from airflow_bifrost.testing import Fault, LocalGateway
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    return str(tmp_path / "out.jsonl")
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch takes three rows."""
+    for provider, given in limits.LIMITS.items():
+        monkeypatch.setitem(limits.LIMITS, provider, replace(given, rows=3, min_rows=0))
+
+
+@pytest.fixture
+def refuse_create(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the n-th create meet a full queue."""
+
+    def refuse(number: int) -> None:
+        calls = count(1)
+        submit = run_module.submit_part
+
+        def submit_part(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == number:
+                gateway.inject(Fault(upstream=FULL, **CREATE))
+            return submit(*args, **kwargs)
+
+        monkeypatch.setattr(run_module, "submit_part", submit_part)
+
+    return refuse

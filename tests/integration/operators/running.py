@@ -1,0 +1,49 @@
+"""Runs of BatchRunOperator, for its tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from integration.conftest import End, FakeTI, Store, run_to_its_end
+
+from airflow_bifrost import BatchRunOperator
+from airflow_bifrost.results import read_rows
+from airflow_bifrost.testing import LocalGateway, UpstreamAnswer
+
+CREATE = {"method": "POST", "path_contains": "/v1/batches"}
+
+
+FULL = UpstreamAnswer(
+    status=429,
+    body={"error": {"message": "Enqueued token limit reached for echo-1.", "code": "token_limit_exceeded"}},
+)
+
+
+def run(
+    output: str,
+    rows: Any = None,
+    *,
+    store: Store | None = None,
+    try_number: int = 1,
+    remembering: bool = True,
+    **arguments: Any,
+) -> End:
+    given = {"model": "echo-1", "poll_interval": 0.05} | arguments
+    if rows is not None:
+        given["rows"] = rows
+    ti = FakeTI(task_id="run", try_number=try_number)
+    return run_to_its_end(
+        lambda: BatchRunOperator(task_id="run", output_path=output, **given),
+        ti=ti,
+        store=store,
+        remembering=remembering,
+    )
+
+
+def outcomes(output: str) -> list[str]:
+    return [row["outcome"] for row in read_rows(output)]
+
+
+def cancel(gateway: LocalGateway, *batch_ids: str) -> None:
+    for batch_id in batch_ids:
+        gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None)

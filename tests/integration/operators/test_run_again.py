@@ -1,0 +1,244 @@
+"""BatchRunOperator in a further try: after an error, a kill, a cancel or a clear, with the same rows or others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.conftest import Store
+from integration.operators.running import CREATE, cancel, outcomes, run
+
+from airflow_bifrost._compat import AirflowFailException
+from airflow_bifrost.exceptions import BifrostProtocolError
+from airflow_bifrost.results import read_rows
+from airflow_bifrost.tasks import run as run_module
+from airflow_bifrost.testing import Fault, LocalGateway
+
+
+@pytest.fixture
+def gateway(quick_gateway: LocalGateway) -> LocalGateway:
+    return quick_gateway
+
+
+def test_a_task_that_was_ended_and_cancelled_is_run_again_by_a_clear(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    gateway.inject(
+        Fault(status=400, method="GET", path_contains="/v1/batches/")
+    )  # the try ends with its batch on the way
+    assert run(output, ["a", "b"], store=store, deferrable=False).state == "failed"
+    gateway.set_batch(gateway.batches[0]["id"], status="cancelled", output_file_id=None, error_file_id=None)
+    end = run(output, ["a", "b"], store=store, try_number=2, max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert [batch["rows"] for batch in gateway.batches] == [2, 2]
+
+
+def test_a_clear_after_success_finds_the_output_or_reads_again_and_submits_nothing(
+    gateway: LocalGateway, output: str
+) -> None:
+    store = Store()
+    first = run(output, ["a", "b"], store=store)
+    assert run(output, ["a", "b"], store=store, try_number=2).value == first.value
+    Path(output).unlink()
+    assert run(output, ["a", "b"], store=store, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert len(gateway.batches) == 1
+
+
+def test_without_the_memory_of_airflow_a_file_beside_the_output_remembers(gateway: LocalGateway, output: str) -> None:
+    for number in (1, 2):
+        assert run(output, ["a"], remembering=False, try_number=number).state == "success"
+    assert len(gateway.batches) == 1
+
+
+def test_an_output_that_another_has_replaced_is_written_again(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    run(output, ["a"], store=store)
+    Path(output).write_text("another's\n")
+    assert run(output, ["a"], store=store, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded"]
+    assert len(gateway.batches) == 1
+
+
+def test_rows_that_are_done_and_that_no_file_has_are_looked_for_again_by_a_retry(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = run_module.submit_part
+    done = {"status": "completed", "request_counts": {"total": 1, "completed": 1, "failed": 0}}
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        gateway.set_batch(submission.batch_id, output_file_id="", **done)
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    store = Store()
+    end = run(output, ["a"], store=store)
+    assert isinstance(end.error, BifrostProtocolError)
+    assert not isinstance(end.error, AirflowFailException)
+    assert not Path(output).exists()
+    [batch] = gateway.batches
+    gateway.set_batch(batch["id"], output_file_id="later", error_file_id=None)
+    end = run(output, ["a"], store=store, try_number=2)
+    assert "later" in str(end.error)  # where it looked
+    assert len(gateway.batches) == 1
+
+
+def test_doubt_is_no_skip(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    again = {"store": store, "provider": "anthropic", "request_params": {"max_tokens": 9}, "soft_fail": True}
+    gateway.inject(Fault(status=504, applied=True, **CREATE))
+    run(output, ["a"], **again)
+    end = run(output, ["a"], **again, try_number=2)
+    assert (end.state, end.kind) == ("failed", "SubmissionInDoubt")
+
+
+def test_a_row_whose_second_attempt_a_user_has_cancelled_is_sent_again(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, submitted = run_module.submit_part, []
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        submitted.append(submission.batch_id)
+        if len(submitted) == 2:
+            gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    again = {"store": Store(), "max_row_attempts": 2, "deferrable": False}
+    assert run(output, ["fine", "!flaky 503"], **again).state == "failed"
+    gateway.clear_faults()
+    gateway.set_batch(submitted[1], status="cancelled", output_file_id=None, error_file_id=None)
+    assert run(output, ["fine", "!flaky 503"], **again, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_of_a_round_that_was_cancelled_in_part_the_rows_that_ran_have_had_their_attempt(
+    gateway: LocalGateway, output: str
+) -> None:
+    store, rows = Store(), ["!flaky 503", "!flaky 503", "!flaky 503", "a", "b", "c"]
+    once = {"store": store, "deferrable": False, "max_row_attempts": 1}
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, rows, **once).state == "failed"
+    gateway.clear_faults()
+    cancel(gateway, gateway.batches[1]["id"])
+    run(output, rows, **once, try_number=2)
+    assert outcomes(output)[3:] == ["succeeded"] * 3
+    assert [batch["rows"] for batch in gateway.batches] == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_changed_input_is_submitted_and_the_old_batches_are_cancelled_if_so_said(
+    gateway: LocalGateway, output: str
+) -> None:
+    store = Store()
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, [str(number) for number in range(7)], store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    old = {batch["id"] for batch in gateway.batches}
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="in_progress")
+    end = run(output, ["other"], store=store, try_number=2, on_changed_input="cancel")
+    assert end.state == "success", end.error
+    assert len(old) == 3
+    assert {batch["status"] for batch in gateway.batches if batch["id"] in old} <= {"cancelling", "cancelled"}
+    assert len(gateway.batches) == 4
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_input_that_is_changed_back_has_its_rows_again_and_costs_nothing(gateway: LocalGateway, output: str) -> None:
+    store, rows = Store(), [str(number) for number in range(7)]
+    for number, given in enumerate((rows, ["other"], rows), start=1):
+        end = run(output, given, store=store, try_number=number)
+        assert end.state == "success", end.error
+        assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in given]
+    assert len(gateway.batches) == 4
+
+
+def test_input_that_is_changed_back_is_known_though_it_was_halved(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    refuse_create(1)
+    store, rows = Store(), [*map(str, range(4)), "!flaky 503"]
+    for number, given in enumerate((rows, ["other"], rows), start=1):
+        end = run(output, given, store=store, try_number=number)
+        assert end.state == "success", end.error
+    assert [batch["rows"] for batch in gateway.batches] == [2, 3, 1, 1]
+    assert outcomes(output) == ["succeeded"] * 5
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_rows_whose_batches_were_cancelled_for_another_input_are_answered_when_they_come_back(
+    gateway: LocalGateway, output: str
+) -> None:
+    store, rows = Store(), [str(number) for number in range(7)]
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, rows, store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    old = [batch["id"] for batch in gateway.batches]
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="in_progress")
+    changed = {"store": store, "on_changed_input": "cancel"}
+    assert run(output, ["other"], try_number=2, **changed).state == "success"
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None)
+    end = run(output, rows, try_number=3, **changed)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded"] * 7
+
+
+class DiesWith(Store):
+    """The worker dies when it is about to note a batch of the run."""
+
+    def set(self, key: str, value: Any) -> None:
+        if key == run_module.MEMORY_KEY and value["pieces"][-1]["batch_id"]:
+            raise ValueError("killed")
+        super().set(key, value)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_rows_that_were_cancelled_for_another_input_are_answered_also_after_a_crash(
+    gateway: LocalGateway, output: str
+) -> None:
+    store, rows = Store(), ["0", "1", "2"]
+    gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
+    assert run(output, rows, store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    [old] = [batch["id"] for batch in gateway.batches]
+    gateway.set_batch(old, status="in_progress")
+    changed = {"on_changed_input": "cancel"}
+    assert run(output, ["other"], try_number=2, store=store, **changed).state == "success"
+    cancel(gateway, old)
+    dying = DiesWith(store)
+    assert run(output, rows, try_number=3, store=dying, **changed).error.args == ("killed",)
+    assert run(output, rows, try_number=4, store=Store(dying), **changed).state == "success"
+    assert outcomes(output) == ["succeeded"] * 3
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_at_a_changed_input_every_old_batch_is_cancelled_at_once_also_one_of_which_the_run_has_no_record(
+    gateway: LocalGateway, output: str
+) -> None:
+    class Dies(Store):
+        """When the last batch is submitted, and the run is about to note it."""
+
+        def set(self, key: str, value: Any) -> None:
+            if key == run_module.MEMORY_KEY and all(piece["batch_id"] for piece in value["pieces"]):
+                raise ValueError("killed")
+            super().set(key, value)
+
+    store = Dies()
+    assert run(output, [str(number) for number in range(7)], store=store).error.args == ("killed",)
+    old = {batch["id"] for batch in gateway.batches}
+    for batch_id in old:
+        gateway.set_batch(batch_id, status="in_progress")
+    gateway.inject(Fault(status=400, method="POST", path_contains="/files"))
+    end = run(output, ["other"], store=Store(store), try_number=2, on_changed_input="cancel")
+    assert end.kind == "BifrostRequestError"
+    assert {batch["status"] for batch in gateway.batches if batch["id"] in old} <= {"cancelling", "cancelled"}
+    assert len(old) == 3

@@ -1,0 +1,130 @@
+"""BatchRunOperator where the queue of the upstream is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.conftest import Store
+from integration.operators.running import CREATE, FULL, outcomes, run
+
+from airflow_bifrost.exceptions import BifrostRateLimited
+from airflow_bifrost.results import read_rows
+from airflow_bifrost.submission import ledger
+from airflow_bifrost.tasks import run as run_module
+from airflow_bifrost.tasks.wait import BatchWait
+from airflow_bifrost.testing import Fault, LocalGateway
+
+
+@pytest.fixture
+def gateway(quick_gateway: LocalGateway) -> LocalGateway:
+    return quick_gateway
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_a_full_queue_refuses_waits_for_its_siblings(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None]
+) -> None:
+    refuse_create(2)
+    end = run(output, ["a", "b", "c", "d"], max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded"] * 4
+    assert (len(gateway.batches), end.deferrals) == (2, 2)
+
+
+def test_a_part_that_is_alone_in_a_full_queue_is_halved(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    refuse_create(1)
+    prompts = [str(number) for number in range(5)]
+    end = run(output, prompts, max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {prompt}" for prompt in prompts]
+    assert sorted(batch["rows"] for batch in gateway.batches) == [2, 3]
+
+
+def test_a_part_too_small_to_be_halved_is_submitted_by_the_next_try(
+    gateway: LocalGateway, output: str, refuse_create: Callable[[int], None]
+) -> None:
+    store = Store()
+    refuse_create(1)
+    assert isinstance(run(output, ["a"], store=store).error, BifrostRateLimited)
+    assert run(output, ["a"], store=store, try_number=2).state == "success"
+    assert len(gateway.batches) == 1
+
+
+def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_attempt(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = run_module.submit_part
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        if len(gateway.batches) == 1:
+            errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit"}]}
+            counts = {"total": 0, "completed": 0, "failed": 0}
+            gateway.set_batch(submission.batch_id, status="failed", errors=errors, request_counts=counts)
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    store = Store()
+    assert isinstance(run(output, ["a", "b"], store=store, max_row_attempts=1).error, BifrostRateLimited)
+    end = run(output, ["a", "b"], store=store, try_number=2, max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert [batch["rows"] for batch in gateway.batches] == [2, 2]
+
+
+def test_a_refusal_of_which_nobody_knows_what_came_is_no_reason_to_halve(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    monkeypatch.setattr(ledger, "MOST_LISTED", 0)
+    body = {"error": FULL.body["error"], "extra_fields": {"provider": "openai"}}
+    gateway.inject(Fault(status=429, body=body, applied=True, **CREATE))
+    end = run(output, [str(number) for number in range(5)])
+    assert isinstance(end.error, BifrostRateLimited)
+    assert [batch["rows"] for batch in gateway.batches] == [5]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_queue_full_of_others_batches_is_tried_once_with_each_that_is_on_its_way(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    def one_has_met_it(self: BatchWait, context: Any, task: Any) -> list[dict[str, Any]]:
+        summary = {"batch_id": self.batch_ids[which], "status": "failed", "provider": "openai", "outcome": "failed"}
+        return [summary | {"request_counts": {}, "errors": [{"code": "token_limit_exceeded", "message": "full"}]}]
+
+    monkeypatch.setattr(BatchWait, "run", one_has_met_it)
+    end = run(output, [str(number) for number in range(60)], max_parallel_batches=8, deferrable=False)
+    assert isinstance(end.error, BifrostRateLimited)
+    assert len(gateway.batches) == 8
+
+
+def test_a_large_batch_that_fails_at_a_full_queue_is_halved(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    submit = run_module.submit_part
+
+    def submit_part(*args: Any, **kwargs: Any) -> Any:
+        submission = submit(*args, **kwargs)
+        if len(gateway.batches) == 1:
+            errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit"}]}
+            gateway.set_batch(submission.batch_id, status="failed", errors=errors, request_counts={})
+        return submission
+
+    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    store, prompts = Store(), [str(number) for number in range(5)]
+    end = run(output, prompts, store=store, max_row_attempts=1)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {prompt}" for prompt in prompts]
+    assert [batch["rows"] for batch in gateway.batches] == [5, 2, 3]
+    Path(output).unlink()  # a clear: the halves are gone, the input is not
+    assert run(output, prompts, store=store, try_number=2, max_row_attempts=1).state == "success"
+    assert outcomes(output) == ["succeeded"] * 5
+    assert len(gateway.batches) == 3
