@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from integration.conftest import End, FakeTI, Store, run_to_its_end
 
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
+from airflow_bifrost.submission import limits
 from airflow_bifrost.tasks.run import MEMORY_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
 
@@ -96,6 +98,29 @@ def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: 
     assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=3).state == "success"
     assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: mended"]
     assert len(gateway.batches) == 2
+
+
+def test_a_clear_after_a_success_with_cancelled_rows_sends_those_again_and_does_not_call_it(
+    gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(limits.LIMITS, "openai", replace(limits.LIMITS["openai"], rows=3))
+    calls = []
+
+    def ask() -> list[str]:
+        calls.append(1)
+        return [f"call {len(calls)}, row {number}" for number in range(6)]
+
+    class CancelsSecond(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            for batch in gateway.batches[1:2]:
+                gateway.set_batch(batch["id"], status="cancelled", output_file_id=None, error_file_id=None)
+
+    first = CancelsSecond()
+    assert run(ask, tmp_path / "out.jsonl", first, deferrable=False).value["rows"]["cancelled"] == 3
+    assert run(ask, tmp_path / "out.jsonl", Store(first), try_number=2, deferrable=False).state == "success"
+    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == [f"echo: call 1, row {n}" for n in range(6)]
+    assert [batch["rows"] for batch in gateway.batches] == [3, 3, 3]
 
 
 def test_it_is_not_called_again_while_rows_that_were_cancelled_are_on_their_way_once_more(
