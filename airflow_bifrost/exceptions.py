@@ -58,11 +58,11 @@ class BifrostGatewayError(BifrostError):
     :param fault: what has happened, where the gateway's own words tell it: the ``what`` of a row in
         ``airflow_bifrost.gateway.versions``, e.g. ``the virtual key is inactive``. None: they tell nothing that is known.
     :param retry_after: seconds that the answer asks to wait, capped; None if it does not say.
-    :param may_pass: whether the fault can pass by itself even where no call has ever worked. A wait bears such a
+    :param transient: whether the fault can pass by itself even where no call has ever worked. A wait bears such a
         fault until its deadline. None: as is usual for the class.
     """
 
-    may_pass: bool = False
+    transient: bool = False
     sent: bool = True  # False: no connection came about, so that the request has surely had no effect
     status_code: int | None  # type: ignore[assignment]  # Airflow's own base class has its API's 500 here
 
@@ -77,7 +77,7 @@ class BifrostGatewayError(BifrostError):
         error_code: str | None = None,
         fault: str | None = None,
         retry_after: float | None = None,
-        may_pass: bool | None = None,
+        transient: bool | None = None,
     ) -> None:
         super().__init__(message, problem=problem, advice=advice)
         self.status_code = status_code
@@ -85,30 +85,30 @@ class BifrostGatewayError(BifrostError):
         self.error_code = error_code
         self.fault = fault
         self.retry_after = retry_after
-        if may_pass is not None:
-            self.may_pass = may_pass
+        if transient is not None:
+            self.transient = transient
 
 
 class BifrostUnavailable(BifrostGatewayError):
     """No answer (network, timeout) or a 5xx. It says nothing about the batch."""
 
-    may_pass = True
+    transient = True
 
 
 class BifrostRateLimited(BifrostGatewayError):
-    """429 from the upstream or from the gateway's own limits; ``retry_after`` in seconds, or None."""
+    """429 from the provider or from the gateway's own limits; ``retry_after`` in seconds, or None."""
 
-    may_pass = True
+    transient = True
 
 
 class BifrostBudgetExceeded(BifrostGatewayError):
     """402: the budget of the virtual key, or of its provider, is used up. Batches that run already are not affected."""
 
-    may_pass = True
+    transient = True
 
 
 class BifrostAuthError(BifrostGatewayError):
-    """401 or 403: the token is missing, unknown, inactive or not allowed to use the upstream."""
+    """401 or 403: the token is missing, unknown, inactive or not allowed to use the provider."""
 
 
 class BatchNotFound(BifrostGatewayError):
@@ -116,11 +116,11 @@ class BatchNotFound(BifrostGatewayError):
 
 
 class BifrostRequestError(BifrostGatewayError):
-    """Another 4xx, or what the gateway will never accept, whatever its status code (an unknown upstream is a 500)."""
+    """Another 4xx, or what the gateway will never accept, whatever its status code (an unknown provider is a 500)."""
 
 
 class BifrostProtocolError(BifrostGatewayError):
-    """An answer that is not what the API promises: a web page, no JSON, no id. ``may_pass`` tells an upstream's slip,
+    """An answer that is not what the API promises: a web page, no JSON, no id. ``transient`` tells a provider's slip,
     which the gateway handed on, from an address that is no gateway at all."""
 
 
@@ -146,7 +146,7 @@ class BatchInputError(BifrostError, AirflowFailException):
 class BatchFailed(BifrostError, AirflowFailException):
     """The batch is terminal and its outcome is not accepted. Airflow does not retry it: a terminal batch never changes.
 
-    :param message: names each batch with its outcome and the upstream's own errors.
+    :param message: names each batch with its outcome and the provider's own errors.
     :param summaries: the batch summaries (see :class:`airflow_bifrost.gateway.summary.BatchSummary`) of the batches that failed.
     """
 

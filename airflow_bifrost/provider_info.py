@@ -6,8 +6,8 @@ from typing import Any
 
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "provider": {
-        "label": "Upstream",
-        "description": "Upstream used where a task names none: openai, azure, anthropic, gemini, bedrock, vertex. Default: openai.",
+        "label": "Provider",
+        "description": "Provider used where a task names none: openai, azure, anthropic, gemini, bedrock, vertex. Default: openai.",
         "schema": {"type": ["string", "null"]},
     },
     "path_prefix": {
@@ -17,7 +17,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long one request may take. Default: 60; the gateway itself waits 30 s for an upstream, by key.",
+        "description": "How long one request may take. Default: 60; the gateway itself waits 30 s for a provider, by key.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "connect_timeout": {

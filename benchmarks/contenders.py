@@ -59,9 +59,9 @@ class Contender:
 
 
 class Ours(Contender):
-    label = "this package, OpenAI upstream"
+    label = "this package, OpenAI provider"
     conn_type = "bifrost"
-    upstream = "openai"
+    provider = "openai"
 
     def __init__(self, url: str, interval: float) -> None:
         super().__init__(url, interval)
@@ -70,27 +70,27 @@ class Ours(Contender):
         self.kind = BatchTrigger
 
     def trigger(self, index: int, done_at: float) -> BaseTrigger:
-        ids = [batch_id(index, self.upstream)]
-        return self.kind(ids, self.upstream, CONN_ID, poll_interval=self.interval, deadline=time.time() + TIMEOUT)
+        ids = [batch_id(index, self.provider)]
+        return self.kind(ids, self.provider, CONN_ID, poll_interval=self.interval, deadline=time.time() + TIMEOUT)
 
     def succeeded(self, payload: Any) -> bool:
         return bool(payload["kind"] == "finished" and payload["summaries"][0]["outcome"] == "succeeded")
 
 
 class OursAnthropic(Ours):
-    label = "this package, Anthropic upstream"
-    upstream = "anthropic"
+    label = "this package, Anthropic provider"
+    provider = "anthropic"
 
 
 class OursMany(Ours):
     """For more than its default of 8 requests at a time can see to. It is a setting of the connection."""
 
-    label = "this package, OpenAI upstream, `max_in_flight` 128"
+    label = "this package, OpenAI provider, `max_in_flight` 128"
     extra: ClassVar[dict[str, Any]] = {"max_in_flight": 128}
 
 
 class OursAnthropicMany(OursAnthropic):
-    label = "this package, Anthropic upstream, `max_in_flight` 128"
+    label = "this package, Anthropic provider, `max_in_flight` 128"
     extra = OursMany.extra
 
 

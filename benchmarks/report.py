@@ -110,7 +110,7 @@ def waits(results: Row) -> str:
     runs = results["runs"]
     head = ["Batches", "Latency", "Contender", "Requests", "TCP connections", "CPU, s", "CPU a request, ms"]
     head += [
-        "Memory above the floor, KB a batch",
+        "TaskStateStore above the floor, KB a batch",
         "Longest block, ms",
         "Longest garbage collection, ms",
         "Delay p50, s",

@@ -14,8 +14,8 @@ ROWS = 100
 Json = dict[str, Any]
 
 
-def batch_id(index: int, upstream: str = "openai") -> str:
-    return f"msgbatch_{index:024x}" if upstream == "anthropic" else f"batch_{index:032x}"
+def batch_id(index: int, provider: str = "openai") -> str:
+    return f"msgbatch_{index:024x}" if provider == "anthropic" else f"batch_{index:032x}"
 
 
 def index_of(ident: str) -> int:
@@ -95,19 +95,19 @@ ROUTES = {
 }
 
 
-def page_of(n: int, upstream: str, limit: int, after: str) -> tuple[range, Json]:
+def page_of(n: int, provider: str, limit: int, after: str) -> tuple[range, Json]:
     """One page of a list of ``n`` batches, newest first: their indices, and what goes around them."""
-    top = n if not after or upstream in FIRST_PAGE_ONLY else index_of(json.loads(base64.urlsafe_b64decode(after))["c"])
+    top = n if not after or provider in FIRST_PAGE_ONLY else index_of(json.loads(base64.urlsafe_b64decode(after))["c"])
     indices = range(top - 1, max(top - 1 - min(limit, PAGE), -1), -1)
-    page: Json = {"object": "list", "extra_fields": _extra(upstream, "batch_list")}
+    page: Json = {"object": "list", "extra_fields": _extra(provider, "batch_list")}
     if indices and indices[-1] > 0:
-        cursor = json.dumps({"v": 1, "i": 0, "c": batch_id(indices[-1], upstream)}, separators=(",", ":"))
+        cursor = json.dumps({"v": 1, "i": 0, "c": batch_id(indices[-1], provider)}, separators=(",", ":"))
         page |= {"has_more": True, "next_cursor": base64.urlsafe_b64encode(cursor.encode()).decode()}
     return indices, page
 
 
-def _extra(upstream: str, kind: str = "batch_retrieve") -> Json:
-    return {"request_type": kind, "provider": upstream, "latency": 0, "chunk_index": 0}
+def _extra(provider: str, kind: str = "batch_retrieve") -> Json:
+    return {"request_type": kind, "provider": provider, "latency": 0, "chunk_index": 0}
 
 
 def _text(stamp: float) -> str:

@@ -1,6 +1,6 @@
-"""The same prompts to several upstreams, every night: one mapped task for each, and what came of them side by side.
+"""The same prompts to several providers, every night: one mapped task for each, and what came of them side by side.
 
-Each upstream fails, is retried and is shown on its own; ``compare`` runs when all have ended, whatever their end.
+Each provider fails, is retried and is shown on its own; ``compare`` runs when all have ended, whatever their end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from airflow.sdk import Param, dag, task
 
 from airflow_bifrost import BatchRunOperator
 
-UPSTREAMS = [
+PROVIDERS = [
     {"provider": "openai", "model": "gpt-4o-mini"},
     {"provider": "anthropic", "model": "claude-haiku-4-5", "request_params": {"max_tokens": 500}},
     {"provider": "gemini", "model": "gemini-2.5-flash"},
@@ -38,7 +38,7 @@ def nightly_mapped() -> None:
         input_path="{{ params.prompts }}",
         output_path="{{ params.folder }}/{{ run_id }}/{{ task.provider }}.jsonl",
         map_index_template="{{ task.provider }}",
-    ).expand_kwargs(UPSTREAMS)
+    ).expand_kwargs(PROVIDERS)
 
     @task(trigger_rule="all_done")
     def compare(manifests: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:

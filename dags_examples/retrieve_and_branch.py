@@ -32,7 +32,7 @@ def retrieve_and_branch() -> None:
     )
 
     @task.branch
-    def judge(counts: dict[str, int | None], params: dict[str, Any]) -> str:
+    def raise_unless_accepted(counts: dict[str, int | None], params: dict[str, Any]) -> str:
         total, failed = counts["total"] or 0, counts["failed"] or 0
         return "repair" if failed * 100 > total * params["tolerated_percent"] else "publish"
 
@@ -44,7 +44,7 @@ def retrieve_and_branch() -> None:
     def repair(error_file_id: str | None) -> str:
         return f"repairing what is in {error_file_id}"
 
-    verdict = judge(batch.output["request_counts"])
+    verdict = raise_unless_accepted(batch.output["request_counts"])
     verdict >> [publish(batch.output["output_file_id"]), repair(batch.output["error_file_id"])]
 
 

@@ -22,7 +22,7 @@ with DAG(
     tags=["bifrost"],
     params={
         "batch_id": Param(type="string", minLength=1, description="The batch to wait for, as the gateway calls it"),
-        "provider": Param("openai", type="string", description="The upstream that runs the batch"),
+        "provider": Param("openai", type="string", description="The provider that runs the batch"),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 ) as pipeline:

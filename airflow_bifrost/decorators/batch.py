@@ -10,12 +10,12 @@ from airflow.sdk.definitions.context import context_merge
 
 from airflow_bifrost._compat import keyword_arguments
 from airflow_bifrost.operators.batch import BatchRunOperator
-from airflow_bifrost.tasks.verdict import outcome_of_rows
+from airflow_bifrost.worker.verdict import outcome_of_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_bifrost.tasks.run import BatchRun
+    from airflow_bifrost.worker.run import BatchRun
 
 
 class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):

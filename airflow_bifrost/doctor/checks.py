@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_bifrost.doctor.evidence import BIFROST, UPSTREAMS, Evidence, Listed
+from airflow_bifrost.doctor.evidence import BIFROST, PROVIDERS, Evidence, Listed
 from airflow_bifrost.doctor.findings import Finding, State, note, ok, problem, sentence, what_happened
 from airflow_bifrost.doctor.forms import Form, unknown_forms
 from airflow_bifrost.doctor.timing import clock, latency
@@ -26,7 +26,7 @@ from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.requests import ONE_PAGE
 from airflow_bifrost.hooks.check import Refusal, what_is_refused
 
-_SEE_UPSTREAM = "see the check 'upstream'"
+_SEE_PROVIDER = "see the check 'provider'"
 _SEE_TO_ITS_STORES = (
     "Look at the gateway's log, and see to the database that it misses: its config, log or vector store."
     " Until it is well, any call may fail."
@@ -41,7 +41,7 @@ class Check:
     needs: str | None = None
 
 
-def look_at(evidence: Evidence) -> list[Finding]:
+def next_poll_at(evidence: Evidence) -> list[Finding]:
     """Every check's finding, in their order."""
     found: dict[str, Finding] = {}
     for name, check in checks_for(evidence.provider).items():
@@ -52,15 +52,15 @@ def look_at(evidence: Evidence) -> list[Finding]:
 
 def holds(name: str, evidence: Evidence) -> bool:
     """Whether a check, and what it needs, finds no problem."""
-    return next(finding.holds for finding in look_at(evidence) if finding.name == name)
+    return next(finding.holds for finding in next_poll_at(evidence) if finding.name == name)
 
 
 def checks_for(provider: str) -> dict[str, Check]:
     """All checks, by their names.
 
-    :param provider: the connection's own upstream.
+    :param provider: the connection's own provider.
     """
-    others = [name for name in UPSTREAMS if name != provider]
+    others = [name for name in PROVIDERS if name != provider]
     return {
         "connection": Check(_connection),
         "reachable": Check(_reachable, "connection"),
@@ -68,10 +68,10 @@ def checks_for(provider: str) -> dict[str, Check]:
         "health": Check(_health, "gateway"),
         "path_prefix": Check(_path_prefix, "gateway"),
         "token": Check(_token, "path_prefix"),
-        "upstream": Check(_upstream, "token"),
-        **{f"upstream.{other}": Check(_other_upstream, "token") for other in others},
-        "listing": Check(_listing, "upstream"),
-        "latency": Check(latency, "upstream"),
+        "provider": Check(_provider, "token"),
+        **{f"provider.{other}": Check(_other_provider, "token") for other in others},
+        "listing": Check(_listing, "provider"),
+        "latency": Check(latency, "provider"),
         "clock": Check(clock, "gateway"),
         "forms": Check(_forms, "path_prefix"),
     }
@@ -100,7 +100,7 @@ def describe(config: GatewayConfig) -> dict[str, Any]:
     return {
         "id": config.name,
         "url": config.base_url,
-        "provider": config.upstream(None),
+        "provider": config.provider_for(None),
         "path_prefix": config.path_prefix,
     }
 
@@ -113,7 +113,7 @@ def _skipped(name: str, base: Finding) -> Finding:
 
 def _connection(name: str, evidence: Evidence) -> Finding:
     config = evidence.config
-    said = f"{config.name!r} leads to {config.base_url}, upstream {evidence.provider!r}."
+    said = f"{config.name!r} leads to {config.base_url}, provider {evidence.provider!r}."
     advice = []
     if evidence.conn_type != BIFROST:
         said += f" Its type is {quote(evidence.conn_type, 40)!r}, not {BIFROST!r}."
@@ -195,14 +195,14 @@ def _token(name: str, evidence: Evidence) -> Finding:
     if refused is Refusal.TOKEN:
         said = f"The gateway refuses {'the token' if has_token else 'to serve without a token'}."
         return problem(name, *_with_the_error(said, own))
-    if refused is Refusal.UPSTREAM_FOR_TOKEN:
-        return note(name, f"The gateway knows the token, but does not let it use this upstream: {_SEE_UPSTREAM}.")
+    if refused is Refusal.PROVIDER_FOR_TOKEN:
+        return note(name, f"The gateway knows the token, but does not let it use this provider: {_SEE_PROVIDER}.")
     if refused is Refusal.KEY_OF_THE_GATEWAY:
-        return note(name, f"The gateway lets the call in; it is the upstream that refuses: {_SEE_UPSTREAM}.")
+        return note(name, f"The gateway lets the call in; it is the provider that refuses: {_SEE_PROVIDER}.")
     if isinstance(own, BifrostBudgetExceeded | BifrostRateLimited) and own.fault:
-        return note(name, f"The gateway knows the token, but it has used up what it may: {_SEE_UPSTREAM}.")
+        return note(name, f"The gateway knows the token, but it has used up what it may: {_SEE_PROVIDER}.")
     if not any(isinstance(listed, Page) for listed in evidence.lists.values()):
-        return note(name, f"Cannot be told, as no upstream answers: {_SEE_UPSTREAM}.")
+        return note(name, f"Cannot be told, as no provider answers: {_SEE_PROVIDER}.")
     if not has_token:
         return note(name, "The connection has no token, and the gateway serves without one.")
     if isinstance(evidence.without_token, BifrostAuthError):
@@ -212,20 +212,20 @@ def _token(name: str, evidence: Evidence) -> Finding:
     return ok(name, "Accepted.")
 
 
-def _upstream(name: str, evidence: Evidence) -> Finding:
+def _provider(name: str, evidence: Evidence) -> Finding:
     provider = evidence.provider
-    answers, what, advice = _of_upstream(evidence.own)
+    answers, what, advice = _of_provider(evidence.own)
     if answers:
         return ok(name, f"{provider!r} answers for batches.", provider=provider)
     return problem(name, f"{provider!r}: {what}", advice, provider=provider)
 
 
-def _other_upstream(name: str, evidence: Evidence) -> Finding:
-    answers, what, _ = _of_upstream(evidence.lists.get(name.removeprefix("upstream.")))
+def _other_provider(name: str, evidence: Evidence) -> Finding:
+    answers, what, _ = _of_provider(evidence.lists.get(name.removeprefix("provider.")))
     return ok(name, "Answers for batches.") if answers else note(name, what)
 
 
-def _of_upstream(listed: Listed | None) -> tuple[bool, str, str | None]:
+def _of_provider(listed: Listed | None) -> tuple[bool, str, str | None]:
     """Whether it answers, what is wrong if not, and what to do about it."""
     if isinstance(listed, Page):
         return True, "", None
@@ -234,8 +234,8 @@ def _of_upstream(listed: Listed | None) -> tuple[bool, str, str | None]:
     if fault := listed.fault:
         return False, sentence(fault), listed.advice
     if isinstance(listed, BifrostAuthError):
-        what = f"The upstream refuses the gateway's key ({listed.status_code})."
-        return False, what, "Check the upstream's key in the gateway."
+        what = f"The provider refuses the gateway's key ({listed.status_code})."
+        return False, what, "Check the provider's key in the gateway."
     return False, what_happened(listed), listed.advice
 
 
@@ -260,7 +260,7 @@ def _listing(name: str, evidence: Evidence) -> Finding:
         return (note if known else problem)(
             name,
             "The first page comes again and again"
-            + (", as is known of this upstream: older batches cannot be listed." if known else "."),
+            + (", as is known of this provider: older batches cannot be listed." if known else "."),
             pages=1,
         )
     return ok(name, "Two pages, the second by the first one's cursor.", pages=2)

@@ -12,7 +12,7 @@ from airflow_bifrost.gateway.models import Batch, Health, Page
 from airflow_bifrost.gateway.requests import GatewayRequest
 from airflow_bifrost.gateway.responses import RawResponse
 
-UPSTREAMS = ("openai", "azure", "anthropic", "gemini", "bedrock", "vertex")
+PROVIDERS = ("openai", "azure", "anthropic", "gemini", "bedrock", "vertex")
 POLLS = 20
 BIFROST = "bifrost"  # the type that a connection should have
 
@@ -42,9 +42,9 @@ class Evidence:
     :param answers: every answer as it came, oldest first.
     :param asked_at: unix seconds on this machine before the first call and after it, which is that for the gateway's health.
     :param version: None also where the gateway does not say.
-    :param lists: by upstream, one batch of it.
-    :param without_token: the connection's own upstream, asked without a token.
-    :param next_page: what the cursor of the own upstream's list leads to.
+    :param lists: by provider, one batch of it.
+    :param without_token: the connection's own provider, asked without a token.
+    :param next_page: what the cursor of the own provider's list leads to.
     """
 
     config: GatewayConfig
@@ -61,8 +61,8 @@ class Evidence:
 
     @property
     def provider(self) -> str:
-        """The connection's own upstream."""
-        return self.config.upstream(None)
+        """The connection's own provider."""
+        return self.config.provider_for(None)
 
     @property
     def own(self) -> Listed | None:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from airflow_bifrost._compat import outside_of_tasks
-from airflow_bifrost.doctor.checks import are_looked_at, cannot_be_read, describe, forms_in, holds, look_at
-from airflow_bifrost.doctor.evidence import POLLS, UPSTREAMS, Evidence, Polls
+from airflow_bifrost.doctor.checks import are_looked_at, cannot_be_read, describe, forms_in, holds, next_poll_at
+from airflow_bifrost.doctor.evidence import POLLS, PROVIDERS, Evidence, Polls
 from airflow_bifrost.doctor.findings import Report
 from airflow_bifrost.exceptions import (
     BifrostConfigurationError,
@@ -46,7 +46,7 @@ def examine(conn_id: str) -> Report:
         return Report({"id": conn_id}, cannot_be_read(error))
     evidence = Evidence(config, str(connection.conn_type or ""), ignored_port(connection, config))
     asyncio.run(_ask_in_time(evidence))
-    findings = look_at(evidence)
+    findings = next_poll_at(evidence)
     forms = [form.to_json() for form in forms_in(evidence)] if are_looked_at("forms", findings) else []
     return Report(describe(config), findings, forms).without(config.token)
 
@@ -60,8 +60,8 @@ async def _ask_in_time(evidence: Evidence) -> None:
 
 async def _ask_for_all(evidence: Evidence) -> None:
     """As much as there is sense in: where one thing fails, what rests on it is not asked."""
-    # Room for all that is asked at the same time: a call that queues behind a slow upstream would be taken for one without an answer.
-    async with _client(replace(evidence.config, max_connections=len(UPSTREAMS)), evidence) as client:
+    # Room for all that is asked at the same time: a call that queues behind a slow provider would be taken for one without an answer.
+    async with _client(replace(evidence.config, max_connections=len(PROVIDERS)), evidence) as client:
         before = time.time()
         evidence.health = await _asked(client.health())
         evidence.asked_at = before, time.time()
@@ -70,8 +70,8 @@ async def _ask_for_all(evidence: Evidence) -> None:
         )
         evidence.version = version if isinstance(version, str) else None
         if holds("token", evidence):
-            await _ask_all_upstreams(client, evidence)
-        if holds("upstream", evidence):
+            await _ask_all_providers(client, evidence)
+        if holds("provider", evidence):
             await _list_on(client, evidence)
             await _poll(client, evidence)
 
@@ -96,15 +96,15 @@ async def _asked(call: Awaitable[R]) -> R | BifrostGatewayError:
         return BifrostProtocolError(str(error))
 
 
-async def _ask_all_upstreams(client: AsyncGatewayClient, evidence: Evidence) -> None:
-    async def ask(upstream: str) -> None:
-        evidence.lists[upstream] = await _asked(client.list_page(provider=upstream, limit=1))
+async def _ask_all_providers(client: AsyncGatewayClient, evidence: Evidence) -> None:
+    async def ask(provider: str) -> None:
+        evidence.lists[provider] = await _asked(client.list_page(provider=provider, limit=1))
 
     async def ask_without_token() -> None:
         async with _client(replace(evidence.config, token=None), evidence) as nobody:
             evidence.without_token = await _asked(nobody.list_page(limit=1))
 
-    calls = [ask(upstream) for upstream in UPSTREAMS if upstream != evidence.provider]
+    calls = [ask(provider) for provider in PROVIDERS if provider != evidence.provider]
     if evidence.config.token is not None:
         calls.append(ask_without_token())
     await asyncio.gather(*calls)
@@ -118,7 +118,7 @@ async def _list_on(client: AsyncGatewayClient, evidence: Evidence) -> None:
 
 
 async def _poll(client: AsyncGatewayClient, evidence: Evidence) -> None:
-    """Retrieve the newest batch, as a wait does; where there is none, a list of one asks the same upstream on the same way."""
+    """Retrieve the newest batch, as a wait does; where there is none, a list of one asks the same provider on the same way."""
     own = evidence.own
     batch_id = own.data[0].id if isinstance(own, Page) and own.data else None
     polls = evidence.polls = Polls(batch_id)

@@ -19,7 +19,7 @@ from airflow_bifrost.gateway.models import Batch, BatchError, Health, Page, Requ
 from airflow_bifrost.gateway.outcome import BatchStatus
 from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.requests import GatewayRequest
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.versions import EXTRA_FIELDS, FAULTS
 
 UNREADABLE = "the whole answer"
@@ -132,7 +132,7 @@ def _strange(request: GatewayRequest, raw: RawResponse) -> Iterator[tuple[tuple[
 
 
 def _parsed(request: GatewayRequest, raw: RawResponse) -> BaseModel:
-    asked = Asked(request, "", 0.0)
+    asked = RequestContext(request, "", 0.0)
     if request.path == "/health":
         return responses.parse(Health, raw, asked)
     if request.path == "/v1/batches":

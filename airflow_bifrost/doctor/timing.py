@@ -12,7 +12,7 @@ from airflow_bifrost.doctor.findings import Finding, note, ok, problem, what_hap
 MAX_SKEW = 60.0  # seconds between the clocks
 SAME = 2.0  # seconds; dates are told in whole ones, and not always the last
 SLOW = 2.0  # seconds that a poll takes
-PLACES = 8  # calls to one upstream that a triggerer has under way at a time
+PLACES = 8  # calls to one provider that a triggerer has under way at a time
 
 
 def latency(name: str, evidence: Evidence) -> Finding:

@@ -29,11 +29,11 @@ from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page, read_json
 from airflow_bifrost.gateway.requests import GatewayRequest
-from airflow_bifrost.gateway.responses import Asked, Glance, RawResponse
+from airflow_bifrost.gateway.responses import RawPage, RawResponse, RequestContext
 from airflow_bifrost.gateway.retry import RetryPolicy
 
 R = TypeVar("R")
-Parser = Callable[[RawResponse, Asked], R]
+Parser = Callable[[RawResponse, RequestContext], R]
 OnAnswer = Callable[[GatewayRequest, RawResponse], None]
 
 SMALL_ANSWER = 8 * 2**20  # bytes; any answer but files and results
@@ -53,7 +53,7 @@ _results: Parser[BatchResults] = partial(responses.parse, BatchResults)
 _health: Parser[Health] = partial(responses.parse, Health)
 
 
-def _version(response: RawResponse, asked: Asked) -> str | None:
+def _version(response: RawResponse, asked: RequestContext) -> str | None:
     """A JSON string, where the gateway says it at all."""
     responses.check_status(response, asked)
     try:
@@ -108,8 +108,8 @@ class _Client:
             "files": {"file": (filename or "batch.jsonl", file, "application/jsonl")},
         }
 
-    def _asked(self, request: GatewayRequest) -> Asked:
-        return Asked(request, self.config.name, time.time(), self.config.token)
+    def _asked(self, request: GatewayRequest) -> RequestContext:
+        return RequestContext(request, self.config.name, time.time(), self.config.token)
 
     def _pauses(self, request: GatewayRequest) -> Callable[[BifrostGatewayError], float]:
         """What gives the seconds to wait after each fault of one call, or raises the fault if it is not to be repeated."""
@@ -127,14 +127,14 @@ class _Client:
 
         return pause
 
-    def _answer(self, response: httpx.Response, body: bytes, asked: Asked) -> RawResponse:
+    def _answer(self, response: httpx.Response, body: bytes, asked: RequestContext) -> RawResponse:
         raw = _head(response, body)
         if self._on_answer is not None:
             self._on_answer(asked.request, raw)
         return raw
 
     def _provider(self, provider: str | None) -> str:
-        return self.config.upstream(provider)
+        return self.config.provider_for(provider)
 
 
 def _with_rows(body: Mapping[str, Any], rows: IO[bytes]) -> tuple[Iterator[bytes], int]:
@@ -161,21 +161,21 @@ def _head(response: httpx.Response, body: bytes) -> RawResponse:
     return RawResponse(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
-def _network_error(error: Exception, asked: Asked) -> BifrostGatewayError:
+def _network_error(error: Exception, asked: RequestContext) -> BifrostGatewayError:
     """A fault below HTTP. A name that does not exist and TLS that fails are wrong until they have worked once."""
     cause: BaseException | None = error
-    may_pass = True
+    transient = True
     while cause is not None:
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            may_pass = False
+            transient = False
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
-            may_pass = False
+            transient = False
         cause = cause.__cause__ or cause.__context__
     text = str(error)
     if "WRONG_VERSION_NUMBER" in text:
         text += "; it seems to speak plain http: set the connection's schema to http"
     kind = type(error.__cause__ or error).__name__  # a transport's own word: aiohttp has more of them than httpx
-    fault = responses.unavailable(f"{kind}: {text}" if text else kind, asked, may_pass=may_pass)
+    fault = responses.unavailable(f"{kind}: {text}" if text else kind, asked, transient=transient)
     fault.sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     return fault
 
@@ -197,7 +197,7 @@ class GatewayClient(_Client):
     """The API, sync. One connection pool; use it as a context manager, or call :meth:`close`.
 
     Every call raises :class:`~airflow_bifrost.exceptions.BifrostGatewayError` or one of its kinds, and ``ValueError`` for
-    arguments that are never sent. ``provider`` is the upstream; None is the connection's.
+    arguments that are never sent. ``provider`` is the provider; None is the connection's.
 
     :param on_answer: called with each request and its answer, errors included, read whole and not yet parsed; not by
         :meth:`file_content`, which streams.
@@ -278,7 +278,7 @@ class GatewayClient(_Client):
         return self._call(requests.version(), _version)
 
     def file_content(self, file_id: str, *, provider: str | None = None) -> AbstractContextManager[Iterator[bytes]]:
-        """The file's bytes, in chunks. The gateway answers only when it has the whole file from the upstream."""
+        """The file's bytes, in chunks. The gateway answers only when it has the whole file from the provider."""
         return self._content(requests.file_content(file_id, self._provider(provider)))
 
     def results_content(self, batch_id: str, *, provider: str | None = None) -> AbstractContextManager[Iterator[bytes]]:
@@ -287,7 +287,7 @@ class GatewayClient(_Client):
 
     @contextmanager
     def _content(self, request: GatewayRequest) -> Iterator[Iterator[bytes]]:
-        def opened(asked: Asked) -> tuple[ExitStack, httpx.Response]:
+        def opened(asked: RequestContext) -> tuple[ExitStack, httpx.Response]:
             with ExitStack() as stack:
                 response = stack.enter_context(self._stream(asked))
                 body = b"" if response.status_code == 200 else self._read(response, asked, SMALL_ANSWER)
@@ -314,13 +314,13 @@ class GatewayClient(_Client):
         file: IO[bytes] | None = None,
         filename: str | None = None,
     ) -> R:
-        def once(asked: Asked) -> R:
+        def once(asked: RequestContext) -> R:
             with self._stream(asked, file, filename) as response:
                 return parser(self._answer(response, self._read(response, asked, cap), asked), asked)
 
         return self._repeat(request, once)
 
-    def _repeat(self, request: GatewayRequest, once: Callable[[Asked], R]) -> R:
+    def _repeat(self, request: GatewayRequest, once: Callable[[RequestContext], R]) -> R:
         pause = self._pauses(request)
         while True:
             try:
@@ -331,7 +331,7 @@ class GatewayClient(_Client):
 
     @contextmanager
     def _stream(
-        self, asked: Asked, file: IO[bytes] | None = None, filename: str | None = None
+        self, asked: RequestContext, file: IO[bytes] | None = None, filename: str | None = None
     ) -> Iterator[httpx.Response]:
         try:
             with self._http.stream(**self._arguments(asked.request, file, filename)) as response:
@@ -339,7 +339,7 @@ class GatewayClient(_Client):
         except httpx.HTTPError as error:
             raise _network_error(error, asked) from error
 
-    def _read(self, response: httpx.Response, asked: Asked, cap: int) -> bytes:
+    def _read(self, response: httpx.Response, asked: RequestContext, cap: int) -> bytes:
         body = _Body(response, asked, cap, self.config.timeout)
         for chunk in response.iter_bytes():
             if not body.take(chunk):
@@ -381,14 +381,14 @@ class AsyncGatewayClient(_Client):
     ) -> Page[Batch]:
         return await self._call(requests.list_batches(self._provider(provider), limit=limit, after=after), _batches)
 
-    async def glance_at_one(self, batch_id: str, *, provider: str | None = None) -> dict[str, Any]:
-        """:meth:`get_batch`, of which hardly anything is read: see :func:`airflow_bifrost.gateway.responses.glance_at_one`."""
-        return await self._call(requests.get_batch(batch_id, self._provider(provider)), responses.glance_at_one)
+    async def get_raw(self, batch_id: str, *, provider: str | None = None) -> dict[str, Any]:
+        """:meth:`get_batch`, of which hardly anything is read: see :func:`airflow_bifrost.gateway.responses.get_raw`."""
+        return await self._call(requests.get_batch(batch_id, self._provider(provider)), responses.get_raw)
 
-    async def glance(self, *, provider: str | None = None, limit: int, after: str | None = None) -> Glance:
-        """:meth:`list_page` for those who look at thousands of batches: see :func:`airflow_bifrost.gateway.responses.glance`."""
+    async def list_raw(self, *, provider: str | None = None, limit: int, after: str | None = None) -> RawPage:
+        """:meth:`list_page` for those who look at thousands of batches: see :func:`airflow_bifrost.gateway.responses.list_raw`."""
         request = requests.list_batches(self._provider(provider), limit=limit, after=after)
-        return await self._call(request, responses.glance, LIST_ANSWER)
+        return await self._call(request, responses.list_raw, LIST_ANSWER)
 
     def list_batches(self, *, provider: str | None = None, page_size: int = 100) -> AsyncIterator[Batch]:
         return _aentries(lambda after: self.list_page(provider=provider, limit=page_size, after=after))
@@ -432,7 +432,7 @@ class AsyncGatewayClient(_Client):
     async def file_content(self, file_id: str, *, provider: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """See :meth:`GatewayClient.file_content`."""
 
-        async def opened(asked: Asked) -> tuple[AsyncExitStack, httpx.Response]:
+        async def opened(asked: RequestContext) -> tuple[AsyncExitStack, httpx.Response]:
             async with AsyncExitStack() as stack:
                 response = await stack.enter_async_context(self._stream(asked))
                 body = b"" if response.status_code == 200 else await self._read(response, asked, SMALL_ANSWER)
@@ -461,13 +461,13 @@ class AsyncGatewayClient(_Client):
         file: IO[bytes] | None = None,
         filename: str | None = None,
     ) -> R:
-        async def once(asked: Asked) -> R:
+        async def once(asked: RequestContext) -> R:
             async with self._stream(asked, file, filename) as response:
                 return parser(self._answer(response, await self._read(response, asked, cap), asked), asked)
 
         return await self._repeat(request, once)
 
-    async def _repeat(self, request: GatewayRequest, once: Callable[[Asked], Awaitable[R]]) -> R:
+    async def _repeat(self, request: GatewayRequest, once: Callable[[RequestContext], Awaitable[R]]) -> R:
         pause = self._pauses(request)
         while True:
             try:
@@ -478,7 +478,7 @@ class AsyncGatewayClient(_Client):
 
     @asynccontextmanager
     async def _stream(
-        self, asked: Asked, file: IO[bytes] | None = None, filename: str | None = None
+        self, asked: RequestContext, file: IO[bytes] | None = None, filename: str | None = None
     ) -> AsyncIterator[httpx.Response]:
         try:
             async with self._http.stream(**self._arguments(asked.request, file, filename)) as response:
@@ -486,7 +486,7 @@ class AsyncGatewayClient(_Client):
         except self._faults as error:
             raise _network_error(error, asked) from error
 
-    async def _read(self, response: httpx.Response, asked: Asked, cap: int) -> bytes:
+    async def _read(self, response: httpx.Response, asked: RequestContext, cap: int) -> bytes:
         body = _Body(response, asked, cap, self.config.timeout)
         async for chunk in response.aiter_bytes():
             if not body.take(chunk):
@@ -498,7 +498,7 @@ class _Body:
     """An answer's body while it comes in: bounded in size and, if it should be small, in time, for httpx's timeout begins anew with
     every byte."""
 
-    def __init__(self, response: httpx.Response, asked: Asked, cap: int, seconds: float) -> None:
+    def __init__(self, response: httpx.Response, asked: RequestContext, cap: int, seconds: float) -> None:
         self._status = response.status_code
         self._asked = asked
         self._cap = cap
@@ -527,9 +527,9 @@ class _Body:
 
 
 class _Cursor:
-    """Where a listing stands. It ends when a cursor or a page repeats: three upstreams return page 1 for ever.
+    """Where a listing stands. It ends when a cursor or a page repeats: three providers return page 1 for ever.
 
-    An empty page need not be the last: the gateway pages through one upstream key after the other.
+    An empty page need not be the last: the gateway pages through one provider key after the other.
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import httpx
 
 DEFAULT_PROVIDER = "openai"  # the gateway's own default
 DEFAULT_PATH_PREFIX = "/openai"
-DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for an upstream, by key
+DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for a provider, by key
 DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
 DEFAULT_MAX_CONNECTIONS = 16
 DEFAULT_MAX_IN_FLIGHT = 8
@@ -26,7 +26,7 @@ class GatewayConfig:
 
     :param base_url: ``http(s)://host[:port][/path]``, without query and without user.
     :param token: sent as ``Authorization: Bearer``; None for an open gateway.
-    :param provider: upstream used where a call names none.
+    :param provider: provider used where a call names none.
     :param path_prefix: where the OpenAI-compatible routes are, below ``base_url``.
     :param timeout: seconds that one request may take to be answered.
     :param connect_timeout: seconds to connect.
@@ -108,8 +108,8 @@ class GatewayConfig:
         """The base URL without a slash at its end."""
         return self.base_url.rstrip("/")
 
-    def upstream(self, provider: str | None) -> str:
-        """The upstream's name as the gateway wants it: lower case, never empty."""
+    def provider_for(self, provider: str | None) -> str:
+        """The provider's name as the gateway wants it: lower case, never empty."""
         return (provider or "").strip().lower() or self.provider.strip().lower() or DEFAULT_PROVIDER
 
     def tls(self) -> ssl.SSLContext | bool:

@@ -103,7 +103,7 @@ class Model(BaseModel):
 class RequestCounts(Model):
     """How many rows of the batch are where. Each is None where the gateway gave nothing.
 
-    What the numbers mean differs by upstream: Gemini's ``completed`` includes the rows that failed, Anthropic's does not.
+    What the numbers mean differs by provider: Gemini's ``completed`` includes the rows that failed, Anthropic's does not.
     """
 
     total: Count = None
@@ -117,7 +117,7 @@ class RequestCounts(Model):
     @model_validator(mode="before")
     @classmethod
     def _three_zeros_mean_not_given(cls, value: Any) -> Any:
-        """The gateway always sends total, completed and failed, as 0/0/0 where the upstream told it nothing."""
+        """The gateway always sends total, completed and failed, as 0/0/0 where the provider told it nothing."""
         if isinstance(value, cls):
             return value
         if not isinstance(value, dict):
@@ -127,7 +127,7 @@ class RequestCounts(Model):
 
 
 class BatchError(Model):
-    """One entry of ``errors.data``: why the upstream refused or failed the batch."""
+    """One entry of ``errors.data``: why the provider refused or failed the batch."""
 
     code: Word = None
     message: Text = None
@@ -223,9 +223,9 @@ class Page(Model, Generic[T]):
 
 
 class BatchResults(Model):
-    """Rows of the native results route, in the upstream's shapes.
+    """Rows of the native results route, in the provider's shapes.
 
-    Not every upstream is served truthfully by it: OpenAI and Azure leave out the error file, Gemini may invent a row.
+    Not every provider is served truthfully by it: OpenAI and Azure leave out the error file, Gemini may invent a row.
     """
 
     batch_id: Annotated[str, Field(min_length=1)]
@@ -243,7 +243,7 @@ class Health(Model):
 class GatewayErrorBody(Model):
     """The part of an error body that may be shown: ``message``, ``type`` and ``code``.
 
-    ``error.error`` and ``extra_fields.raw_response`` quote the upstream, keys and prompts included, and are never read.
+    ``error.error`` and ``extra_fields.raw_response`` quote the provider, keys and prompts included, and are never read.
     """
 
     message: Text = None

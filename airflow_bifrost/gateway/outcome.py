@@ -1,6 +1,6 @@
-"""(upstream, status, counts) -> what became of the batch.
+"""(provider, status, counts) -> what became of the batch.
 
-The gateway hands on each upstream's own words: ``ended`` and ``completed`` say nothing about the rows, Bedrock's
+The gateway hands on each provider's own words: ``ended`` and ``completed`` say nothing about the rows, Bedrock's
 ``PartiallyCompleted`` arrives as ``failed``, and some statuses arrive untranslated. This module alone interprets them.
 """
 
@@ -80,7 +80,7 @@ WITH_RESULTS = frozenset({Outcome.SUCCEEDED, Outcome.PARTIAL})  # other batches 
 def outcome_of(provider: str, status: str, counts: RequestCounts) -> Outcome | None:
     """The outcome of a batch; None while it is not terminal, or its status is unknown.
 
-    :param provider: the upstream's name, as the gateway knows it.
+    :param provider: the provider's name, as the gateway knows it.
     :param status: as the gateway sent it.
     :param counts: None for every number that was not given.
     """
@@ -107,7 +107,7 @@ def outcome_of_batch(batch: Batch, provider: str) -> Outcome | None:
 
 
 def processed_rows(provider: str, counts: RequestCounts) -> int | None:
-    """How many rows the upstream is done with, whatever came of them; None where the counts do not say."""
+    """How many rows the provider is done with, whatever came of them; None where the counts do not say."""
     if provider == "gemini":  # completed includes failures here
         return counts.completed
     given = [counts.completed, counts.failed, counts.expired, counts.canceled]

@@ -1,6 +1,6 @@
 """What of a stranger's words may be shown: one line, shortened, with anything like a key struck out. Pure.
 
-Upstreams quote keys in their errors, and the gateway hands that on. A false alarm costs a word of a message, a miss costs a key; but
+Providers quote keys in their errors, and the gateway hands that on. A false alarm costs a word of a message, a miss costs a key; but
 ids of batches and ordinary prose must stay readable, or the message helps nobody.
 """
 

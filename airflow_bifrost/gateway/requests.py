@@ -16,14 +16,14 @@ from urllib.parse import urlencode
 
 MAX_ID_LENGTH = 1024
 
-# Upstreams that pick a model themselves, silently, or refuse, unless the create names one. For the others a model would only let
-# the gateway's governance rewrite it to that of another upstream.
+# Providers that pick a model themselves, silently, or refuse, unless the create names one. For the others a model would only let
+# the gateway's governance rewrite it to that of another provider.
 NEED_MODEL = frozenset({"gemini", "bedrock", "vertex"})
 
-# Upstreams of whose lists only the first page can be had: the gateway passes no cursor on to them, and answers with page one again.
+# Providers of whose lists only the first page can be had: the gateway passes no cursor on to them, and answers with page one again.
 ONE_PAGE = frozenset({"anthropic", "gemini", "bedrock"})
 
-# The gateway passes `x-bf-eh-<name>` on to the upstream as `<name>`; a plain Idempotency-Key it drops.
+# The gateway passes `x-bf-eh-<name>` on to the provider as `<name>`; a plain Idempotency-Key it drops.
 IDEMPOTENCY_HEADER = "x-bf-eh-idempotency-key"
 
 _CREATE_FIELDS = frozenset(
@@ -73,7 +73,7 @@ class GatewayRequest:
 def checked_id(value: str, what: str = "batch_id") -> str:
     """``value`` if it is an id that reaches the gateway as one path segment.
 
-    The gateway decodes the segment, and some upstreams' paths are built from it again: a slash or ``..`` would ask the upstream
+    The gateway decodes the segment, and some providers' paths are built from it again: a slash or ``..`` would ask the provider
     for something else with the gateway's own key, and ``%ff`` ends the gateway's process.
 
     :raises ValueError: says what is wrong with it.
@@ -133,7 +133,7 @@ def create_batch(
     if requests is not None and not requests:
         raise ValueError("requests is empty: there is nothing to submit")
     if provider in NEED_MODEL and not model:
-        raise ValueError(f"{provider} needs a model: without one the upstream refuses, or silently takes a default")
+        raise ValueError(f"{provider} needs a model: without one the provider refuses, or silently takes a default")
     if taken := sorted(set(extra_body or ()) & _CREATE_FIELDS):
         raise ValueError(f"extra_body must not hold {', '.join(taken)}: there is an argument for it")
     for key, value in (metadata or {}).items():
@@ -175,7 +175,7 @@ def cancel_batch(batch_id: str, provider: str) -> GatewayRequest:
 
 
 def native_id(batch_id: str, provider: str) -> str:
-    """The upstream's own id, of the one that the OpenAI-compatible routes gave out: native routes pass on what they are given.
+    """The provider's own id, of the one that the OpenAI-compatible routes gave out: native routes pass on what they are given.
 
     Gemini knows a batch by its id without ``batches-`` before it. Of a Bedrock job, only its id, the end of its ARN, reaches AWS
     unharmed.

@@ -42,7 +42,7 @@ class RawResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestContext:
     """What an answer answers: the request, and the gateway's name for messages.
 
     :param now: unix seconds, to read a ``Retry-After`` date by.
@@ -59,11 +59,11 @@ class Asked:
 
 
 _ADVICE = {
-    BifrostAuthError: "Check the connection's password, and the upstream's key in the gateway.",
+    BifrostAuthError: "Check the connection's password, and the provider's key in the gateway.",
     BifrostBudgetExceeded: "Raise or reset the budget of the virtual key in the gateway; until then it refuses reading too.",
     BifrostRateLimited: "Ask less often, or raise the limit of the virtual key in the gateway.",
-    BatchNotFound: "Check the id, and that `provider` is the upstream that it belongs to.",
-    BifrostRequestError: "Check the arguments, `provider`, and that a key of this upstream has `use_for_batch_api` in the gateway.",
+    BatchNotFound: "Check the id, and that `provider` is the provider that it belongs to.",
+    BifrostRequestError: "Check the arguments, `provider`, and that a key of this provider has `use_for_batch_api` in the gateway.",
     BifrostProtocolError: "Check the connection's host, schema, port and `path_prefix`.",
 }
 _TRY_LATER = "This can pass: try again later."
@@ -76,7 +76,7 @@ _ADVICE_NO_ANSWER = "Check the connection's host, schema, port and `verify`."
 _REFUSALS = (BifrostAuthError, BifrostBudgetExceeded, BatchNotFound, BifrostRequestError)
 
 
-def parse(model: type[M], response: RawResponse, asked: Asked) -> M:
+def parse(model: type[M], response: RawResponse, asked: RequestContext) -> M:
     """The answer as ``model``.
 
     :raises BifrostGatewayError: of the class that fits the answer.
@@ -84,7 +84,7 @@ def parse(model: type[M], response: RawResponse, asked: Asked) -> M:
     return _validated(model, _json_object(response, asked), response, asked)
 
 
-def parse_page(model: type[M], response: RawResponse, asked: Asked) -> Page[M]:
+def parse_page(model: type[M], response: RawResponse, asked: RequestContext) -> Page[M]:
     """The answer as a page of ``model``.
 
     An entry that cannot be read makes the page unreadable: left out, it would pass for a batch that does not exist.
@@ -96,7 +96,7 @@ def parse_page(model: type[M], response: RawResponse, asked: Asked) -> Page[M]:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class RawPage:
     """A page of a list of batches, hardly read: ``entries`` are JSON objects, each with an id and a status."""
 
     entries: tuple[dict[str, Any], ...]
@@ -106,7 +106,7 @@ class Glance:
 MOST_ERRORS = 100  # of a batch with an error for each row; reading all of them would hold an event loop
 
 
-def glance_at_one(response: RawResponse, asked: Asked) -> dict[str, Any]:
+def get_raw(response: RawResponse, asked: RequestContext) -> dict[str, Any]:
     """The answer as a batch of which nothing is read but that it has an id and a status."""
     value = _json_object(response, asked)
     if not (_is_text(value, "id") and _is_text(value, "status")):
@@ -117,7 +117,7 @@ def glance_at_one(response: RawResponse, asked: Asked) -> dict[str, Any]:
     return value
 
 
-def glance(response: RawResponse, asked: Asked) -> Glance:
+def list_raw(response: RawResponse, asked: RequestContext) -> RawPage:
     """The answer as a page of which most is nobody's business: a hundred models cost ten times what the page does.
 
     An entry without id and status is passed over, so that the page may well show less than there is.
@@ -127,19 +127,19 @@ def glance(response: RawResponse, asked: Asked) -> Glance:
     if data is None and value.get("object") == "list":
         data = []
     if not isinstance(data, list):
-        raise _protocol_error("the answer is no list", response.status_code, asked, may_pass=False)
+        raise _protocol_error("the answer is no list", response.status_code, asked, transient=False)
     entries = tuple(
         entry for entry in data if isinstance(entry, dict) and _is_text(entry, "id") and _is_text(entry, "status")
     )
     cursor = value.get("next_cursor")
-    return Glance(entries, cursor if value.get("has_more") is True and isinstance(cursor, str) and cursor else None)
+    return RawPage(entries, cursor if value.get("has_more") is True and isinstance(cursor, str) and cursor else None)
 
 
 def _is_text(entry: dict[str, Any], name: str) -> bool:
     return isinstance(entry.get(name), str) and entry[name] != ""
 
 
-def check_status(response: RawResponse, asked: Asked) -> None:
+def check_status(response: RawResponse, asked: RequestContext) -> None:
     """Pass a 200 that is not a web page.
 
     :raises BifrostGatewayError: for anything else.
@@ -148,45 +148,45 @@ def check_status(response: RawResponse, asked: Asked) -> None:
         raise _error(response, asked)
     if response.content_type == "text/html":
         raise _protocol_error(
-            "the answer is a web page: this address is no route of the gateway's API", 200, asked, may_pass=False
+            "the answer is a web page: this address is no route of the gateway's API", 200, asked, transient=False
         )
 
 
-def unavailable(problem: str, asked: Asked, *, may_pass: bool = True) -> BifrostUnavailable:
+def unavailable(problem: str, asked: RequestContext, *, transient: bool = True) -> BifrostUnavailable:
     """There was no answer.
 
     :param problem: what the network said; anything like a key in it is struck out.
-    :param may_pass: False for what looks like a wrong address or certificate.
+    :param transient: False for what looks like a wrong address or certificate.
     """
-    advice = f"{_try_later(asked)} {_ADVICE_NO_ANSWER_YET}".lstrip() if may_pass else _ADVICE_NO_ANSWER
-    error = _told(BifrostUnavailable, asked, f"no answer ({asked.quote(problem)})", advice, may_pass=may_pass)
+    advice = f"{_try_later(asked)} {_ADVICE_NO_ANSWER_YET}".lstrip() if transient else _ADVICE_NO_ANSWER
+    error = _told(BifrostUnavailable, asked, f"no answer ({asked.quote(problem)})", advice, transient=transient)
     error.problem = asked.quote(problem)
     return error
 
 
-def too_large(limit: int, asked: Asked) -> BifrostProtocolError:
+def too_large(limit: int, asked: RequestContext) -> BifrostProtocolError:
     """A 200 that is larger than any that the API promises."""
-    return _protocol_error(f"the answer has more than {limit} bytes", 200, asked, may_pass=False)
+    return _protocol_error(f"the answer has more than {limit} bytes", 200, asked, transient=False)
 
 
-def _json_object(response: RawResponse, asked: Asked) -> dict[str, Any]:
+def _json_object(response: RawResponse, asked: RequestContext) -> dict[str, Any]:
     check_status(response, asked)
     if "json" not in response.content_type:
         kind = asked.quote(response.content_type) or "nothing said about its type"
-        raise _protocol_error(f"the answer is not JSON ({kind})", response.status_code, asked, may_pass=False)
+        raise _protocol_error(f"the answer is not JSON ({kind})", response.status_code, asked, transient=False)
     try:
         value = read_json(response.body)
     except ValueError:
         raise _protocol_error(
-            "the answer calls itself JSON and is not", response.status_code, asked, may_pass=False
+            "the answer calls itself JSON and is not", response.status_code, asked, transient=False
         ) from None
     if not isinstance(value, dict):
-        raise _protocol_error(f"the answer is JSON, but {_kind(value)}", response.status_code, asked, may_pass=False)
+        raise _protocol_error(f"the answer is JSON, but {_kind(value)}", response.status_code, asked, transient=False)
     return value
 
 
-def _validated(model: type[M], value: dict[str, Any], response: RawResponse, asked: Asked) -> M:
-    """With the gateway's marks on it, JSON of another shape is an upstream's slip: its ``{}`` arrives as 200 with an empty id."""
+def _validated(model: type[M], value: dict[str, Any], response: RawResponse, asked: RequestContext) -> M:
+    """With the gateway's marks on it, JSON of another shape is a provider's slip: its ``{}`` arrives as 200 with an empty id."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -195,11 +195,11 @@ def _validated(model: type[M], value: dict[str, Any], response: RawResponse, ask
     problem = f"the answer is not what the API promises: {wrong}"
     if body.message:
         problem += f" ({asked.quote(body.message)})"
-    raise _protocol_error(problem, response.status_code, asked, may_pass=body.from_gateway)
+    raise _protocol_error(problem, response.status_code, asked, transient=body.from_gateway)
 
 
 def _what_is_wrong(error: ValidationError) -> str:
-    """Which fields, and how. An upstream's slip arrives as null or as an empty text, which is as good as missing."""
+    """Which fields, and how. A provider's slip arrives as null or as an empty text, which is as good as missing."""
     found: dict[str, bool] = {}  # name -> whether it is missing
     for detail in error.errors(include_url=False, include_context=False):
         missing = detail["type"] == "missing" or detail["input"] in (None, "")
@@ -220,7 +220,7 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
+def _error(response: RawResponse, asked: RequestContext) -> BifrostGatewayError:
     body = GatewayErrorBody.parse(response.body)
     status = response.status_code
     words = asked.quote(body.message or body.type or body.code or "")
@@ -231,9 +231,9 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
         said += f", with a body of type {asked.quote(response.content_type) or 'unknown'}"
     if status < 400:
         where = " and a Location, which is not followed" if "location" in response.headers else ""
-        return _protocol_error(said + where, status, asked, may_pass=body.from_gateway or status == 204)
+        return _protocol_error(said + where, status, asked, transient=body.from_gateway or status == 204)
     if status == 404 and response.content_type == "text/html":
-        return _protocol_error(said, status, asked, may_pass=False)
+        return _protocol_error(said, status, asked, transient=False)
     fault = fault_of(status, type=body.type, code=body.code, message=body.message)
     kind = fault.kind if fault else _class_of(status)
     # The gateway asks for its own header then, also of those who sent a token in another; nobody can set it in a connection.
@@ -252,13 +252,13 @@ def _error(response: RawResponse, asked: Asked) -> BifrostGatewayError:
     )
 
 
-def _advice(kind: type[BifrostGatewayError], fault: Fault | None, asked: Asked) -> str:
+def _advice(kind: type[BifrostGatewayError], fault: Fault | None, asked: RequestContext) -> str:
     if fault and fault.type == "virtual_key_required" and asked.token:  # said of unknown keys too
         return "A token was sent, but the gateway knows no such virtual key (sk-bf-...): correct the connection's password."
     return (fault and fault.advice) or _ADVICE.get(kind) or _try_later(asked)
 
 
-def _try_later(asked: Asked) -> str:
+def _try_later(asked: RequestContext) -> str:
     """Nothing for a call that may have had an effect: it is not to be repeated before somebody has looked."""
     return _TRY_LATER if asked.request.repeatable else ""
 
@@ -279,12 +279,12 @@ def _class_of(status: int) -> type[BifrostGatewayError]:
     return BifrostUnavailable if status >= 500 else BifrostRequestError
 
 
-def _protocol_error(problem: str, status: int, asked: Asked, *, may_pass: bool) -> BifrostProtocolError:
-    advice = _try_later(asked) if may_pass else _ADVICE[BifrostProtocolError]
-    return _told(BifrostProtocolError, asked, problem, advice, status_code=status, may_pass=may_pass)
+def _protocol_error(problem: str, status: int, asked: RequestContext, *, transient: bool) -> BifrostProtocolError:
+    advice = _try_later(asked) if transient else _ADVICE[BifrostProtocolError]
+    return _told(BifrostProtocolError, asked, problem, advice, status_code=status, transient=transient)
 
 
-def _told(kind: type[E], asked: Asked, problem: str, advice: str, says: str = "", **attributes: Any) -> E:
+def _told(kind: type[E], asked: RequestContext, problem: str, advice: str, says: str = "", **attributes: Any) -> E:
     """The error, with its message made of all that is to be told.
 
     :param says: the gateway's own words, where they are no good as the problem.

@@ -67,7 +67,7 @@ class RetryPolicy:
         :param error: what the last one met.
         :param elapsed: seconds since the first try began.
         """
-        if not isinstance(error, BifrostUnavailable | BifrostRateLimited) or not error.may_pass:
+        if not isinstance(error, BifrostUnavailable | BifrostRateLimited) or not error.transient:
             return None
         delay = backoff(attempt, base=self.base, cap=self.cap, random=random)
         if error.retry_after is not None:

@@ -15,7 +15,7 @@ from airflow_bifrost.gateway.redact import quote
 MAX_ERRORS = 20
 MAX_ERROR_LENGTH = 500
 MAX_WORD = 100  # characters of a status, an error's code and the like
-MAX_METADATA = 16  # this, and the lengths of keys and values, are the upstreams' own limits
+MAX_METADATA = 16  # this, and the lengths of keys and values, are the providers' own limits
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
 MAX_ADDRESS = 4096  # characters of a file's id or a URL
@@ -27,7 +27,7 @@ class BatchSummary(BaseModel):
     """The contract's XCom of one batch. Times are ISO 8601 in UTC; null where the gateway gave nothing.
 
     :param duration_seconds: from ``created_at`` to the end; null while it runs, or where the gateway gives no end.
-    :param errors: the upstream's own, ``{"code", "message", "param", "line"}``; at most 20, each message at most 500
+    :param errors: the provider's own, ``{"code", "message", "param", "line"}``; at most 20, each message at most 500
         characters, with anything like a key struck out.
     """
 

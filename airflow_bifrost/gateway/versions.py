@@ -35,7 +35,7 @@ class Fault:
 
     :param what: what has happened.
     :param statuses: HTTP status -> the versions (and routes) that answer with it. With another status the words are not the
-        gateway's own: an upstream behind it may say the same.
+        gateway's own: a provider behind it may say the same.
     :param kind: the error that it becomes.
     :param type: the top-level ``type``, or ``error.type``.
     :param code: ``error.code``.
@@ -90,38 +90,38 @@ _UNKNOWN_KEY = {403: f"{UP_TO_1_4}, where keys are not enforced", 401: SINCE_1_5
 _REFUSED = {403: ALL}
 _CHECK_THE_TOKEN = "The gateway does not know this virtual key: correct the connection's password."  # noqa: S105 - advice
 _INACTIVE = "The virtual key is inactive: have it activated, or use another."
-_CHECK_THE_KEYS = "Check the upstream's keys in the gateway; if they are good, this passes."
-_NO_BATCH_KEY = "Give a key of this upstream `use_for_batch_api` in the gateway, or change `provider`."
+_CHECK_THE_KEYS = "Check the provider's keys in the gateway; if they are good, this passes."
+_NO_BATCH_KEY = "Give a key of this provider `use_for_batch_api` in the gateway, or change `provider`."
 
 TABLE: tuple[Fault | Word | Field, ...] = (
     # Mistakes of configuration, or in the request
     Fault(
-        "the upstream is unknown, mis-spelt or not configured",
+        "the provider is unknown, mis-spelt or not configured",
         _MISTAKE,
         BifrostRequestError,
         message=_says(r"failed to get config for provider|provider not found for"),
-        advice="Check the spelling of `provider` (lower case), and that the gateway has this upstream configured.",
+        advice="Check the spelling of `provider` (lower case), and that the gateway has this provider configured.",
     ),
     Fault(
-        "no key of the upstream may be used for batches",
+        "no key of the provider may be used for batches",
         _MISTAKE,
         BifrostRequestError,
         message=_says(r"no batch-enabled keys found|no config found for batch APIs"),
         advice=_NO_BATCH_KEY,
     ),
     Fault(
-        "the upstream has no key, or none for the model",
+        "the provider has no key, or none for the model",
         _MISTAKE,
         BifrostRequestError,
         message=_says(r"no keys found (?:for provider|that support model)"),
-        advice="Give this upstream a key in the gateway; one with a list of models serves only those.",
+        advice="Give this provider a key in the gateway; one with a list of models serves only those.",
     ),
     Fault(
-        "the upstream has no such call",
+        "the provider has no such call",
         _MISTAKE,
         BifrostRequestError,
         code="unsupported_operation",
-        advice="The gateway offers this call only for other upstreams: change `provider`.",
+        advice="The gateway offers this call only for other providers: change `provider`.",
     ),
     Fault(
         "an argument is missing or unreadable",
@@ -156,7 +156,7 @@ TABLE: tuple[Fault | Word | Field, ...] = (
     ),
     # Faults of the moment
     Fault(
-        "the gateway could not reach the upstream",
+        "the gateway could not reach the provider",
         {**_MISTAKE, 502: SINCE_2},
         BifrostUnavailable,
         message=_says("network error occurred|failed to execute HTTP request"),
@@ -166,10 +166,10 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         {**_MISTAKE, 503: SINCE_2},
         BifrostUnavailable,
         message=_says("queue is full"),
-        advice="Ask less often, or give the upstream a longer queue in the gateway.",
+        advice="Ask less often, or give the provider a longer queue in the gateway.",
     ),
     Fault(
-        "the upstream's answer is not what it promises",
+        "the provider's answer is not what it promises",
         {**_MISTAKE, 500: ALL},
         BifrostUnavailable,
         message=_says(r"(?:HTML|empty) response received from provider|failed to unmarshal response from provider"),
@@ -182,14 +182,14 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         advice="Ask again when the batch has ended.",
     ),
     Fault(
-        "the upstream refuses every key of the gateway",
+        "the provider refuses every key of the gateway",
         {502: SINCE_2},
         BifrostUnavailable,
         type="upstream_credentials_exhausted",
         advice=_CHECK_THE_KEYS,
     ),
     Fault(
-        "the upstream refuses every key of the gateway",
+        "the provider refuses every key of the gateway",
         {502: SINCE_2},
         BifrostUnavailable,
         code="upstream_credentials_exhausted",
@@ -226,11 +226,11 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         advice=_INACTIVE,
     ),
     Fault(
-        "the virtual key may not use the upstream",
+        "the virtual key may not use the provider",
         _REFUSED,
         BifrostAuthError,
         type="provider_blocked",
-        advice="The virtual key may not use this upstream: allow it in the gateway, or change `provider`.",
+        advice="The virtual key may not use this provider: allow it in the gateway, or change `provider`.",
     ),
     Fault(
         "the virtual key may not use the model",
@@ -250,11 +250,11 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         advice="Take the header out of the gateway's required ones, or let a proxy add it.",
     ),
     Fault(
-        "the upstream took too long",
+        "the provider took too long",
         {504: ALL},
         BifrostUnavailable,
         type="request_timed_out",
-        advice="If it goes on, raise `default_request_timeout_in_seconds` of the upstream in the gateway.",
+        advice="If it goes on, raise `default_request_timeout_in_seconds` of the provider in the gateway.",
     ),
     # Words
     Word("canceled", "cancelled", "the published API of all versions; Azure's own word, handed on"),

@@ -35,7 +35,7 @@ _told_of: set[str] = set()  # connections whose oddities this process has logged
 class BifrostHook(BaseHook):
     """The batch API of a Bifrost gateway, through an Airflow connection of type ``bifrost``.
 
-    Every call exists twice: ``get_batch`` for tasks, and ``aget_batch`` as a coroutine. ``provider`` names the upstream; None is
+    Every call exists twice: ``get_batch`` for tasks, and ``aget_batch`` as a coroutine. ``provider`` names the provider; None is
     the connection's. Calls that may be repeated are, for up to a minute, when the gateway does not answer; creating a batch and
     uploading a file never are.
 
@@ -176,7 +176,7 @@ class BifrostHook(BaseHook):
         return await (await self.aget_conn()).get_batch(batch_id, provider=provider)
 
     def list_batches(self, *, provider: str | None = None, limit: int | None = 100) -> list[Batch]:
-        """The batches of an upstream, as it orders them (newest first).
+        """The batches of a provider, as it orders them (newest first).
 
         :param limit: at most so many; None for all that the gateway lists. Anthropic, Gemini and Bedrock list only their
             first page, whatever is asked.
@@ -207,8 +207,8 @@ class BifrostHook(BaseHook):
         :param input_file_id: id of the uploaded JSONL (OpenAI, Azure, Gemini, Bedrock), or
         :param requests: the rows themselves (Anthropic takes only these).
         :param endpoint: e.g. ``/v1/chat/completions``; OpenAI and Azure need it.
-        :param model: sent only where the upstream needs one (Gemini, Bedrock, Vertex).
-        :param idempotency_key: passed on to the upstream as ``Idempotency-Key``; made up if None.
+        :param model: sent only where the provider needs one (Gemini, Bedrock, Vertex).
+        :param idempotency_key: passed on to the provider as ``Idempotency-Key``; made up if None.
         :param extra_body: members of the body that this hook does not know, e.g. ``role_arn`` for Bedrock.
         """
         return self.get_conn().create_batch(
@@ -250,7 +250,7 @@ class BifrostHook(BaseHook):
         )
 
     def cancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
-        """Ask the upstream to cancel a batch. The answer holds little more than the id and the status ``cancelling``."""
+        """Ask the provider to cancel a batch. The answer holds little more than the id and the status ``cancelling``."""
         return self.get_conn().cancel_batch(batch_id, provider=provider)
 
     async def acancel_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
@@ -313,7 +313,7 @@ class BifrostHook(BaseHook):
             )
 
     def list_files(self, *, provider: str | None = None, limit: int | None = 100) -> list[File]:
-        """The files of an upstream; ``limit`` as in :meth:`list_batches`."""
+        """The files of a provider; ``limit`` as in :meth:`list_batches`."""
         return _first(limit, self.get_conn().list_files(provider=provider, page_size=_page_size(limit)))
 
     async def alist_files(self, *, provider: str | None = None, limit: int | None = 100) -> list[File]:
@@ -330,7 +330,7 @@ class BifrostHook(BaseHook):
         return await (await self.aget_conn()).get_file(file_id, provider=provider)
 
     def delete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
-        """Delete a file at the upstream."""
+        """Delete a file at the provider."""
         return self.get_conn().delete_file(file_id, provider=provider)
 
     async def adelete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
@@ -373,7 +373,7 @@ class BifrostHook(BaseHook):
     # The form and its test button
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the gateway for one batch of the connection's upstream, and say which thing is wrong if that fails."""
+        """Ask the gateway for one batch of the connection's provider, and say which thing is wrong if that fails."""
         try:
             return self._check(self.get_config())
         except BifrostConfigurationError as error:

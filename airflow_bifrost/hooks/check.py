@@ -27,19 +27,19 @@ class Refusal(Enum):
     """Whom or what a 401 or 403 refuses."""
 
     TOKEN = auto()
-    UPSTREAM_FOR_TOKEN = auto()
+    PROVIDER_FOR_TOKEN = auto()
     KEY_OF_THE_GATEWAY = auto()
 
 
 _REFUSED = {
     Refusal.TOKEN: "Token refused.",
-    Refusal.UPSTREAM_FOR_TOKEN: "Upstream not allowed: the token may not use {!r}.",
-    Refusal.KEY_OF_THE_GATEWAY: "Refused by the upstream: the gateway's key for {!r} does not work.",
+    Refusal.PROVIDER_FOR_TOKEN: "Provider not allowed: the token may not use {!r}.",
+    Refusal.KEY_OF_THE_GATEWAY: "Refused by the provider: the gateway's key for {!r} does not work.",
 }
 
 
 def check(client: GatewayClient, answers: Sequence[RawResponse]) -> tuple[bool, str]:
-    """Ask for one batch of the connection's upstream.
+    """Ask for one batch of the connection's provider.
 
     :param answers: all that the client has got, as they came.
     :return: whether that works, and which thing is wrong if not.
@@ -50,7 +50,7 @@ def check(client: GatewayClient, answers: Sequence[RawResponse]) -> tuple[bool, 
         return False, _what_is_wrong(client, answers, error)
     if "extra_fields" not in (page.model_extra or {}) and not _is_bifrost(client):
         return False, f"Not a Bifrost gateway: {client.config.base_url} answers with JSON, but not as one."
-    return True, f"The gateway answers for upstream {client.config.provider!r}."
+    return True, f"The gateway answers for provider {client.config.provider!r}."
 
 
 def _what_is_wrong(client: GatewayClient, answers: Sequence[RawResponse], error: BifrostGatewayError) -> str:
@@ -66,24 +66,24 @@ def _what_is_wrong(client: GatewayClient, answers: Sequence[RawResponse], error:
         if isinstance(error, BifrostProtocolError):
             return f"Wrong path_prefix: there is a gateway, but no batch API below {config.path_prefix!r}. {error}"
         if fault := error.fault:
-            return f"Upstream not usable: {config.provider!r}. {fault[0].upper()}{fault[1:]}. {error}"
-        return f"Upstream not usable: the gateway has no batch API for {config.provider!r}. {error}"
+            return f"Provider not usable: {config.provider!r}. {fault[0].upper()}{fault[1:]}. {error}"
+        return f"Provider not usable: the gateway has no batch API for {config.provider!r}. {error}"
     return str(error)
 
 
 def what_is_refused(error: BifrostAuthError, answer: RawResponse) -> Refusal:
-    """Governance tells by its words, and any other word is the upstream's. Azure and Bedrock refuse without one, as the gateway's login
-    does; but only of an upstream's answer the gateway says which upstream's it is.
+    """Governance tells by its words, and any other word is the provider's. Azure and Bedrock refuse without one, as the gateway's login
+    does; but only of a provider's answer the gateway says which provider's it is.
     """
     word = error.error_type or ""
     if word in _NOT_ALLOWED:
-        return Refusal.UPSTREAM_FOR_TOKEN
+        return Refusal.PROVIDER_FOR_TOKEN
     if word.startswith(_GOVERNANCE):
         return Refusal.TOKEN
-    return Refusal.KEY_OF_THE_GATEWAY if word or _names_an_upstream(answer) else Refusal.TOKEN
+    return Refusal.KEY_OF_THE_GATEWAY if word or _names_an_provider(answer) else Refusal.TOKEN
 
 
-def _names_an_upstream(answer: RawResponse) -> bool:
+def _names_an_provider(answer: RawResponse) -> bool:
     from airflow_bifrost.gateway.models import read_json
 
     try:

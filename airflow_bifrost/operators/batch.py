@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, TaskDeferralTimeout
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostGatewayError
-from airflow_bifrost.tasks.arguments import (
+from airflow_bifrost.worker.arguments import (
     DEFAULT_ACCEPT,
     batch_ids_of,
     checked_accept,
@@ -25,12 +25,12 @@ from airflow_bifrost.tasks.arguments import (
     seconds_of,
     whole_number,
 )
-from airflow_bifrost.tasks.download import DOWNLOAD_TIMEOUT, manifest, report, results_of
-from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
-from airflow_bifrost.tasks.rows import after_the_tasks_that_make, rows_of
-from airflow_bifrost.tasks.submit import Doubts, Order, submit_file, submit_part
-from airflow_bifrost.tasks.verdict import judge, judge_rows, skipping
-from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_TIMEOUT, BatchWait
+from airflow_bifrost.worker.download import DOWNLOAD_TIMEOUT, manifest, report, results_of
+from airflow_bifrost.worker.kill import cancel_if_a_user_ended_it
+from airflow_bifrost.worker.rows import after_the_tasks_that_make, rows_of
+from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy, submit_file, submit_part
+from airflow_bifrost.worker.verdict import raise_unless_accepted, raise_unless_rows_accepted, skipping
+from airflow_bifrost.worker.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_TIMEOUT, BatchWait
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.hooks.bifrost import BifrostHook
     from airflow_bifrost.submission.limits import Limits
     from airflow_bifrost.submission.requests_file import Part
-    from airflow_bifrost.tasks.run import BatchRun
+    from airflow_bifrost.worker.run import BatchRun
 
 
 class _BatchOperator(BaseOperator):
@@ -75,7 +75,7 @@ class _BatchOperator(BaseOperator):
 
         batch_id, requested = self._checked_id(), provider_of(self.provider)
         batch = hook.get_batch(batch_id, provider=requested)
-        provider = hook.get_conn().config.upstream(requested)
+        provider = hook.get_conn().config.provider_for(requested)
         summary = BatchSummary.of(batch, batch_id=batch_id, provider=provider)
         self.log.info("Batch %s of %s is %s, outcome %s", batch_id, provider, summary.status, summary.outcome)
         return summary
@@ -86,7 +86,7 @@ class BatchRetrieveOperator(_BatchOperator):
     ``retrieve.output["output_file_id"]`` works; the whole summary is the return value.
 
     :param batch_id: id of the batch. (templated)
-    :param provider: upstream of the batch, as it was created with; None is the connection's. (templated)
+    :param provider: provider of the batch, as it was created with; None is the connection's. (templated)
     :param bifrost_conn_id: id of the Airflow connection. (templated)
     :param wait_for_completion: wait until the batch is terminal, as :class:`~airflow_bifrost.sensors.batch.BatchSensor` does.
     :param accept: outcomes that let the task succeed when it waits; the XComs are there in any case. Without waiting, nothing is judged.
@@ -168,7 +168,7 @@ class BatchRetrieveOperator(_BatchOperator):
     def _finish(self, context: Context, summaries: list[dict[str, Any]]) -> dict[str, Any]:
         [summary] = summaries
         try:
-            judge(summaries, self.accept)
+            raise_unless_accepted(summaries, self.accept)
         except BatchFailed:
             push_all(context, self, summary)
             raise
@@ -176,14 +176,14 @@ class BatchRetrieveOperator(_BatchOperator):
 
 
 class BatchCancelOperator(_BatchOperator):
-    """Asks the upstream to cancel a batch, and pushes the summary of what it is then, as :class:`BatchRetrieveOperator` does.
+    """Asks the provider to cancel a batch, and pushes the summary of what it is then, as :class:`BatchRetrieveOperator` does.
 
     A batch that is cancelling or terminal is left alone, so that cancelling twice is the same as once, and cancelling one that
     has just ended is no error. The task does not wait for the end: a :class:`~airflow_bifrost.sensors.batch.BatchSensor` after it
     does, with ``"cancelled"`` in its ``accept``. The rows that were done by then are billed.
 
     :param batch_id: id of the batch. (templated)
-    :param provider: upstream of the batch, as it was created with; None is the connection's. (templated)
+    :param provider: provider of the batch, as it was created with; None is the connection's. (templated)
     :param bifrost_conn_id: id of the Airflow connection. (templated)
     """
 
@@ -202,7 +202,7 @@ class BatchCancelOperator(_BatchOperator):
         try:
             hook.cancel_batch(self._checked_id(), provider=provider_of(self.provider))
         except BifrostGatewayError as error:
-            # The batch may have ended meanwhile, or be cancelling, with only the answer lost. Status codes do not tell: upstreams
+            # The batch may have ended meanwhile, or be cancelling, with only the answer lost. Status codes do not tell: providers
             # differ, and of several keys behind the gateway the last one's refusal comes through. So look at the batch itself.
             with suppress(BifrostGatewayError):
                 summary = self._retrieve(hook)
@@ -265,7 +265,7 @@ class _RowsOperator(BaseOperator):
         self.extra_form = extra_form
         self.max_rows = max_rows
         self.max_input_bytes = max_input_bytes
-        self.doubts = Doubts(on_unknown, on_changed_input)
+        self.recovery = RecoveryPolicy(on_unknown, on_changed_input)
         self.max_request_body_size_mb = whole_number("max_request_body_size_mb", max_request_body_size_mb)
         self.bifrost_conn_id = bifrost_conn_id
         after_the_tasks_that_make(self, rows)
@@ -276,8 +276,8 @@ class _RowsOperator(BaseOperator):
             raise ValueError(f"request_params must be a dict, not {type(self.request_params).__name__}")
         return self.request_params
 
-    def _order(self) -> Order:
-        return Order(
+    def _order(self) -> BatchSpec:
+        return BatchSpec(
             self.endpoint,
             self.completion_window,
             self.model,
@@ -314,20 +314,20 @@ class BatchSubmitOperator(_RowsOperator):
     """Submits one batch exactly once, and returns its id: ``BatchSensor(batch_id=submit.output)`` waits for it.
 
     A retry, a clear, or a crash between the call and its answer goes on with the batch that was paid for: it is known by a record that
-    outlives the attempt (Airflow 3.3's task state, or ``[bifrost] state_path``), and by a tag in its metadata, where the upstream keeps
+    outlives the attempt (Airflow 3.3's task state, or ``[bifrost] state_path``), and by a tag in its metadata, where the provider keeps
     any (OpenAI, Azure). No rows at all: the task is skipped.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
         A list, or the output of another task; no Jinja is rendered in them.
     :param input_path: JSONL of such rows at any URI that Airflow's object storage reads, or on the worker's disk. (templated)
-    :param input_file_id: id of a file that the upstream has already. (templated)
+    :param input_file_id: id of a file that the provider has already. (templated)
     :param endpoint: what each row asks for, e.g. ``/v1/embeddings``. (templated)
-    :param provider: upstream; None is the connection's. (templated)
+    :param provider: provider; None is the connection's. (templated)
     :param model: for rows whose body names none; Gemini and Bedrock need it for the batch. (templated)
     :param system_prompt: a system prompt for each row that has none.
     :param request_params: members of a body that a row may leave out, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
-    :param completion_window: passed on to the upstream.
-    :param metadata: passed on to the upstream; text to text. (templated)
+    :param completion_window: passed on to the provider.
+    :param metadata: passed on to the provider; text to text. (templated)
     :param extra_body: members of the create call that this package does not know, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
     :param extra_form: the same for the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
     :param max_rows: an error above so many rows, before anything is uploaded.
@@ -345,7 +345,7 @@ class BatchSubmitOperator(_RowsOperator):
     def __init__(self, *, input_file_id: str | None = None, resubmit: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.input_file_id = input_file_id
-        self.doubts = replace(self.doubts, resubmit=checked_accept(resubmit, "resubmit"))
+        self.recovery = replace(self.recovery, resubmit=checked_accept(resubmit, "resubmit"))
         only_one_of(rows=self.rows, input_path=self.input_path, input_file_id=input_file_id)
 
     def execute(self, context: Context) -> str:
@@ -353,12 +353,12 @@ class BatchSubmitOperator(_RowsOperator):
 
         with BifrostHook(self.bifrost_conn_id) as hook, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             client = hook.get_conn()
-            provider = client.config.upstream(provider_of(self.provider))
+            provider = client.config.provider_for(provider_of(self.provider))
             if self.input_file_id is not None:
-                submission = submit_file(context, client, provider, self._order(), self.doubts, self.input_file_id)
+                submission = submit_file(context, client, provider, self._order(), self.recovery, self.input_file_id)
             else:
                 part = self._only_part(context, provider, Path(folder))
-                submission = submit_part(context, client, provider, self._order(), self.doubts, part)
+                submission = submit_part(context, client, provider, self._order(), self.recovery, part)
         return submission.batch_id
 
     def _only_part(self, context: Context, provider: str, folder: Path) -> Part:
@@ -376,7 +376,7 @@ class BatchSubmitOperator(_RowsOperator):
 class BatchRunOperator(_RowsOperator):
     """Rows in, rows out: submits the rows once, waits for their batches at no cost, and writes one result for each row.
 
-    What is too large for one batch is split by the upstream's limits. Rows that failed for a reason that may pass (429, 5xx, expired) are
+    What is too large for one batch is split by the provider's limits. Rows that failed for a reason that may pass (429, 5xx, expired) are
     sent again. A retry, a clear or a crash goes on where the last try stood, and pays for nothing twice. No rows at all: the task is
     skipped. The return value is the manifest (``output_path``, ``rows``, ``batches``, ``usage``, ``usage_by_model``, ``duplicates``), and
     each key of it is an XCom of its own.
@@ -387,7 +387,7 @@ class BatchRunOperator(_RowsOperator):
     :param output_path: a file at any such URI for the result rows, one JSON object a line, in the order of the input; see
         :class:`airflow_bifrost.results.rows.ResultRow`. While the task runs, a folder beside it holds the input. (templated)
     :param endpoint: what each row asks for, e.g. ``/v1/embeddings``. (templated)
-    :param provider: upstream; None is the connection's. (templated)
+    :param provider: provider; None is the connection's. (templated)
     :param model: for rows whose body names none; Gemini and Bedrock need it for the batch. (templated)
     :param system_prompt: a system prompt for each row that has none.
     :param request_params: members of a body that a row may leave out, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
@@ -403,10 +403,10 @@ class BatchRunOperator(_RowsOperator):
     :param poll_backoff: look the less often the older a batch is: after a twentieth of its age, at most every ten minutes.
     :param not_found_grace: seconds, or a timedelta, for which a 404 is borne while waiting.
     :param cancel_on_kill: cancel the batches when a user ends the task.
-    :param download_timeout: seconds that the upstream may take for a whole file of results.
+    :param download_timeout: seconds that the provider may take for a whole file of results.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
-    :param completion_window: passed on to the upstream.
-    :param metadata: passed on to the upstream; text to text. (templated)
+    :param completion_window: passed on to the provider.
+    :param metadata: passed on to the provider; text to text. (templated)
     :param extra_body: members of the create call that this package does not know, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
     :param extra_form: the same for the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
     :param max_rows: an error above so many rows, before anything is uploaded.
@@ -508,7 +508,7 @@ class BatchRunOperator(_RowsOperator):
         }
 
     def _run(self, context: Context) -> BatchRun:
-        from airflow_bifrost.tasks.run import BatchRun
+        from airflow_bifrost.worker.run import BatchRun
 
         self._running = BatchRun(
             task=self,
@@ -520,7 +520,7 @@ class BatchRunOperator(_RowsOperator):
             row_members=lambda provider: [self.system_prompt, self._params(provider)],
             limits=self._limits,
             order=self._order(),
-            doubts=self.doubts,
+            recovery=self.recovery,
             wait=self._wait,
             max_parallel_batches=self.max_parallel_batches,
             max_row_attempts=self.max_row_attempts,
@@ -549,7 +549,7 @@ class BatchRunOperator(_RowsOperator):
         if not manifest["rows"]["cancelled"]:  # else a clear sends them again
             run.folder.remove()
         try:
-            judge_rows(manifest, self.accept)
+            raise_unless_rows_accepted(manifest, self.accept)
         except BatchFailed:
             push_all(context, self, manifest)
             raise
@@ -559,14 +559,14 @@ class BatchRunOperator(_RowsOperator):
 class BatchDownloadOperator(_BatchOperator):
     """Writes the results of a terminal batch to a file, and returns what they amount to.
 
-    One JSON object a line, the same for every upstream (see :class:`airflow_bifrost.results.rows.ResultRow`), in the order in which the
-    upstream gives them; of output and error file each row once. The file gets its name when it is whole.
+    One JSON object a line, the same for every provider (see :class:`airflow_bifrost.results.rows.ResultRow`), in the order in which the
+    provider gives them; of output and error file each row once. The file gets its name when it is whole.
 
     :param batch_id: id of the batch. (templated)
     :param output_path: a file at any URI that Airflow's object storage writes, or on the worker's disk. It is replaced. (templated)
-    :param provider: upstream of the batch, as it was created with; None is the connection's. (templated)
-    :param raw: the upstream's own lines, as they came: first those of the output, then those of the errors.
-    :param download_timeout: seconds that the upstream may take for a whole file: the gateway reads all of it before it sends any.
+    :param provider: provider of the batch, as it was created with; None is the connection's. (templated)
+    :param raw: the provider's own lines, as they came: first those of the output, then those of the errors.
+    :param download_timeout: seconds that the provider may take for a whole file: the gateway reads all of it before it sends any.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
     :param bifrost_conn_id: id of the Airflow connection. (templated)
     """
@@ -601,7 +601,7 @@ class BatchDownloadOperator(_BatchOperator):
         batch_id = self._checked_id()
         locate_file(self.output_path)
         with BifrostHook(self.bifrost_conn_id).open_client(timeout=self.download_timeout) as client:
-            provider = client.config.upstream(provider_of(self.provider))
+            provider = client.config.provider_for(provider_of(self.provider))
             batch, sources = results_of(client, batch_id, provider, self.storage_conn_id)
             summary = BatchSummary.of(batch, batch_id=batch_id, provider=provider).to_xcom()
             if self.raw:

@@ -1,6 +1,6 @@
-"""Result rows: the same for every upstream, one for each row of the input, in its order.
+"""Result rows: the same for every provider, one for each row of the input, in its order.
 
-``rows`` reads one line of any upstream, ``writer`` joins lines and input, ``tally`` counts, ``reader`` reads what was written.
+``rows`` reads one line of any provider, ``writer`` joins lines and input, ``tally`` counts, ``reader`` reads what was written.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def read_rows(
 
 
 def to_arrow(uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None) -> Any:
-    """The rows of a file as a ``pyarrow.Table``. ``response`` and ``output`` are JSON text: no two upstreams' have one type.
+    """The rows of a file as a ``pyarrow.Table``. ``response`` and ``output`` are JSON text: no two providers' have one type.
 
     :raises ImportError: pyarrow is not installed. For the others see :func:`read_rows`.
     """

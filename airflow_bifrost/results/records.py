@@ -20,36 +20,36 @@ from airflow_bifrost.results.rows import (
     RowError,
     RowOutcome,
     Usage,
-    may_pass,
     model_of,
     result_row,
+    transient,
 )
 from airflow_bifrost.results.validation import INVALID_OUTPUT, validated
 
 
-class Record(NamedTuple):
+class ResultRecord(NamedTuple):
     """
-    :param marks: the place of its outcome in :data:`OUTCOMES`, and any of ``MAY_PASS``, ``CUT_OFF`` and ``INVALID``.
-    :param tokens: input, output and total; None where the upstream gave nothing.
+    :param flags: the place of its outcome in :data:`OUTCOMES`, and any of ``TRANSIENT``, ``CUT_OFF`` and ``INVALID``.
+    :param tokens: input, output and total; None where the provider gave nothing.
     :param row: as JSON.
     """
 
     custom_id: str
-    marks: int
+    flags: int
     model: str | None
     tokens: tuple[int | None, int | None, int | None]
     row: bytes
 
 
 OUTCOMES = tuple(RowOutcome)  # the first is that of success
-OUTCOME = 0b111  # the bits of the marks that hold it
-MAY_PASS = 1 << 3  # see :func:`airflow_bifrost.results.rows.may_pass`
+OUTCOME = 0b111  # the bits of the flags that hold it
+TRANSIENT = 1 << 3  # see :func:`airflow_bifrost.results.rows.transient`
 CUT_OFF = 1 << 4  # finish_reason is ``length``
-INVALID = 1 << 5  # the upstream has it as succeeded; its answer is not of the type that was asked for
+INVALID = 1 << 5  # the provider has it as succeeded; its answer is not of the type that was asked for
 
 
-def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> Record | None:
-    """The record of a line of any upstream; None: it is about no row.
+def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | None:
+    """The record of a line of any provider; None: it is about no row.
 
     :param value: the line as JSON types.
     :param adapter: of the type that the answer is to be of, see :func:`airflow_bifrost.results.validation.validated`.
@@ -60,7 +60,7 @@ def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> Record | None:
     try:
         encoded = encode(row)
     except UnicodeEncodeError:
-        row = result_row(mended(value)) or row
+        row = result_row(well_formed(value)) or row
         encoded = encode(row)
     if adapter is not None:
         try:
@@ -71,10 +71,10 @@ def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> Record | None:
             )
             raise
         encoded = encode(row)
-    return _record(row, encoded, passing=may_pass(value, row))
+    return _record(row, encoded, passing=transient(value, row))
 
 
-def quick_record(line: bytes) -> Record | None:
+def quick_record(line: bytes) -> ResultRecord | None:
     """The record of the usual line; None: it is another, or perhaps another, or no JSON."""
     try:
         line.isascii() or line.decode()  # msgspec does not look at what it passes over
@@ -86,16 +86,16 @@ def quick_record(line: bytes) -> Record | None:
     text, reason = choice.message.content, choice.finish_reason
     tokens = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     row = _Row(said.custom_id, _SUCCEEDED, text, reason, None, said.response.body, None, _RowUsage(*tokens))
-    return Record(said.custom_id, CUT_OFF if reason == "length" else 0, body.model, tokens, encode(row))
+    return ResultRecord(said.custom_id, CUT_OFF if reason == "length" else 0, body.model, tokens, encode(row))
 
 
-def absent_record(custom_id: str, outcome: RowOutcome, error: RowError) -> Record:
+def absent_record(custom_id: str, outcome: RowOutcome, error: RowError) -> ResultRecord:
     """The record of a row for which nothing came."""
-    row = ResultRow(mended(custom_id), outcome, error=error)
-    return _record(row, encode(row), passing=may_pass(None, row))
+    row = ResultRow(well_formed(custom_id), outcome, error=error)
+    return _record(row, encode(row), passing=transient(None, row))
 
 
-def mended(value: Any) -> Any:
+def well_formed(value: Any) -> Any:
     """JSON types with halves of surrogate pairs replaced, as :func:`read_json` does: nothing can encode them."""
     if isinstance(value, str) and value.isascii():
         return value
@@ -105,14 +105,14 @@ def mended(value: Any) -> Any:
 encode = msgspec.json.Encoder().encode
 
 
-def _record(row: ResultRow, encoded: bytes, *, passing: bool) -> Record:
+def _record(row: ResultRow, encoded: bytes, *, passing: bool) -> ResultRecord:
     usage = row.usage or Usage()
-    marks = OUTCOMES.index(row.outcome)
-    marks |= MAY_PASS if passing else 0
-    marks |= CUT_OFF if row.finish_reason == "length" else 0
-    marks |= INVALID if row.error is not None and row.error.code == INVALID_OUTPUT else 0
+    flags = OUTCOMES.index(row.outcome)
+    flags |= TRANSIENT if passing else 0
+    flags |= CUT_OFF if row.finish_reason == "length" else 0
+    flags |= INVALID if row.error is not None and row.error.code == INVALID_OUTPUT else 0
     tokens = usage.input_tokens, usage.output_tokens, usage.total_tokens
-    return Record(row.custom_id, marks, model_of(row), tokens, encoded)
+    return ResultRecord(row.custom_id, flags, model_of(row), tokens, encoded)
 
 
 # The usual line. A member that is not as it stands here makes it another.

@@ -1,6 +1,6 @@
-"""One line of any upstream's results -> one result row. Pure.
+"""One line of any provider's results -> one result row. Pure.
 
-A line tells its upstream by its members, so none need be named. Lines are untidy: a member of the wrong type counts as absent, and
+A line tells its provider by its members, so none need be named. Lines are untidy: a member of the wrong type counts as absent, and
 no line ever raises.
 """
 
@@ -32,7 +32,7 @@ class RowOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row has not succeeded. ``code`` is the upstream's word, else the HTTP status, else the outcome."""
+    """Why a row has not succeeded. ``code`` is the provider's word, else the HTTP status, else the outcome."""
 
     code: str
     message: str | None = None
@@ -40,7 +40,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens. Cached input counts as input, and reasoning as output; None where the upstream gave nothing."""
+    """Tokens. Cached input counts as input, and reasoning as output; None where the provider gave nothing."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -54,7 +54,7 @@ class ResultRow:
     :param text: the assistant's text, of the first choice where there are several; None where there is none (embeddings, refusals).
     :param finish_reason: in OpenAI's words (``stop``, ``length``, ``content_filter``, ``tool_calls``); others as they came.
     :param output: the validated object, where one was asked for.
-    :param response: the upstream's own body, also of an error.
+    :param response: the provider's own body, also of an error.
     :param error: None for success, and for nothing else.
     """
 
@@ -89,8 +89,8 @@ def result_row(line: Any) -> ResultRow | None:
     )
 
 
-def may_pass(line: Any, row: ResultRow) -> bool:
-    """Whether the same request may fare better another time: it has expired, or met a limit or a fault of the upstream."""
+def transient(line: Any, row: ResultRow) -> bool:
+    """Whether the same request may fare better another time: it has expired, or met a limit or a fault of the provider."""
     if row.outcome is RowOutcome.EXPIRED:
         return True
     if row.outcome is not RowOutcome.FAILED or row.error is None:
@@ -116,7 +116,7 @@ def is_invented(line: Any) -> bool:
 
 
 def model_of(row: ResultRow) -> str | None:
-    """The model that answered, in the upstream's spelling."""
+    """The model that answered, in the provider's spelling."""
     body = row.response or {}
     return _text(body.get("model")) or _text(body.get("modelVersion"))
 
@@ -275,7 +275,7 @@ def _finish(word: Any) -> str | None:
     return said and _FINISH.get(said.lower(), said)
 
 
-# What upstreams call a count, and what is to be added to it. Anthropic's input_tokens are only those that no cache had to do with, and
+# What providers call a count, and what is to be added to it. Anthropic's input_tokens are only those that no cache had to do with, and
 # Gemini's candidates have no thoughts; both are billed, and in everyone else's numbers.
 _INPUT: Mapping[str, tuple[str, ...]] = {
     "prompt_tokens": (),

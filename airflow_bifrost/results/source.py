@@ -1,4 +1,4 @@
-"""Where the results of a batch are, by upstream, and how they are read: as they come, and from the begin where they break off.
+"""Where the results of a batch are, by provider, and how they are read: as they come, and from the begin where they break off.
 
 ========== ============================================================================================
 openai     the output file and the error file, through the gateway
@@ -44,7 +44,7 @@ Content = Callable[[], AbstractContextManager[Iterator[bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Results as the upstream has them: JSONL, or the gateway's native JSON object.
+    """Results as the provider has them: JSONL, or the gateway's native JSON object.
 
     :param content: opens them, as bytes in chunks.
     :param made_up: the error for native results that the gateway has made up, since it has found none; None: then there are none.
@@ -83,7 +83,7 @@ class Source:
                 with self.content() as chunks:
                     take(chunks)
             except BifrostUnavailable as error:
-                if number == TRIES or not error.may_pass:
+                if number == TRIES or not error.transient:
                     raise
                 pause = PAUSE * 2 ** (number - 1)
                 log.warning("%s Beginning anew in %g s (try %d of %d).", error, pause, number + 1, TRIES)
@@ -114,7 +114,7 @@ def sources_of(
 ) -> list[Source]:
     """Where all results of a terminal batch are.
 
-    :param client: with a timeout as long as the upstream may take for a whole file: the gateway sends nothing before it has all of it.
+    :param client: with a timeout as long as the provider may take for a whole file: the gateway sends nothing before it has all of it.
     :param batch_id: as it was asked for.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment.
     :raises ResultsUnavailable: there are none.

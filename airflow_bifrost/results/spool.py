@@ -13,7 +13,7 @@ from itertools import islice
 from tempfile import TemporaryFile
 from typing import Any
 
-from airflow_bifrost.results.records import OUTCOME, OUTCOMES, Record
+from airflow_bifrost.results.records import OUTCOME, OUTCOMES, ResultRecord
 from airflow_bifrost.results.rows import RowOutcome
 
 BUFFER = 2**18  # bytes that are written at once
@@ -22,19 +22,19 @@ _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -256;
-CREATE TABLE results (custom_id TEXT PRIMARY KEY, place INTEGER, size INTEGER, marks INTEGER) WITHOUT ROWID;
+CREATE TABLE results (custom_id TEXT PRIMARY KEY, place INTEGER, size INTEGER, flags INTEGER) WITHOUT ROWID;
 """
 # Of several for one row: the first that succeeded, else the last.
 _KEEP = f"""
 INSERT INTO results VALUES (?, ?, ?, ?)
-ON CONFLICT (custom_id) DO UPDATE SET place = excluded.place, size = excluded.size, marks = excluded.marks
-WHERE results.marks & {OUTCOME} <> {OUTCOMES.index(RowOutcome.SUCCEEDED)}
+ON CONFLICT (custom_id) DO UPDATE SET place = excluded.place, size = excluded.size, flags = excluded.flags
+WHERE results.flags & {OUTCOME} <> {OUTCOMES.index(RowOutcome.SUCCEEDED)}
 """  # noqa: S608 - numbers of our own
 _KEEP_IF_NEW = "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?)"
 AT_ONCE = 128  # ids that are looked for with one question
 _FIND = f"""
 WITH asked (number, custom_id) AS (VALUES {", ".join(f"({number}, ?)" for number in range(AT_ONCE))})
-SELECT asked.custom_id, place, size, marks FROM asked LEFT JOIN results USING (custom_id) ORDER BY number
+SELECT asked.custom_id, place, size, flags FROM asked LEFT JOIN results USING (custom_id) ORDER BY number
 """  # noqa: S608 - numbers of our own
 
 
@@ -52,11 +52,11 @@ class Spool:
         self._index.close()
         self._rows.close()
 
-    def keep(self, records: Iterable[Record]) -> None:
+    def keep(self, records: Iterable[ResultRecord]) -> None:
         """Of several for one row, the first that succeeded stays, else the last."""
         self._index.executemany(_KEEP, self._placed(records))
 
-    def keep_if_new(self, records: Iterable[Record]) -> int:
+    def keep_if_new(self, records: Iterable[ResultRecord]) -> int:
         """Keep those of rows for which there is none yet, and say how many."""
         before = self._index.total_changes
         self._index.executemany(_KEEP_IF_NEW, self._placed(records))
@@ -78,15 +78,15 @@ class Spool:
         return (custom_id for (custom_id,) in self._index.execute("SELECT custom_id FROM results ORDER BY place"))
 
     def marks_of(self, custom_ids: Iterable[str]) -> Iterator[int | None]:
-        """The marks of each; None: there is no row."""
-        return (marks for _, _, _, marks in self._found(custom_ids))
+        """The flags of each; None: there is no row."""
+        return (flags for _, _, _, flags in self._found(custom_ids))
 
     def rows_of(self, custom_ids: Iterable[str]) -> Iterator[tuple[str, int, bytes | None]]:
-        """For each id the marks and the row; None: there is no row."""
+        """For each id the flags and the row; None: there is no row."""
         self._rows.flush()
         read, file = os.pread, self._rows.fileno()
-        for custom_id, place, size, marks in self._found(custom_ids):
-            yield custom_id, marks, None if place is None else read(file, size, place)
+        for custom_id, place, size, flags in self._found(custom_ids):
+            yield custom_id, flags, None if place is None else read(file, size, place)
 
     def _found(self, custom_ids: Iterable[str]) -> Iterator[tuple[Any, ...]]:
         rest = iter(custom_ids)
@@ -94,10 +94,10 @@ class Spool:
             asked = some + [None] * (AT_ONCE - len(some))
             yield from islice(self._index.execute(_FIND, asked), len(some))
 
-    def _placed(self, records: Iterable[Record]) -> Iterator[tuple[str, int, int, int]]:
+    def _placed(self, records: Iterable[ResultRecord]) -> Iterator[tuple[str, int, int, int]]:
         write = self._rows.write
-        for custom_id, marks, _, _, row in records:
+        for custom_id, flags, _, _, row in records:
             place, size = self.end, len(row)
             write(row)
             self.end += size
-            yield custom_id, place, size, marks
+            yield custom_id, place, size, flags

@@ -1,4 +1,4 @@
-"""What a file of result rows amounts to, and where the upstream's own counts say otherwise. Pure."""
+"""What a file of result rows amounts to, and where the provider's own counts say otherwise. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def differences(came: Mapping[str, int], rows: int, counts: RequestCounts, provi
 
     :param came: results of the batch by outcome.
     :param rows: of its input.
-    :param provider: the upstream's name: what ``completed`` means differs, see :mod:`airflow_bifrost.gateway.outcome`.
+    :param provider: the provider's name: what ``completed`` means differs, see :mod:`airflow_bifrost.gateway.outcome`.
     """
     return list(_differences(Counter(came), rows, counts, provider))
 

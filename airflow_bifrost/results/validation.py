@@ -51,7 +51,7 @@ def validated(row: ResultRow, adapter: TypeAdapter[Any]) -> ResultRow:
 
 def _invalid(row: ResultRow, message: str) -> ResultRow:
     if row.finish_reason == "length":
-        message = f"The answer was cut off: raise max_tokens, or what the upstream calls it. {message}"
+        message = f"The answer was cut off: raise max_tokens, or what the provider calls it. {message}"
     error = RowError(INVALID_OUTPUT, quote(message, MAX_MESSAGE - 1))
     return replace(row, outcome=RowOutcome.FAILED, output=None, error=error)
 

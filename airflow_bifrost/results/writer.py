@@ -13,15 +13,15 @@ from airflow_bifrost.results.lines import lines_of, parse_line
 from airflow_bifrost.results.records import (
     CUT_OFF,
     INVALID,
-    MAY_PASS,
     OUTCOME,
     OUTCOMES,
-    Record,
+    TRANSIENT,
+    ResultRecord,
     absent_record,
     encode,
-    mended,
     quick_record,
     record_of,
+    well_formed,
 )
 from airflow_bifrost.results.rows import RowError, RowOutcome, Usage, is_invented, missing_row
 from airflow_bifrost.results.spool import Spool
@@ -81,35 +81,33 @@ class ResultsWriter:
         """Say what became of rows for which nothing came, and nothing has come of them."""
         template = absent_record("", outcome, error)
         records = (absent_record(custom_id, outcome, error) for custom_id in custom_ids)
-        self._absent[template.marks] += self._spool.keep_if_new(records)
+        self._absent[template.flags] += self._spool.keep_if_new(records)
 
     def came(self) -> Counter[str]:
-        """How many results have come so far, by the outcome that the upstream gave them: an answer that is not of the type that was asked
+        """How many results have come so far, by the outcome that the provider gave them: an answer that is not of the type that was asked
         for has succeeded there."""
         told: Counter[str] = Counter()
-        for marks, number in self._marks.items():
-            told[RowOutcome.SUCCEEDED if marks & INVALID else OUTCOMES[marks & OUTCOME]] += number
+        for flags, number in self._marks.items():
+            told[RowOutcome.SUCCEEDED if flags & INVALID else OUTCOMES[flags & OUTCOME]] += number
         return told
 
     def custom_ids(self) -> Iterator[str]:
         """The ids that there are results for, in the order in which those that count have come."""
         return self._spool.custom_ids()
 
-    def worth_another_try(
-        self, custom_ids: Iterable[str], *, failed: bool = True, cancelled: bool = False
-    ) -> Iterator[bool]:
+    def retryable(self, custom_ids: Iterable[str], *, failed: bool = True, cancelled: bool = False) -> Iterator[bool]:
         """Whether each row is one to be sent again; it ends at once where none can be.
 
-        :param failed: those that may fare better another time are, see :func:`airflow_bifrost.results.rows.may_pass`.
+        :param failed: those that may fare better another time are, see :func:`airflow_bifrost.results.rows.transient`.
         :param cancelled: those that were cancelled are.
         """
 
-        def worth(marks: int) -> bool:
-            return (failed and bool(marks & MAY_PASS)) or (cancelled and marks & OUTCOME == _CANCELLED)
+        def worth(flags: int) -> bool:
+            return (failed and bool(flags & TRANSIENT)) or (cancelled and flags & OUTCOME == _CANCELLED)
 
         if any(map(worth, self._marks | self._absent)):
-            for marks in self._spool.marks_of(map(mended, custom_ids)):
-                yield marks is not None and worth(marks)
+            for flags in self._spool.marks_of(map(well_formed, custom_ids)):
+                yield flags is not None and worth(flags)
 
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
@@ -124,19 +122,19 @@ class ResultsWriter:
         :raises OSError: the file could not be written.
         """
         with whole_file(uri, conn_id) as file:
-            return self._write(map(mended, custom_ids), file)
+            return self._write(map(well_formed, custom_ids), file)
 
-    def _take(self, records: Iterable[Record | None]) -> None:
+    def _take(self, records: Iterable[ResultRecord | None]) -> None:
         with self._whole_or_not_at_all():
             self._spool.keep(self._counted(records))
 
-    def _counted(self, records: Iterable[Record | None]) -> Iterator[Record]:
-        marks, tokens = self._marks, self._tokens
+    def _counted(self, records: Iterable[ResultRecord | None]) -> Iterator[ResultRecord]:
+        flags, tokens = self._marks, self._tokens
         for record in records:
             if record is None:
                 self._unreadable += 1
                 continue
-            marks[record.marks] += 1
+            flags[record.flags] += 1
             input_, output, total = record.tokens
             if total is not None:
                 try:
@@ -160,7 +158,7 @@ class ResultsWriter:
             self._spool.forget_after(end)
             raise
 
-    def _of_lines(self, lines: Iterable[bytes]) -> Iterator[Record | None]:
+    def _of_lines(self, lines: Iterable[bytes]) -> Iterator[ResultRecord | None]:
         quick = self._adapter is None
         for line in lines:
             if quick and (record := quick_record(line)):
@@ -168,7 +166,7 @@ class ResultsWriter:
             elif line and not line.isspace():
                 yield from self._of_values([_parsed(line)])
 
-    def _of_values(self, values: Iterable[Any]) -> Iterator[Record | None]:
+    def _of_values(self, values: Iterable[Any]) -> Iterator[ResultRecord | None]:
         return (record_of(value, self._adapter) for value in values if not is_invented(value))
 
     def _write(self, custom_ids: Iterable[str], file: IO[bytes]) -> Tally:
@@ -177,12 +175,12 @@ class ResultsWriter:
 
         def lines() -> Iterator[bytes]:
             nonlocal missing
-            for custom_id, marks, row in self._spool.rows_of(custom_ids):
+            for custom_id, flags, row in self._spool.rows_of(custom_ids):
                 if row is None:
                     missing += 1
                     yield encode(missing_row(custom_id))
                 else:
-                    written[marks] += 1
+                    written[flags] += 1
                     yield row
 
         some: list[bytes] = []
@@ -198,15 +196,15 @@ class ResultsWriter:
             file.write(b"\n".join([*some, b""]))
         kept = len(self._spool)
         outcomes = Counter(missing=missing)
-        for marks, number in written.items():
-            outcomes[OUTCOMES[marks & OUTCOME].value] += number
+        for flags, number in written.items():
+            outcomes[OUTCOMES[flags & OUTCOME].value] += number
         return Tally(
             total=outcomes.total(),
             **outcomes,
             duplicates=self._marks.total() + self._absent.total() - kept,
             unknown=max(0, kept - written.total()),
             unreadable=self._unreadable,
-            cut_off=sum(number for marks, number in written.items() if marks & CUT_OFF),
+            cut_off=sum(number for flags, number in written.items() if flags & CUT_OFF),
             usage=Usage(*(sum(column) for column in zip([0, 0, 0], *self._tokens.values(), strict=True))),
             usage_by_model={model: Usage(*sums) for model, sums in self._tokens.items()},
         )

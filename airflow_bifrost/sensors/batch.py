@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 
 from airflow_bifrost.exceptions import BatchFailed
-from airflow_bifrost.tasks.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
-from airflow_bifrost.tasks.kill import cancel_if_a_user_ended_it
-from airflow_bifrost.tasks.verdict import judge, skipping
-from airflow_bifrost.tasks.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, BatchWait
+from airflow_bifrost.worker.arguments import DEFAULT_ACCEPT, batch_ids_of, checked_accept, provider_of, seconds_of
+from airflow_bifrost.worker.kill import cancel_if_a_user_ended_it
+from airflow_bifrost.worker.verdict import raise_unless_accepted, skipping
+from airflow_bifrost.worker.wait import DEFAULT_NOT_FOUND_GRACE, DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, BatchWait
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -22,13 +22,13 @@ class BatchSensor(BaseSensorOperator):
     """Waits until a batch is terminal, by default in the triggerer, and returns its summary.
 
     It asks once in the worker and defers only if the batch is not terminal. An outage of the gateway says nothing about the
-    batch and is borne until ``timeout``; what cannot pass (a refused token, an upstream that does not exist) fails at once.
+    batch and is borne until ``timeout``; what cannot pass (a refused token, a provider that does not exist) fails at once.
 
     The return value is the batch summary (:class:`airflow_bifrost.gateway.summary.BatchSummary`); for a list of ids the list of
     summaries in the same order. While it waits, the XCom ``progress`` tells how far the batch is.
 
     :param batch_id: one id, or a list of ids. Of a list all are waited for, also when one has ended badly. (templated)
-    :param provider: upstream of the batch, as it was created with; None is the connection's. (templated)
+    :param provider: provider of the batch, as it was created with; None is the connection's. (templated)
     :param bifrost_conn_id: id of the Airflow connection. (templated)
     :param deferrable: wait in the triggerer; False: in the worker, as ``mode`` says.
     :param accept: outcomes that let the task succeed, of ``succeeded``, ``partial``, ``failed``, ``expired``, ``cancelled``. Any
@@ -112,7 +112,7 @@ class BatchSensor(BaseSensorOperator):
     def _finish(self, context: Context, summaries: list[dict[str, Any]]) -> Any:
         result = summaries[0] if isinstance(self.batch_id, str) else summaries
         try:
-            judge(summaries, self.accept)
+            raise_unless_accepted(summaries, self.accept)
         except BatchFailed:
             if self.do_xcom_push:  # the ids of what there is, for whoever looks into the failure
                 context["ti"].xcom_push("return_value", result)

@@ -1,1 +1,1 @@
-"""Spending money exactly once: rows become request lines within the upstream's limits."""
+"""Spending money exactly once: rows become request lines within the provider's limits."""

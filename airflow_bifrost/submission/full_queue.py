@@ -1,6 +1,6 @@
-"""Whether an upstream's queue of batches is full: it takes no more until others have ended, or takes a smaller one. Pure.
+"""Whether a provider's queue of batches is full: it takes no more until others have ended, or takes a smaller one. Pure.
 
-An upstream limits the tokens, requests or batches that wait, and says so in two ways: it refuses to create the batch, or it creates
+A provider limits the tokens, requests or batches that wait, and says so in two ways: it refuses to create the batch, or it creates
 it and fails it at validation, before a row has run. Neither is a fault of the rows; the same batch can go in later. A rate limit per
 minute, an exhausted virtual key and an unpaid bill look much like it, and are none of it.
 """
@@ -15,21 +15,21 @@ from typing import Any, Literal
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway.outcome import BatchStatus
 
-RAN = ("completed", "failed", "succeeded", "expired", "canceled")  # counts of rows that an upstream is done with
+RAN = ("completed", "failed", "succeeded", "expired", "canceled")  # counts of rows that a provider is done with
 
 
 @dataclass(frozen=True, slots=True)
 class FullQueue:
     """One way of saying that the queue is full. It is recognised by exactly one of ``word`` and ``message``.
 
-    :param upstreams: who says it, by the gateway's names.
+    :param providers: who says it, by the gateway's names.
     :param where: ``create``: the call is refused; ``batch``: the batch is created, and fails.
     :param statuses: HTTP statuses of the refusal; None for a batch.
     :param word: the error's type or code.
     :param message: matches within the error's message.
     """
 
-    upstreams: frozenset[str]
+    providers: frozenset[str]
     where: Literal["create", "batch"]
     statuses: frozenset[int] | None = None
     word: str | None = None
@@ -88,18 +88,18 @@ FULL_QUEUES = (
 
 
 def refused_as_full(error: BifrostGatewayError, provider: str) -> bool:
-    """Whether a create call was refused because the queue of the upstream is full.
+    """Whether a create call was refused because the queue of the provider is full.
 
     A 429 is no proof that nothing was submitted: the gateway itself repeats a POST, and an earlier try may have been accepted.
 
     :param error: what the create call raised.
-    :param provider: the upstream's name, as the gateway knows it.
+    :param provider: the provider's name, as the gateway knows it.
     """
     if error.fault is not None:  # the gateway speaks for itself: its own limits, its own queue
         return False
     return any(
         row.where == "create"
-        and provider in row.upstreams
+        and provider in row.providers
         and (row.statuses is None or error.status_code in row.statuses)
         and row.is_told_by(error.error_type, error.error_code, message=error.problem)
         for row in FULL_QUEUES
@@ -107,7 +107,7 @@ def refused_as_full(error: BifrostGatewayError, provider: str) -> bool:
 
 
 def failed_as_full(summary: Mapping[str, Any]) -> bool:
-    """Whether a batch failed, before any of its rows ran, because the queue of the upstream was full.
+    """Whether a batch failed, before any of its rows ran, because the queue of the provider was full.
 
     :param summary: of :class:`airflow_bifrost.gateway.summary.BatchSummary`, as JSON types.
     """
@@ -117,7 +117,7 @@ def failed_as_full(summary: Mapping[str, Any]) -> bool:
         return False
     return any(
         row.where == "batch"
-        and summary["provider"] in row.upstreams
+        and summary["provider"] in row.providers
         and row.is_told_by(error["code"], message=error["message"])
         for row in FULL_QUEUES
         for error in summary["errors"]

@@ -34,7 +34,7 @@ from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import BatchStatus, outcome_of_batch
 
 TAG = "airflow_bifrost"  # the key in a batch's metadata
-TELLING = frozenset({"openai", "azure"})  # upstreams whose lists show metadata, and every page (gateway 1.4.19)
+TELLING = frozenset({"openai", "azure"})  # providers whose lists show metadata, and every page (gateway 1.4.19)
 MOST_LISTED = 20_000  # batches; a longer list is not walked to its end, and so proves nothing
 SETTLE = 120.0  # seconds after a create for which the gateway may still be repeating it
 DIGEST_LENGTH = 32  # hex digits
@@ -44,7 +44,7 @@ log = logging.getLogger("airflow.task")
 Create = Callable[[dict[str, str], str], Batch]  # of metadata to be sent along, and an idempotency key
 
 
-class Memory(Protocol):
+class TaskStateStore(Protocol):
     """One JSON object per key, kept over retries, reschedules and clears of one task instance. What cannot be read is an error."""
 
     def get(self, key: str) -> Any: ...
@@ -85,19 +85,19 @@ class Tag:
 
     @classmethod
     def of(cls, batch: Batch) -> Tag | None:
-        """None: it was not submitted by this package, or its upstream keeps no metadata."""
+        """None: it was not submitted by this package, or its provider keeps no metadata."""
         value = (batch.metadata or {}).get(TAG)
         found = re.fullmatch(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{1,6})", value) if isinstance(value, str) else None
         return cls(found[1], found[2], int(found[3])) if found else None
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SubmissionRecord:
     """What an attempt knows of its last submission of one input.
 
     :param state: ``intent``: the call was about to be made; ``submitted``: it has brought a batch; ``refused``: it has surely brought none.
     :param at: unix seconds of the intent.
-    :param parted: another input has come since, and the batch was left or cancelled.
+    :param superseded: another input has come since, and the batch was left or cancelled.
     """
 
     state: Literal["intent", "submitted", "refused"]
@@ -106,7 +106,7 @@ class Record:
     at: float
     batch_id: str | None = None
     duplicates: list[str] = field(default_factory=list)
-    parted: bool = False
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Ledger:
         client: GatewayClient,
         *,
         provider: str,
-        memory: Memory | None,
+        memory: TaskStateStore | None,
         first_try: bool,
         on_unknown: str = "fail",
         on_changed_input: str = "leave",
@@ -167,24 +167,24 @@ class Ledger:
         :raises BifrostError: the call failed. A retry finds out what came of it.
         """
         digest = digest[:DIGEST_LENGTH]
-        self.part_with_others(digest)
+        self.supersede_others(digest)
         record = self._records.get(digest)
         if record is not None and record.state == "submitted" and not self._is_to_be_repeated(record):
             assert record.batch_id is not None
             log.info("Batch %s was submitted by an earlier try, for the same input: going on with it", record.batch_id)
-            if record.parted:
-                self._keep_in_mind(digest, replace(record, parted=False))
+            if record.superseded:
+                self._keep_in_mind(digest, replace(record, superseded=False))
             return Submission(record.batch_id, new=False, duplicates=record.duplicates)
         found = self._earlier_batches(digest, record)
         number = max([record.number if record else 0, *(tag.number for tag, _ in found)])
-        latest = Record("intent", self._provider, number, time.time())
+        latest = SubmissionRecord("intent", self._provider, number, time.time())
         same = [batch for tag, batch in found if tag.number == number]
         if same and not (record is None and self._has_ended_badly(same[0])):
             return self._keep(digest, latest, same)
         create = prepare()
         return self._create(digest, replace(latest, number=number + 1, at=time.time()), create)
 
-    def part_with_others(self, digest: str | None) -> None:
+    def supersede_others(self, digest: str | None) -> None:
         """Leave or cancel what was submitted for other inputs, once; and find out what came of calls that nobody has an answer of.
 
         :param digest: of the input that is wanted now; None: none is.
@@ -192,23 +192,23 @@ class Ledger:
         """
         wanted = digest and digest[:DIGEST_LENGTH]
         for other, record in list(self._records.items()):
-            if other == wanted or record.parted:
+            if other == wanted or record.superseded:
                 continue
             settled = self._settled(other, record) if record.state == "intent" else record
             if settled.batch_id is not None:
-                self._part_with(settled.batch_id, settled.provider)
+                self._supersede(settled.batch_id, settled.provider)
                 for batch_id in settled.duplicates:
                     self._cancel(batch_id, settled.provider)
-                settled = replace(settled, parted=True)
+                settled = replace(settled, superseded=True)
             if settled != record:
                 self._keep_in_mind(other, settled)
         if self._memory is None:
             with suppress(_CannotTell):  # which stops the submission
                 for tag, batch in self._found_without_record:
                     if tag.digest != wanted and outcome_of_batch(batch, self._provider) is None:
-                        self._part_with(batch.id, self._provider)
+                        self._supersede(batch.id, self._provider)
 
-    def _settled(self, digest: str, record: Record) -> Record:
+    def _settled(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
         """What came of a call of which there is no answer. It stays as it is where that cannot be known, for when its input comes back."""
         try:
             found = self._found_of_intent(record)
@@ -222,7 +222,7 @@ class Ledger:
         duplicates = [other.id for other in others]
         return replace(record, state="submitted", batch_id=first.id, duplicates=duplicates)
 
-    def _create(self, digest: str, intent: Record, create: Create) -> Submission:
+    def _create(self, digest: str, intent: SubmissionRecord, create: Create) -> Submission:
         self._keep_in_mind(digest, intent)
         tag = Tag(self._attempt.key, digest, intent.number)
         metadata = {TAG: str(tag)} if self._provider in TELLING else {}
@@ -250,7 +250,7 @@ class Ledger:
         log.info("Submitted batch %s to %s", batch.id, self._provider)
         return Submission(batch.id, new=True)
 
-    def _keep(self, digest: str, intent: Record, batches: list[Batch]) -> Submission:
+    def _keep(self, digest: str, intent: SubmissionRecord, batches: list[Batch]) -> Submission:
         """Of several batches for one input, keep the one that has begun first."""
         first, *others = _by_age(batches)
         for other in others:
@@ -263,7 +263,7 @@ class Ledger:
 
     # What an earlier try has left
 
-    def _earlier_batches(self, digest: str, record: Record | None) -> list[tuple[Tag, Batch]]:
+    def _earlier_batches(self, digest: str, record: SubmissionRecord | None) -> list[tuple[Tag, Batch]]:
         """The batches of this input, where there may be one that no record tells of."""
         if record is not None and record.state != "intent":
             return []
@@ -274,7 +274,7 @@ class Ledger:
             return []
         return [(tag, batch) for tag, batch in found if tag.digest == digest]
 
-    def _found_of_intent(self, record: Record) -> list[tuple[Tag, Batch]]:
+    def _found_of_intent(self, record: SubmissionRecord) -> list[tuple[Tag, Batch]]:
         """What the list shows once the gateway has ended repeating the call.
 
         :raises _CannotTell: it shows nothing that can be relied on.
@@ -300,7 +300,7 @@ class Ledger:
         try:
             return self._listed(provider)
         except BifrostGatewayError as error:
-            if error.may_pass:
+            if error.transient:
                 raise
             raise _CannotTell(f"the list of {provider} cannot be read: {error}") from error
 
@@ -315,7 +315,7 @@ class Ledger:
                 found.append((tag, batch))
         return found
 
-    def _doubt(self, record: Record | None, why: str) -> None:
+    def _doubt(self, record: SubmissionRecord | None, why: str) -> None:
         when, provider = "An earlier try", self._provider
         if record is not None:
             provider = record.provider
@@ -325,19 +325,19 @@ class Ledger:
             log.warning("%s Submitting, since on_unknown is 'resubmit': it may be paid twice.", text)
             return
         raise SubmissionInDoubt(
-            f"{text} Nothing was submitted now. Look for a batch of that time in the upstream's console: if there is one, wait for it by its"
+            f"{text} Nothing was submitted now. Look for a batch of that time in the provider's console: if there is one, wait for it by its"
             " id (BatchSensor); if there is none, run this task with on_unknown='resubmit'."
         )
 
-    def _is_to_be_repeated(self, record: Record) -> bool:
+    def _is_to_be_repeated(self, record: SubmissionRecord) -> bool:
         """Whether the batch of an earlier try is no use now."""
         assert record.batch_id is not None
-        if not (self._resubmit or record.parted or self._on_changed_input == "cancel"):
+        if not (self._resubmit or record.superseded or self._on_changed_input == "cancel"):
             return False  # else it may have been cancelled, and the worker have died before it was noted
         try:
             batch = self._client.get_batch(record.batch_id, provider=record.provider)
         except BatchNotFound as error:
-            if not record.parted:
+            if not record.superseded:
                 raise
             self._doubt(record, f"batch {record.batch_id} was submitted then, and is gone ({error})")
             return True
@@ -351,7 +351,7 @@ class Ledger:
         log.info("Batch %s was submitted by an earlier try and has %s: submitting again", batch.id, outcome)
         return True
 
-    def _part_with(self, batch_id: str, provider: str) -> None:
+    def _supersede(self, batch_id: str, provider: str) -> None:
         log.warning("Batch %s was submitted by an earlier try, for another input", batch_id)
         if self._on_changed_input == "cancel":
             self._cancel(batch_id, provider)
@@ -364,7 +364,7 @@ class Ledger:
             if outcome_of_batch(batch, provider) is None:
                 batch = self._client.cancel_batch(batch_id, provider=provider)
         except BifrostGatewayError as error:
-            if error.may_pass:
+            if error.transient:
                 raise
             log.warning("%s", error)
         else:
@@ -373,18 +373,18 @@ class Ledger:
     # The records
 
     @cached_property
-    def _records(self) -> dict[str, Record]:
+    def _records(self) -> dict[str, SubmissionRecord]:
         """By the digests of their inputs."""
         return {} if self._memory is None else _read(self._memory, self._attempt.part)
 
-    def _keep_in_mind(self, digest: str, record: Record) -> None:
+    def _keep_in_mind(self, digest: str, record: SubmissionRecord) -> None:
         self._records[digest] = record
         if self._memory is not None:
             value = {digest: asdict(record) for digest, record in self._records.items()}
             self._memory.set(_key(self._attempt.part), value)
 
 
-def may_have_submitted(memory: Memory, part: int, digest: str) -> bool:
+def may_have_submitted(memory: TaskStateStore, part: int, digest: str) -> bool:
     """Whether an earlier try has submitted this part with this input, as far as is known."""
     record = _read(memory, part).get(digest[:DIGEST_LENGTH])
     return record is not None and record.state != "refused"
@@ -394,10 +394,10 @@ def _key(part: int) -> str:
     return f"bifrost_submission_{part}"
 
 
-def _read(memory: Memory, part: int) -> dict[str, Record]:
+def _read(memory: TaskStateStore, part: int) -> dict[str, SubmissionRecord]:
     """The records of a part, by the digests of their inputs."""
     value = memory.get(_key(part)) or {}
-    return {digest: Record(**record) for digest, record in value.items()}
+    return {digest: SubmissionRecord(**record) for digest, record in value.items()}
 
 
 def _by_age(batches: Iterable[Batch]) -> list[Batch]:

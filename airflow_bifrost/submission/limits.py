@@ -1,4 +1,4 @@
-"""How much one batch of an upstream may hold, and what its ids may look like, by the upstream's own words.
+"""How much one batch of a provider may hold, and what its ids may look like, by the provider's own words.
 
 "MB" and "GB" are read as 10^6 and 10^9 bytes: the smaller reading is right by either.
 """
@@ -24,7 +24,7 @@ class Limits:
     :param min_rows: fewest rows of one batch.
     :param one_model: all rows must name the same model.
     :param inline: the create call takes the rows themselves, not the id of a file.
-    :param custom_id: matches (from end to end) the ids that the upstream takes.
+    :param custom_id: matches (from end to end) the ids that the provider takes.
     :param custom_id_words: the same for people, as in "a custom_id must be ...".
     """
 
@@ -110,9 +110,9 @@ _STRICTEST = replace(
 
 
 def limits_of(provider: str, gateway_bytes: int = GATEWAY_BYTES) -> Limits:
-    """The limits of an upstream behind a gateway.
+    """The limits of a provider behind a gateway.
 
-    An upstream that is not in the table takes the strictest of each: the fewest rows and bytes, the narrowest ids, one model. It is
+    A provider that is not in the table takes the strictest of each: the fewest rows and bytes, the narrowest ids, one model. It is
     not held to a fewest number of rows, which is no protection.
 
     :param gateway_bytes: the largest request body that the gateway takes. It closes the connection on a larger one, which looks like

@@ -1,6 +1,6 @@
-"""A type -> the members of a request that ask the upstream for an answer of its JSON schema. Pure.
+"""A type -> the members of a request that ask the provider for an answer of its JSON schema. Pure.
 
-Each upstream holds its model to a part of JSON Schema, and refuses every row of a batch that has more. So what one does not know is
+Each provider holds its model to a part of JSON Schema, and refuses every row of a batch that has more. So what one does not know is
 said in a description, where the model reads it, and left to the validation of the answer.
 """
 
@@ -37,7 +37,7 @@ def params_for(output_type: type[BaseModel] | Any, *, provider: str, endpoint: s
     :param endpoint: e.g. ``/v1/chat/completions``. Anthropic and Gemini have one form of body, whatever it is.
     :return: the same for the same type and release of pydantic; for the ``defaults`` of :func:`~airflow_bifrost.submission.requests_file.write_parts`. Beware of others' members under the
         same name, e.g. ``generationConfig``: there a body's own replaces this one as a whole.
-    :raises ValueError: the upstream or the endpoint has no such thing, or the type has no JSON schema of an object.
+    :raises ValueError: the provider or the endpoint has no such thing, or the type has no JSON schema of an object.
     """
     dialect = _DIALECTS.get(provider)
     if dialect is None:
@@ -83,13 +83,13 @@ def _schema_of(output_type: Any) -> JsonObject:
 
 
 def _name_of(schema: JsonObject) -> str:
-    """The type's name, or the title that it has instead, of the characters that upstreams take."""
+    """The type's name, or the title that it has instead, of the characters that providers take."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", schema.get("title", "")).strip("_")[:MAX_NAME] or "output"
 
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """What of JSON Schema an upstream holds its model to, beside the types themselves.
+    """What of JSON Schema a provider holds its model to, beside the types themselves.
 
     :param keywords: the constraints.
     :param formats: the values of ``format``.
@@ -131,7 +131,7 @@ _NEVER_STRICT = {"allOf", "patternProperties", "prefixItems"}
 
 
 def _strict(schema: JsonObject, dialect: _Dialect) -> JsonObject | None:
-    """The schema with every property required and none beside them, in the upstream's dialect; None: there is none."""
+    """The schema with every property required and none beside them, in the provider's dialect; None: there is none."""
     if not dialect.recursion and _is_recursive(schema):
         return None
     try:

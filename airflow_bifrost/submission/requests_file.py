@@ -1,4 +1,4 @@
-"""Rows become request lines of an upstream, checked one by one and written into files within its limits. Nothing is sent from here.
+"""Rows become request lines of a provider, checked one by one and written into files within its limits. Nothing is sent from here.
 
 Rows stream through. What stays in memory is a digest for each row that has an id of its own (about 100 bytes), and nothing for the others.
 """
@@ -117,7 +117,7 @@ def write_parts(
     The same rows and arguments give the same bytes. Whatever goes wrong, no file is left behind.
 
     :param rows: each with the number that errors call it by, as :func:`read_jsonl` and ``enumerate(rows, 1)`` give them. A row is
-        a prompt (text); a request body; or a whole line: ``custom_id``, ``body``, ``method`` and ``url``, or the upstream's own names
+        a prompt (text); a request body; or a whole line: ``custom_id``, ``body``, ``method`` and ``url``, or the provider's own names
         (``params`` of Anthropic, ``key`` and ``request`` of Gemini, ``recordId`` and ``modelInput`` of Bedrock). A row without an id
         gets ``row-000000001``, its place among all rows. Dates in a body become ISO 8601; what has no JSON at all is an error.
     :param folder: an existing one; files of these names in it are overwritten.
@@ -125,7 +125,7 @@ def write_parts(
     :param model: goes into each body that names none (not for Gemini and Bedrock: their batch names it).
     :param system_prompt: a system prompt for each row that has none.
     :param request_params: members of each body that does not have them, e.g. ``{"temperature": 0}``.
-    :param limits: None: those of the upstream behind a gateway as it comes, see :func:`~airflow_bifrost.submission.limits.limits_of`.
+    :param limits: None: those of the provider behind a gateway as it comes, see :func:`~airflow_bifrost.submission.limits.limits_of`.
     :param max_rows: a guard against costs: more rows are an error.
     :param max_input_bytes: likewise, for the bytes of all parts.
     :param unit: what the numbers of ``rows`` count: ``row``, or ``line`` for those of a file.
@@ -209,12 +209,12 @@ def _shown(text: object) -> str:
     return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
 
 
-# What an upstream calls the parts of a line, and how a prompt becomes a body.
+# What a provider calls the parts of a line, and how a prompt becomes a body.
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """An upstream's form of a line. ``names_model``: whether a body names the model; if not, the create call does."""
+    """A provider's form of a line. ``names_model``: whether a body names the model; if not, the create call does."""
 
     id: str = "custom_id"
     body: str = "body"
@@ -251,7 +251,7 @@ def _contents(prompt: Any) -> JsonObject:
     return {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}
 
 
-_PROMPTS_OF_UPSTREAM = {
+_PROMPTS_OF_PROVIDER = {
     "anthropic": _Prompts(_messages, lambda system: {"system": system}),
     "gemini": _Prompts(_contents, lambda system: {"systemInstruction": {"parts": [{"text": system}]}}),
     "bedrock": _Prompts(_messages),
@@ -266,7 +266,7 @@ _SYSTEM_ROLES = {"system", "developer"}
 
 
 class _Requests:
-    """Makes request lines for one endpoint of one upstream.
+    """Makes request lines for one endpoint of one provider.
 
     :raises BatchInputError: a system prompt where there is no place for it.
     """
@@ -284,7 +284,7 @@ class _Requests:
         self._provider = provider
         self._endpoint = endpoint
         self._form = _FORMS.get(provider, _OPENAI)
-        self._prompts = _PROMPTS_OF_UPSTREAM.get(provider) or _PROMPTS_OF_ENDPOINT.get(endpoint)
+        self._prompts = _PROMPTS_OF_PROVIDER.get(provider) or _PROMPTS_OF_ENDPOINT.get(endpoint)
         own: JsonObject = {"model": model} if model and self._form.names_model else {}
         self._system: JsonObject | None = None
         if system is not None:
@@ -563,7 +563,7 @@ class _Files:
         for part in self._parts:
             if part.rows < fewest:
                 raise _error(
-                    f"Part {part.number} of the input has {part.rows} rows, and the upstream takes no batch of fewer than {fewest}.",
+                    f"Part {part.number} of the input has {part.rows} rows, and the provider takes no batch of fewer than {fewest}.",
                     "Give more rows: this is the least that it documents.",
                     [],
                 )

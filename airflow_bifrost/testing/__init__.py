@@ -1,7 +1,7 @@
 """A local Bifrost gateway: offline tests of DAGs, demos, and this package's own tests.
 
 It is a real HTTP server that speaks the wire of gateway version 1.4.19: files, batches, lists with cursors, cancel,
-native results, virtual keys, and each upstream's ids and words for a status. It runs the rows that it is given with a
+native results, virtual keys, and each provider's ids and words for a status. It runs the rows that it is given with a
 model that echoes them, and finishes a batch by the clock. It costs nothing and needs no network.
 
 In a test, with the fixture that this package registers with pytest::
@@ -44,9 +44,9 @@ What goes wrong on request
 ``gateway.inject(Fault(status=503, times=2))`` and the like: see ``Fault``. A fault that replaces an answer keeps the
 call from taking effect; with ``applied=True`` it takes effect and only the answer is lost.
 
-``gateway.inject(Fault(upstream=UpstreamAnswer(status=429, body={"error": {"message": "slow down"}})))`` lets the upstream
-behind the gateway answer so, and ``UpstreamAnswer(failure="close")`` lets it fail: the gateway makes of it what the real
-one makes of it for that upstream, route and call. A call that the gateway refuses by itself, because of its token or
+``gateway.inject(Fault(provider_answer=ProviderAnswer(status=429, body={"error": {"message": "slow down"}})))`` lets the provider
+behind the gateway answer so, and ``ProviderAnswer(failure="close")`` lets it fail: the gateway makes of it what the real
+one makes of it for that provider, route and call. A call that the gateway refuses by itself, because of its token or
 its arguments, does not get there, and the fault waits for the next. Where the real gateway's process ends, here only the
 connection does.
 
@@ -59,7 +59,7 @@ The same over HTTP
 For a gateway in another process. Bodies are JSON; mistakes are answered with 400 and ``{"error": ...}``.
 
 =========================================  ===============================================================
-``POST /_local/faults``                    the fields of ``Fault``, ``upstream`` as an object; 204
+``POST /_local/faults``                    the fields of ``Fault``, ``provider`` as an object; 204
 ``GET``, ``DELETE /_local/faults``         the faults that are due; forget them
 ``POST /_local/batches``                   the arguments of ``LocalGateway.add_batch``; ``{"id": ...}``
 ``GET /_local/batches``                    every batch, with ``provider``, ``rows``, ``idempotency_key``
@@ -75,17 +75,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_bifrost.testing.faults import Fault
     from airflow_bifrost.testing.governance import VirtualKey
+    from airflow_bifrost.testing.provider_answers import ProviderAnswer
     from airflow_bifrost.testing.recorder import RecordedRequest
     from airflow_bifrost.testing.server import LocalGateway
-    from airflow_bifrost.testing.upstream_answers import UpstreamAnswer
 
-__all__ = ["Fault", "LocalGateway", "RecordedRequest", "UpstreamAnswer", "VirtualKey"]
+__all__ = ["Fault", "LocalGateway", "ProviderAnswer", "RecordedRequest", "VirtualKey"]
 
 _HOMES = {
     "Fault": "faults",
     "LocalGateway": "server",
     "RecordedRequest": "recorder",
-    "UpstreamAnswer": "upstream_answers",
+    "ProviderAnswer": "provider_answers",
     "VirtualKey": "governance",
 }
 

@@ -21,16 +21,16 @@ from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.gateway import Gateway, plain_name
 from airflow_bifrost.testing.governance import Governance
 from airflow_bifrost.testing.model import JsonObject
+from airflow_bifrost.testing.provider_answers import (
+    GatewayEnds,
+    ProviderAnswer,
+    ProviderAnswered,
+    ReadableAnswer,
+    received,
+)
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 from airflow_bifrost.testing.store import File
 from airflow_bifrost.testing.typical import typical_error
-from airflow_bifrost.testing.upstream_answers import (
-    GatewayEnds,
-    ReadableAnswer,
-    UpstreamAnswer,
-    UpstreamAnswered,
-    received,
-)
 
 VERSION = "v1.4.19"
 
@@ -179,25 +179,25 @@ class App:
             raise error.about(call.provider, request_type, call.body.get("model")) from error
         if isinstance(body, File):
             return self._download(body)
-        if isinstance(body, UpstreamAnswer):
+        if isinstance(body, ProviderAnswer):
             return Response(body.text, headers={"content-type": body.content_type or "text/plain; charset=utf-8"})
         about = {"request_type": request_type, "provider": call.provider, "latency": 0, "chunk_index": 0}
         unreadable = body.pop("parse_errors", None)
         return _json({**body, "extra_fields": about if unreadable is None else {**about, "parse_errors": unreadable}})
 
-    async def _outcome(self, call: Call) -> JsonObject | File | UpstreamAnswer:
-        """What the upstream says to the call, which is its fault if one is due."""
-        fault = self.faults.take(call.method, call.path, call.provider, at_upstream=True)
-        if fault is None or fault.upstream is None:
+    async def _outcome(self, call: Call) -> JsonObject | File | ProviderAnswer:
+        """What the provider says to the call, which is its fault if one is due."""
+        fault = self.faults.take(call.method, call.path, call.provider, at_provider=True)
+        if fault is None or fault.provider_answer is None:
             try:
                 return await self._effect(call)
-            except UpstreamAnswered as instead:
+            except ProviderAnswered as instead:
                 return received(call.provider, call.route.request_type, instead.answer)
         if fault.applied:
-            with suppress(GatewayError, UpstreamAnswered):
+            with suppress(GatewayError, ProviderAnswered):
                 await self._effect(call)
         await self._wait(fault.delay)
-        return received(call.provider, call.route.request_type, fault.upstream)
+        return received(call.provider, call.route.request_type, fault.provider_answer)
 
     async def _effect(self, call: Call) -> JsonObject | File:
         gateway, provider, route = self.gateway, call.provider, call.route

@@ -1,4 +1,4 @@
-"""What the gateway refuses by itself, before it asks an upstream: providers, inputs and cursors that cannot be."""
+"""What the gateway refuses by itself, before it asks a provider: providers, inputs and cursors that cannot be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_bifrost.testing.errors import (
     unsupported,
 )
 from airflow_bifrost.testing.model import JsonObject
-from airflow_bifrost.testing.upstreams import UPSTREAMS, WITHOUT_BATCHES
+from airflow_bifrost.testing.providers import PROVIDERS, WITHOUT_BATCHES
 
 # What the gateway's own keys of a provider are good for, where that is less than everything.
 KEYS = ("none", "not_for_batches")
@@ -34,7 +34,7 @@ def check_input(body: JsonObject) -> None:
 
 def check_provider(provider: str, request_type: str) -> None:
     """Raise if the gateway has no such provider; this comes before it looks at the caller's key."""
-    if provider in UPSTREAMS or provider in WITHOUT_BATCHES:
+    if provider in PROVIDERS or provider in WITHOUT_BATCHES:
         return
     if request_type == "batch_create":
         raise GatewayError("provider not found for batch create request")
@@ -42,7 +42,7 @@ def check_provider(provider: str, request_type: str) -> None:
 
 
 def check(call: Call, keys: Mapping[str, str]) -> None:
-    """Raise if the call cannot be put to its upstream; this comes after the caller's key.
+    """Raise if the call cannot be put to its provider; this comes after the caller's key.
 
     :param keys: what the gateway's keys of a provider are good for: see ``KEYS``.
     """
@@ -55,7 +55,7 @@ def check(call: Call, keys: Mapping[str, str]) -> None:
         raise unsupported(provider, request_type)
     if request_type == "batch_create":
         _check_create(provider, call.body)
-    if request_type in ("batch_list", "file_list") and UPSTREAMS[provider].cursors_advance and call.query.get("after"):
+    if request_type in ("batch_list", "file_list") and PROVIDERS[provider].cursors_advance and call.query.get("after"):
         read_cursor(call.query["after"])
     if request_type == "file_content" and provider == "gemini":
         raise refused(
@@ -68,7 +68,7 @@ def check(call: Call, keys: Mapping[str, str]) -> None:
 
 
 def _check_create(provider: str, body: JsonObject) -> None:
-    api = UPSTREAMS[provider]
+    api = PROVIDERS[provider]
     if api.needs_endpoint and not body.get("endpoint"):
         raise refused(f"endpoint is required for {api.label} batch API")
     if provider == "anthropic" and not body.get("requests"):

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Phase(StrEnum):
-    """Where a batch is in its life, in OpenAI's words; each upstream has its own for them."""
+    """Where a batch is in its life, in OpenAI's words; each provider has its own for them."""
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
@@ -31,7 +31,7 @@ class Batch:
 
     seq: int
     provider: str
-    id: str  # the upstream's own id
+    id: str  # the provider's own id
     created_at: float
     seconds: float
     rows: int
@@ -41,12 +41,12 @@ class Batch:
     completion_window: str
     model: str | None
     metadata: dict[str, str]
-    options: dict[str, Any]  # what only some upstreams have: job_name, output_s3_uri, dest
+    options: dict[str, Any]  # what only some providers have: job_name, output_s3_uri, dest
     errors: list[dict[str, Any]]  # why validation failed
     expiring: bool  # some rows ask to expire
     odd_rows: int  # rows that do not simply succeed
     cancel_at: float | None
-    held: str | None  # a status, upstream's or wire's, that keeps the clock away
+    held: str | None  # a status, provider's or wire's, that keeps the clock away
     held_at: float | None
     overrides: dict[str, Any]  # wire fields that were set by hand; None takes the field away
     idempotency_key: str | None
@@ -75,7 +75,7 @@ def at_creation(batch: Batch) -> Progress:
 def progress(batch: Batch, phases: dict[str, Phase], now: float) -> Progress:
     """Where a batch stands.
 
-    :param phases: the upstream's words for the phases, for a batch that is held in one of them.
+    :param phases: the provider's words for the phases, for a batch that is held in one of them.
     :param now: seconds since the epoch.
     """
     if batch.cancel_at is None:

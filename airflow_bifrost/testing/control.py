@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.gateway import Gateway
+from airflow_bifrost.testing.provider_answers import ProviderAnswer
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
-from airflow_bifrost.testing.upstream_answers import UpstreamAnswer
 
 
 async def answer(request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder) -> Response:
@@ -52,7 +52,7 @@ async def _answer(request: Request, path: str, gateway: Gateway, faults: FaultPl
 
 def add_batch(
     gateway: Gateway,
-    upstream: str = "openai",
+    provider: str = "openai",
     status: str | None = None,
     batch_id: str | None = None,
     rows: int | list[dict[str, Any]] = 1,
@@ -60,16 +60,13 @@ def add_batch(
     **fields: Any,
 ) -> str:
     """Put a batch into the state; see ``LocalGateway.add_batch``."""
-    if "provider" in fields:
-        msg = "name whose batch it is with 'upstream', not 'provider'"
-        raise TypeError(msg)
     if counts is not None:
         fields["request_counts"] = counts
-    return gateway.put_batch(upstream, rows=rows, status=status, batch_id=batch_id, **fields)
+    return gateway.put_batch(provider, rows=rows, status=status, batch_id=batch_id, **fields)
 
 
-def _fault(upstream: dict[str, Any] | None = None, **fields: Any) -> Fault:
-    return Fault(upstream=None if upstream is None else UpstreamAnswer(**upstream), **fields)
+def _fault(provider_answer: dict[str, Any] | None = None, **fields: Any) -> Fault:
+    return Fault(provider_answer=None if provider_answer is None else ProviderAnswer(**provider_answer), **fields)
 
 
 async def _object(request: Request) -> dict[str, Any]:

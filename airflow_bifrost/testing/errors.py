@@ -19,7 +19,7 @@ class GatewayError(Exception):
     kind: str | None = None  # the top-level "type": governance's word
     detail: dict[str, Any] = field(default_factory=dict)  # further members of "error": type, code, param, error
     is_bifrost_error: bool = False
-    raw: Any = None  # what the upstream said, quoted as extra_fields.raw_response
+    raw: Any = None  # what the provider said, quoted as extra_fields.raw_response
     context: dict[str, Any] = field(default_factory=dict)  # extra_fields: provider, model_requested, request_type
 
     def about(self, provider: str, request_type: str, model: str | None = None) -> Self:
@@ -78,7 +78,7 @@ def no_batch_key(provider: str, request_type: str) -> GatewayError:
 
 
 def refused(message: str) -> GatewayError:
-    """The gateway's own refusal of an argument, before anything is sent to the upstream."""
+    """The gateway's own refusal of an argument, before anything is sent to the provider."""
     return GatewayError(message, is_bifrost_error=True)
 
 

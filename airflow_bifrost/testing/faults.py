@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
-from airflow_bifrost.testing.upstream_answers import UpstreamAnswer
-from airflow_bifrost.testing.upstreams import PROVIDERS, check_names
+from airflow_bifrost.testing.provider_answers import ProviderAnswer
+from airflow_bifrost.testing.providers import CONFIGURED, check_names
 
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # field -> what it may be, and how to say so
     "status": ((int, NoneType), "an HTTP status as an int"),
@@ -19,7 +19,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # field -> what it may be, 
     "delay": ((int, float), "a number of seconds"),
     "drop": ((bool,), "True or False"),
     "garbage": ((bool,), "True or False"),
-    "upstream": ((UpstreamAnswer, NoneType), "an UpstreamAnswer(...)"),
+    "provider_answer": ((ProviderAnswer, NoneType), "a ProviderAnswer(...)"),
     "times": ((int, NoneType), "a number of calls, or None"),
     "rate": ((int, float), "a probability"),
     "method": ((str, NoneType), "a text"),
@@ -40,13 +40,13 @@ class Fault:
     :param delay: seconds before the answer. Alone, the call takes effect at once and only its answer is late.
     :param drop: close the connection without an answer.
     :param garbage: answer with bytes that are not JSON, whatever the content type says.
-    :param upstream: the upstream answers the gateway with this, and the gateway makes of it what it makes of it. Only a
-        call that gets as far as the upstream meets this fault; all others come first.
+    :param provider_answer: the provider answers the gateway with this, and the gateway makes of it what it makes of it. Only a
+        call that gets as far as the provider meets this fault; all others come first.
     :param times: for how many matching calls; None: until cleared.
     :param rate: probability for each matching call.
     :param method: match this method only.
     :param path_contains: match raw paths with this text in them only.
-    :param provider: match calls for this upstream only.
+    :param provider: match calls for this provider only.
     :param applied: the call takes effect first (a batch is created), and only its answer is lost.
     """
 
@@ -57,7 +57,7 @@ class Fault:
     delay: float = 0.0
     drop: bool = False
     garbage: bool = False
-    upstream: UpstreamAnswer | None = None
+    provider_answer: ProviderAnswer | None = None
     times: int | None = 1
     rate: float = 1.0
     method: str | None = None
@@ -67,11 +67,11 @@ class Fault:
 
     def __post_init__(self) -> None:
         self._check_types()
-        if self.status is None and not (self.delay or self.drop or self.garbage or self.upstream):
-            msg = "a fault needs one of status, delay, drop, garbage, upstream"
+        if self.status is None and not (self.delay or self.drop or self.garbage or self.provider_answer):
+            msg = "a fault needs one of status, delay, drop, garbage, provider_answer"
             raise ValueError(msg)
-        if self.upstream and (self.replaces_answer or self.body is not None or self.retry_after is not None):
-            msg = "with upstream, the answer is the gateway's own: give no status, body, retry_after, drop or garbage"
+        if self.provider_answer and (self.replaces_answer or self.body is not None or self.retry_after is not None):
+            msg = "with provider_answer, the answer is the gateway's own: give no status, body, retry_after, drop or garbage"
             raise ValueError(msg)
         if not 0.0 <= self.rate <= 1.0:
             msg = f"rate is a probability, not {self.rate}"
@@ -82,7 +82,7 @@ class Fault:
         if self.times is not None and self.times < 1:
             msg = f"times is at least 1, or None for every call, not {self.times}"
             raise ValueError(msg)
-        check_names("a provider", [] if self.provider is None else [self.provider], PROVIDERS)
+        check_names("a provider", [] if self.provider is None else [self.provider], CONFIGURED)
 
     def _check_types(self) -> None:
         """A wrong type would be found out in the server only, whose 500 the client repeats until the fault is used up."""
@@ -152,14 +152,14 @@ class FaultPlan:
         with self._lock:
             return [fault for fault, _ in self._due]
 
-    def take(self, method: str, path: str, provider: str | None, *, at_upstream: bool = False) -> Fault | None:
+    def take(self, method: str, path: str, provider: str | None, *, at_provider: bool = False) -> Fault | None:
         """The fault for this call, counted as used; None if nothing goes wrong.
 
-        :param at_upstream: whether the call has come to its upstream, where the faults with ``upstream`` wait for it.
+        :param at_provider: whether the call has come to its provider, where the faults with ``provider`` wait for it.
         """
         with self._lock:
             for index, (fault, left) in enumerate(self._due):
-                if (fault.upstream is not None) != at_upstream or not fault.matches(method, path, provider):
+                if (fault.provider_answer is not None) != at_provider or not fault.matches(method, path, provider):
                     continue
                 if self._random.random() >= fault.rate:
                     continue
@@ -172,8 +172,8 @@ class FaultPlan:
 
 
 def _check_is_fault(given: Any) -> None:
-    if isinstance(given, UpstreamAnswer):
-        msg = "an UpstreamAnswer is a part of a fault: give Fault(upstream=UpstreamAnswer(...))"
+    if isinstance(given, ProviderAnswer):
+        msg = "a ProviderAnswer is a part of a fault: give Fault(provider_answer=ProviderAnswer(...))"
         raise TypeError(msg)
     if not isinstance(given, Fault):
         msg = f"give a Fault(...), not {given!r}"

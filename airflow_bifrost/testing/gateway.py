@@ -13,13 +13,13 @@ from airflow_bifrost.testing import clock, results
 from airflow_bifrost.testing.arguments import cursor, read_cursor
 from airflow_bifrost.testing.clock import Batch
 from airflow_bifrost.testing.model import JsonObject, echo_lines, to_line
+from airflow_bifrost.testing.providers import COUNTS, PROVIDERS, Provider, Snapshot, check_names, provider_of
 from airflow_bifrost.testing.store import File, Store
-from airflow_bifrost.testing.upstreams import COUNTS, UPSTREAMS, Snapshot, Upstream, check_names, upstream_of
 
 _FIRST_PAGE = 30  # what the gateway asks for if no usable limit is given
 _CHUNK = 1 << 20  # bytes of an upload that are copied at once
 _PAGE_CAP = 100
-_UPSTREAM_PAGE = 20  # what an upstream gives if it is not asked for a number
+_PROVIDER_PAGE = 20  # what a provider gives if it is not asked for a number
 
 
 class Gateway:
@@ -37,7 +37,7 @@ class Gateway:
 
     def create(self, provider: str, body: JsonObject, *, native: bool, idempotency_key: str | None) -> JsonObject:
         """Create a batch. Nothing is looked for first: the same call twice makes two."""
-        api = UPSTREAMS[provider]
+        api = PROVIDERS[provider]
         own_input, input_file = self._input(api, body)
         batch = self._add(
             api,
@@ -54,7 +54,7 @@ class Gateway:
         at_creation = replace(self._snapshot(batch), progress=clock.at_creation(batch), yielded={})
         return api.created(at_creation, native=native)
 
-    def _input(self, api: Upstream, body: JsonObject) -> tuple[str | None, File]:
+    def _input(self, api: Provider, body: JsonObject) -> tuple[str | None, File]:
         """The input's id as the batch shows it, and the stored file; a file wins over inline requests."""
         if body.get("input_file_id") and api.name != "anthropic":
             own = api.own_file_id(str(body["input_file_id"]))
@@ -67,7 +67,7 @@ class Gateway:
         inline_is_visible = api.name in ("openai", "azure", "bedrock")
         return (file.id if inline_is_visible else None), file
 
-    def _add(self, api: Upstream, file: File, **columns: Any) -> Batch:
+    def _add(self, api: Provider, file: File, **columns: Any) -> Batch:
         scan = self.store.scan(file, validated=api.validates_input)
         yields = api.yields(columns["id"], columns["input_file_id"], columns["options"])
         defaults = {"created_at": time.time(), "seconds": self.batch_seconds, "overrides": {}}
@@ -80,7 +80,7 @@ class Gateway:
 
     def list_batches(self, provider: str, query: dict[str, str], *, native: bool) -> JsonObject:
         """A page of batches, newest first."""
-        api = UPSTREAMS[provider]
+        api = PROVIDERS[provider]
         before = None
         if api.cursors_advance and query.get("after"):
             last = self.store.batch(provider, read_cursor(query["after"]))
@@ -96,7 +96,7 @@ class Gateway:
         return page
 
     def _listed(self, batch: Batch, *, native: bool) -> JsonObject:
-        api = UPSTREAMS[batch.provider]
+        api = PROVIDERS[batch.provider]
         entry = self._wire(batch, native=native, listed=True)
         about = {"request_type": api.list_request_type}
         if api.list_request_type:
@@ -105,7 +105,7 @@ class Gateway:
 
     def cancel(self, provider: str, segment: str, *, native: bool) -> JsonObject:
         """Ask a batch to stop: it is cancelling for a fifth of its seconds, and keeps the rows that are done."""
-        api = UPSTREAMS[provider]
+        api = PROVIDERS[provider]
         batch = self._find(provider, segment, native=native)
         snapshot = self._snapshot(batch)
         if snapshot.progress.terminal:
@@ -121,7 +121,7 @@ class Gateway:
         return results.native(self.store, self._snapshot(batch), segment)
 
     def _find(self, provider: str, segment: str, *, native: bool) -> Batch:
-        api = UPSTREAMS[provider]
+        api = PROVIDERS[provider]
         own = api.own_batch_id(segment, native=native)
         batch = self.store.batch(provider, own)
         if batch is None:
@@ -129,7 +129,7 @@ class Gateway:
         return batch
 
     def _snapshot(self, batch: Batch, now: float | None = None) -> Snapshot:
-        api = UPSTREAMS[batch.provider]
+        api = PROVIDERS[batch.provider]
         progress = clock.progress(batch, api.phases, time.time() if now is None else now)
         tally = self.store.tally(batch, progress.finished)
         kinds = api.yielded(progress, batch, tally)
@@ -142,7 +142,7 @@ class Gateway:
         )
 
     def _wire(self, batch: Batch, *, native: bool, listed: bool = False) -> JsonObject:
-        body = UPSTREAMS[batch.provider].batch(self._snapshot(batch), native=native, listed=listed)
+        body = PROVIDERS[batch.provider].batch(self._snapshot(batch), native=native, listed=listed)
         body |= batch.overrides
         return {name: value for name, value in body.items() if value is not None}
 
@@ -152,7 +152,7 @@ class Gateway:
         self, provider: str, form: dict[str, str], filename: str, content: IO[bytes], *, native: bool
     ) -> JsonObject:
         """Keep an uploaded file."""
-        api = UPSTREAMS[provider]
+        api = PROVIDERS[provider]
         purpose = form["purpose"]
         if api.validates_input and purpose == "batch" and not filename.endswith(".jsonl"):
             raise api.refusal(400, "Invalid file format for Batch API. Must be .jsonl")
@@ -164,7 +164,7 @@ class Gateway:
 
     def add_file(
         self,
-        api: Upstream,
+        api: Provider,
         content: Iterable[bytes],
         *,
         filename: str,
@@ -182,7 +182,7 @@ class Gateway:
 
     def list_files(self, provider: str, query: dict[str, str], *, native: bool) -> JsonObject:
         """A page of files, newest first. The cursor is called ``after`` here."""
-        api = UPSTREAMS[provider]
+        api = PROVIDERS[provider]
         before = None
         if api.cursors_advance and query.get("after"):
             last = self.store.file(provider, read_cursor(query["after"]))
@@ -209,14 +209,14 @@ class Gateway:
         """Delete a file."""
         file = self._find_file(provider, segment)
         self.store.delete_file(file)
-        return {"id": UPSTREAMS[provider].public_file_id(file.id, native=native), "object": "file", "deleted": True}
+        return {"id": PROVIDERS[provider].public_file_id(file.id, native=native), "object": "file", "deleted": True}
 
     def content(self, provider: str, segment: str) -> File:
         """The file whose bytes are asked for, which are there when this returns."""
         return self._find_file(provider, segment)
 
     def _find_file(self, provider: str, segment: str) -> File:
-        api = UPSTREAMS[provider]
+        api = PROVIDERS[provider]
         own = api.own_file_id(segment)
         file = self.store.file(provider, own)
         if file is None or not self._exists(file):
@@ -237,7 +237,7 @@ class Gateway:
         return self.store.fill_yield(file, blob, size)
 
     def _file(self, file: File, *, native: bool, listed: bool = False) -> JsonObject:
-        return UPSTREAMS[file.provider].file(
+        return PROVIDERS[file.provider].file(
             file.id,
             size=self._written(file).bytes,
             created_at=int(file.created_at),
@@ -259,7 +259,7 @@ class Gateway:
         **fields: Any,
     ) -> str:
         """Put a batch straight into the state; returns its id as the openai routes give it."""
-        api = upstream_of(provider)
+        api = provider_of(provider)
         overrides = _with_full_counts(fields)
         given = echo_lines(provider, rows) if isinstance(rows, int) else rows
         file = self.add_file(api, map(to_line, given), filename="input.jsonl")
@@ -298,14 +298,14 @@ class Gateway:
             described.append({**wire, **extra})
         return described
 
-    def _own_id(self, api: Upstream, batch_id: str) -> str:
+    def _own_id(self, api: Provider, batch_id: str) -> str:
         own = api.own_batch_id(batch_id, native=False)
         return api.own_batch_id(batch_id, native=True) if api.name == "bedrock" and not own.startswith("arn:") else own
 
     def _by_public_id(self, batch_id: str) -> Batch:
         found = [
             b
-            for api in UPSTREAMS.values()
+            for api in PROVIDERS.values()
             if (b := self.store.batch(api.name, self._own_id(api, batch_id))) is not None
         ]
         if len(found) != 1:
@@ -327,7 +327,7 @@ def _limit(query: dict[str, str]) -> int:
         limit = int(query.get("limit", _FIRST_PAGE))
     except ValueError:
         return _FIRST_PAGE
-    return min(limit, _PAGE_CAP) if limit > 0 else _UPSTREAM_PAGE
+    return min(limit, _PAGE_CAP) if limit > 0 else _PROVIDER_PAGE
 
 
 def plain_name(filename: str | None) -> str:

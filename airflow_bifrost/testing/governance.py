@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airflow_bifrost.testing.errors import GatewayError
-from airflow_bifrost.testing.upstreams import PROVIDERS, check_names
+from airflow_bifrost.testing.providers import CONFIGURED, check_names
 
 _PREFIX = "sk-bf-"
 _REFUSALS = {
@@ -57,8 +57,8 @@ class VirtualKey:
         if self.exhausted is not None and self.exhausted not in _EXHAUSTED:
             msg = f"exhausted is one of {', '.join(_EXHAUSTED)}, not {self.exhausted!r}"
             raise ValueError(msg)
-        check_names("a provider", self.providers or (), PROVIDERS)
-        check_names("a provider", [self.exhausted_at] if self.exhausted_at else (), PROVIDERS)
+        check_names("a provider", self.providers or (), CONFIGURED)
+        check_names("a provider", [self.exhausted_at] if self.exhausted_at else (), CONFIGURED)
 
 
 class Governance:

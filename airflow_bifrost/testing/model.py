@@ -1,4 +1,4 @@
-"""The echo model: what a row asks for, what becomes of it, and the answer in each upstream's own shape.
+"""The echo model: what a row asks for, what becomes of it, and the answer in each provider's own shape.
 
 Everything here is a pure function of the row, so an answer can be computed when it is asked for.
 """
@@ -28,7 +28,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A row's fate, and the upstream's HTTP status where it fails."""
+    """A row's fate, and the provider's HTTP status where it fails."""
 
     fate: Fate
     code: int = 200
@@ -36,7 +36,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request line, whatever its upstream calls the parts."""
+    """One request line, whatever its provider calls the parts."""
 
     custom_id: str
     body: JsonObject
@@ -197,20 +197,20 @@ def gemini_summary(row: Row) -> JsonObject:
     }
 
 
-def echo_lines(upstream: str, count: int) -> list[JsonObject]:
-    """``count`` request lines that ask for an echo, in the upstream's own shape."""
+def echo_lines(provider: str, count: int) -> list[JsonObject]:
+    """``count`` request lines that ask for an echo, in the provider's own shape."""
     lines = []
     for number in range(1, count + 1):
         custom_id, prompt = f"row-{number}", f"row {number}"
         messages = [{"role": "user", "content": prompt}]
-        if upstream == "anthropic":
+        if provider == "anthropic":
             line: JsonObject = {
                 "custom_id": custom_id,
                 "params": {"model": "echo-1", "max_tokens": 64, "messages": messages},
             }
-        elif upstream == "gemini":
+        elif provider == "gemini":
             line = {"key": custom_id, "request": {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}}
-        elif upstream == "bedrock":
+        elif provider == "bedrock":
             line = {"recordId": custom_id, "modelInput": {"max_tokens": 64, "messages": messages}}
         else:
             line = {

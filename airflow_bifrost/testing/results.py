@@ -19,8 +19,8 @@ from airflow_bifrost.testing.model import (
     openai_answer,
     to_line,
 )
+from airflow_bifrost.testing.providers import PROVIDERS, Snapshot
 from airflow_bifrost.testing.store import Store
-from airflow_bifrost.testing.upstreams import UPSTREAMS, Snapshot
 
 _OK = Verdict(Fate.OK)
 _GARBLED = b"this line is not json\n"
@@ -151,7 +151,7 @@ def _anthropic_results(store: Store, snapshot: Snapshot) -> list[JsonObject]:
     """One result for each request, where an error has lost its code and message."""
     if not snapshot.progress.terminal:
         message = "Results are not yet available for this batch."
-        raise UPSTREAMS["anthropic"].refusal(404, message, type="not_found_error")
+        raise PROVIDERS["anthropic"].refusal(404, message, type="not_found_error")
     left = {Phase.EXPIRED: "expired", Phase.FAILED: "errored"}.get(
         snapshot.progress.phase or Phase.CANCELLED, "canceled"
     )

@@ -24,9 +24,9 @@ from airflow_bifrost.testing.arguments import DEFAULT_KEYS, KEYS
 from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.gateway import Gateway
 from airflow_bifrost.testing.governance import Governance, VirtualKey
+from airflow_bifrost.testing.providers import CONFIGURED, check_names, provider_of
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 from airflow_bifrost.testing.store import Store
-from airflow_bifrost.testing.upstreams import PROVIDERS, check_names, upstream_of
 
 _PATIENCE = 0.5  # seconds that a stop waits for answers under way
 _HEADERS = [
@@ -120,7 +120,7 @@ class LocalGateway:
     :param port: port to bind; 0 takes a free one.
     :param virtual_keys: the virtual keys that exist; None: any token beginning with ``sk-bf-`` is one.
     :param enforce_auth: whether a call without a virtual key is refused.
-    :param keys: upstream -> what the gateway's own keys of it are good for, if not everything: ``none`` (it has no key) or
+    :param keys: provider -> what the gateway's own keys of it are good for, if not everything: ``none`` (it has no key) or
         ``not_for_batches`` (none has ``use_for_batch_api``).
     :param max_body_mb: larger requests are refused, with the gateway's own default.
     """
@@ -144,7 +144,7 @@ class LocalGateway:
         if wrong := set(self._keys.values()) - set(KEYS):
             msg = f"keys are {' or '.join(KEYS)}, not {wrong.pop()!r}"
             raise ValueError(msg)
-        check_names("a provider", self._keys, PROVIDERS)
+        check_names("a provider", self._keys, CONFIGURED)
         self._max_body_bytes = max_body_mb << 20
         self._governance = Governance(virtual_keys, enforced=enforce_auth)
         self._faults = FaultPlan()
@@ -254,7 +254,7 @@ class LocalGateway:
 
     @property
     def misuses(self) -> list[str]:
-        """Upstream answers that were injected as faults, met by a call, and are none. The pytest fixture fails the test for them."""
+        """Provider answers that were injected as faults, met by a call, and are none. The pytest fixture fails the test for them."""
         return self._faults.misuses()
 
     def clear_requests(self) -> None:
@@ -279,7 +279,7 @@ class LocalGateway:
 
     def add_batch(
         self,
-        upstream: str = "openai",
+        provider: str = "openai",
         status: str | None = None,
         batch_id: str | None = None,
         rows: int | list[dict[str, Any]] = 1,
@@ -288,9 +288,9 @@ class LocalGateway:
     ) -> str:
         """Put a batch straight into the state.
 
-        :param upstream: whose batch it is: ``openai``, ``azure``, ``anthropic``, ``gemini`` or ``bedrock``.
-        :param status: a status of the upstream or of the wire, in which it stays; None: it runs on the clock.
-        :param batch_id: its id; None: a new one in the upstream's form.
+        :param provider: whose batch it is: ``openai``, ``azure``, ``anthropic``, ``gemini`` or ``bedrock``.
+        :param status: a status of the provider or of the wire, in which it stays; None: it runs on the clock.
+        :param batch_id: its id; None: a new one in the provider's form.
         :param rows: request lines, or how many rows to echo.
         :param counts: ``request_counts`` to show, whatever the rows say: ``total``, ``completed``, ``failed``,
             ``succeeded``, ``expired``, ``canceled``, ``pending``.
@@ -298,17 +298,17 @@ class LocalGateway:
             gateway's one invented row.
         :return: the id as the openai routes give it.
         """
-        return control.add_batch(self._running, upstream, status, batch_id, rows, counts, **fields)
+        return control.add_batch(self._running, provider, status, batch_id, rows, counts, **fields)
 
     def set_batch(self, batch_id: str, **fields: Any) -> None:
         """Override wire fields of a batch; None takes a field away. A status holds it there, status None lets it run."""
         self._running.set_batch(batch_id, **fields)
 
     def add_file(
-        self, content: bytes, *, upstream: str = "openai", file_id: str | None = None, filename: str = "in.jsonl"
+        self, content: bytes, *, provider: str = "openai", file_id: str | None = None, filename: str = "in.jsonl"
     ) -> str:
         """Put a file straight into the state; returns its id as the openai routes give it."""
-        model = upstream_of(upstream)
+        model = provider_of(provider)
         file = self._running.add_file(model, [content], filename=filename, file_id=file_id)
         return model.public_file_id(file.id, native=False)
 

@@ -49,7 +49,7 @@ class File:
 
     seq: int
     provider: str
-    id: str  # the upstream's own id
+    id: str  # the provider's own id
     filename: str
     purpose: str
     bytes: int
@@ -153,7 +153,7 @@ class Store:
         return self._required_file(file.provider, file.id)
 
     def file(self, provider: str, file_id: str) -> File | None:
-        """A file by its upstream's id."""
+        """A file by its provider's id."""
         found = self._all("SELECT * FROM files WHERE provider = ? AND id = ?", provider, file_id)
         return File(**dict(found[0])) if found else None
 
@@ -231,7 +231,7 @@ class Store:
         return _batch(self._all("SELECT * FROM batches WHERE seq = ?", seq)[0])
 
     def batch(self, provider: str, batch_id: str) -> Batch | None:
-        """A batch by its upstream's id."""
+        """A batch by its provider's id."""
         found = self._all("SELECT * FROM batches WHERE provider = ? AND id = ?", provider, batch_id)
         return _batch(found[0]) if found else None
 
@@ -289,7 +289,7 @@ class Store:
     def scan(self, file: File, *, validated: bool) -> Scan:
         """Read an input once: how many rows, and which of them do not simply succeed.
 
-        :param validated: whether the upstream refuses the whole batch for a bad line, as OpenAI does.
+        :param validated: whether the provider refuses the whole batch for a bad line, as OpenAI does.
         """
         odd: list[tuple[int, Verdict]] = []
         errors: list[dict[str, Any]] = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.governance import refusal
-from airflow_bifrost.testing.upstream_answers import UpstreamAnswer, failed, passed_on
-from airflow_bifrost.testing.upstreams import UPSTREAMS
+from airflow_bifrost.testing.provider_answers import ProviderAnswer, failed, passed_on
+from airflow_bifrost.testing.providers import PROVIDERS
 
 _PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr><center>cloudflare</center></body></html>"
 _OF_GOVERNANCE = {401: "virtual_key_required", 402: "budget_exceeded", 403: "virtual_key_blocked"}
 _OF_A_PROXY = {502: "502 Bad Gateway", 503: "503 Service Temporarily Unavailable"}
-_OF_THE_UPSTREAM = {
+_OF_THE_PROVIDER = {
     400: {"message": "Invalid batch id"},
     404: {"message": "No batch found."},
     409: {"message": "Conflict"},
@@ -24,16 +24,16 @@ _OF_THE_UPSTREAM = {
 
 
 def typical_error(status: int, provider: str = "openai", request_type: str = "") -> GatewayError:
-    """Governance's refusal, a timeout, or what becomes of an answer that the upstream, or a proxy of it, may give."""
+    """Governance's refusal, a timeout, or what becomes of an answer that the provider, or a proxy of it, may give."""
     if status in _OF_GOVERNANCE:
         return refusal(_OF_GOVERNANCE[status])
     if status == 504:
         return failed("openai", "timeout")
-    api = UPSTREAMS.get(provider, UPSTREAMS["openai"])
+    api = PROVIDERS.get(provider, PROVIDERS["openai"])
     if status in _OF_A_PROXY:
-        answer = UpstreamAnswer(status, {"content-type": "text/html"}, _PAGE.format(_OF_A_PROXY[status]))
-    elif status in _OF_THE_UPSTREAM:
-        answer = api.refusal(status, **_OF_THE_UPSTREAM[status]).answer
+        answer = ProviderAnswer(status, {"content-type": "text/html"}, _PAGE.format(_OF_A_PROXY[status]))
+    elif status in _OF_THE_PROVIDER:
+        answer = api.refusal(status, **_OF_THE_PROVIDER[status]).answer
     else:
-        answer = UpstreamAnswer(status)
+        answer = ProviderAnswer(status)
     return passed_on(api.name, request_type, answer)

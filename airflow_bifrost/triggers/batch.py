@@ -19,10 +19,10 @@ from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.triggers.airflow_channel import ENDED_STATES, ProgressXCom, task_state
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 from airflow_bifrost.triggers.stats import AirflowMeter
-from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitPolicy, Watch
+from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitPolicy, WaitState
+from airflow_bifrost.waiting.handles import End, Listener, WaitHandle
 from airflow_bifrost.waiting.hub import Hub
 from airflow_bifrost.waiting.progress import Seen, progress_of
-from airflow_bifrost.waiting.waits import End, Listener, Wait
 
 FIRST_EVENT_AFTER = (
     5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")
@@ -36,7 +36,7 @@ class BatchTrigger(BaseTrigger):
     The arguments are JSON types only and hold no secret: the token stays in the connection.
 
     :param batch_ids: what to wait for.
-    :param provider: upstream; None is the connection's.
+    :param provider: provider; None is the connection's.
     :param bifrost_conn_id: id of the Airflow connection.
     :param poll_interval: seconds between two looks at a batch.
     :param deadline: unix seconds after which the wait gives up. It is absolute, so a restart of the triggerer does not move it.
@@ -99,7 +99,7 @@ class BatchTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then fire one event. Faults that may pass never end it before the deadline."""
+        """WaitHandle, then fire one event. Faults that may pass never end it before the deadline."""
         event = await self._wait()
         self._has_ended = True
         if self.task_instance is not None:  # in a triggerer, not under dag.test()
@@ -131,11 +131,11 @@ class BatchTrigger(BaseTrigger):
             ends = await _ends(self._begin(hub, listener), any_ended=self.any_ended)
         return self._event(ends, listener.progress())
 
-    def _begin(self, hub: Hub, listener: Listener) -> set[Wait]:
-        known = {watch["batch_id"]: Watch.from_json(watch) for watch in self.watches}
+    def _begin(self, hub: Hub, listener: Listener) -> set[WaitHandle]:
+        known = {watch["batch_id"]: WaitState.from_json(watch) for watch in self.watches}
         policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace, self.poll_backoff)
         return {
-            hub.wait(self._as_it_is_now(known.get(batch_id) or Watch(batch_id)), self.provider, policy, listener)
+            hub.wait(self._as_it_is_now(known.get(batch_id) or WaitState(batch_id)), self.provider, policy, listener)
             for batch_id in dict.fromkeys(self.batch_ids)
         }
 
@@ -159,14 +159,16 @@ class BatchTrigger(BaseTrigger):
             }
         )
 
-    def _as_it_is_now(self, watch: Watch) -> Watch:
+    def _as_it_is_now(self, watch: WaitState) -> WaitState:
         """With the time of the first look: when the worker said. After a restart of the triggerer, with thousands of triggers, that is
         long past, and the looks are spread over one interval."""
         now = time.time()
-        if watch.look_at and now > watch.look_at + self.poll_interval:  # not the first triggerer that runs this
+        if (
+            watch.next_poll_at and now > watch.next_poll_at + self.poll_interval
+        ):  # not the first triggerer that runs this
             watch = replace(watch, worked=True)
-        look_at = watch.look_at if watch.look_at > now else now + self.poll_interval * random.random()
-        return replace(watch, look_at=min(look_at, self._deadline()))
+        next_poll_at = watch.next_poll_at if watch.next_poll_at > now else now + self.poll_interval * random.random()
+        return replace(watch, next_poll_at=min(next_poll_at, self._deadline()))
 
     async def _cancel(self) -> None:
 
@@ -215,7 +217,7 @@ async def _open_client(conn_id: str) -> AsyncGatewayClient:
     return await BifrostHook(conn_id).aopen_client(retry=NO_RETRY)
 
 
-async def _ends(waits: set[Wait], *, any_ended: bool) -> list[End]:
+async def _ends(waits: set[WaitHandle], *, any_ended: bool) -> list[End]:
     """Of all waits, or until one has given up; or, if ``any_ended``, until one has ended."""
     if len(waits) == 1:  # as nearly all triggers have it; asyncio.wait would keep ten objects more for each
         return [await waits.pop()]

@@ -14,8 +14,8 @@ class AirflowMeter(Meter):
     ``bifrost.waiting``             gauge    triggers that wait in this process
     ``bifrost.polls``               counter  requests; tags ``kind`` (``batch``, ``list``) and ``result`` (``ok``, or the error's class)
     ``bifrost.requests_saved``      counter  looks that needed no request of their own
-    ``bifrost.detection_delay``     timer    from a batch's end, by the upstream's clock, to its notice
-    ``bifrost.trouble``             gauge    1 in an outage of the gateway or an upstream, else 0
+    ``bifrost.detection_delay``     timer    from a batch's end, by the provider's clock, to its notice
+    ``bifrost.outage``             gauge    1 in an outage of the gateway or a provider, else 0
     ==============================  =======  ==================================================================================
     """
 
@@ -38,5 +38,5 @@ class AirflowMeter(Meter):
     def detected(self, seconds: float) -> None:
         self._stats.timing("bifrost.detection_delay", timedelta(seconds=max(0.0, seconds)), tags=self._tags)
 
-    def trouble(self, on: bool) -> None:
-        self._stats.gauge("bifrost.trouble", int(on), tags=self._tags)
+    def outage(self, on: bool) -> None:
+        self._stats.gauge("bifrost.outage", int(on), tags=self._tags)

@@ -2,7 +2,7 @@
 
 The worker and the trigger both follow it, so that every mode of waiting behaves the same. Two rules carry the rest: an outage says
 nothing about the batch, so what may pass is borne until the deadline; what has never worked in this wait and looks like a mistake
-(a wrong URL, an unknown upstream) ends it at once.
+(a wrong URL, an unknown provider) ends it at once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class WaitPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class WaitState:
     """What a wait knows of one batch. JSON types only: it goes with the task from the worker to the triggerer.
 
     :param worked: whether the gateway has answered for this batch in this wait.
@@ -72,7 +72,7 @@ class Watch:
     :param refreshed: whether the connection was looked up again since the last answer.
     :param status: as last seen.
     :param percent: of rows done, as last told in the log.
-    :param look_at: unix seconds at which the next look is due; no look is taken before.
+    :param next_poll_at: unix seconds at which the next look is due; no look is taken before.
     """
 
     batch_id: str
@@ -82,7 +82,7 @@ class Watch:
     refreshed: bool = False
     status: str | None = None
     percent: int = 0
-    look_at: float = 0.0
+    next_poll_at: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,9 +103,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class KeepWaiting:
-    """Look again at ``watch.look_at``."""
+    """Look again at ``watch.next_poll_at``."""
 
-    watch: Watch
+    watch: WaitState
     line: Line | None = None
 
 
@@ -113,7 +113,7 @@ class KeepWaiting:
 class LookUpConnection:
     """The token was refused: look the connection up, and ask once more at once."""
 
-    watch: Watch
+    watch: WaitState
     line: Line | None = None
 
 
@@ -121,7 +121,7 @@ class LookUpConnection:
 class Finished:
     """The batch is terminal."""
 
-    watch: Watch
+    watch: WaitState
     summary: BatchSummary
     line: Line | None = None
 
@@ -130,7 +130,7 @@ class Finished:
 class GiveUp:
     """Waiting on cannot help; ``error`` says why."""
 
-    watch: Watch
+    watch: WaitState
     error: BifrostError
     line: Line | None = None
 
@@ -139,7 +139,7 @@ class GiveUp:
 class TimedOut:
     """The deadline has passed and the batch is not terminal, as far as is known."""
 
-    watch: Watch
+    watch: WaitState
     line: Line | None = None
 
 
@@ -147,7 +147,7 @@ Decision = KeepWaiting | LookUpConnection | Finished | GiveUp | TimedOut
 
 
 def on_batch(
-    watch: Watch, batch: Batch, provider: str, policy: WaitPolicy, *, now: float, random: Callable[[], float]
+    watch: WaitState, batch: Batch, provider: str, policy: WaitPolicy, *, now: float, random: Callable[[], float]
 ) -> Decision:
     """Decide after an answer.
 
@@ -159,7 +159,7 @@ def on_batch(
     total = batch.request_counts.total
     percent = int(100 * min(done, total) / total) if total and done is not None else 0
     tell = batch.status != watch.status or percent >= watch.percent + SAY_PERCENT
-    seen = Watch(watch.batch_id, worked=True, status=batch.status, percent=percent if tell else watch.percent)
+    seen = WaitState(watch.batch_id, worked=True, status=batch.status, percent=percent if tell else watch.percent)
     rows = (
         f"{done} of {total} rows done, {batch.request_counts.failed or 0} failed" if total and done is not None else ""
     )
@@ -177,11 +177,11 @@ def on_batch(
         line = Line(logging.INFO, f"{state}{recovered}; next look in {in_words(delay)}, {left} left")
     if BatchStatus.of(batch.status) is BatchStatus.UNKNOWN and batch.status != watch.status:
         line = Line(logging.WARNING, f"{state}: this status is not known to this version; waiting on")
-    return KeepWaiting(replace(seen, look_at=now + delay), line)
+    return KeepWaiting(replace(seen, next_poll_at=now + delay), line)
 
 
 def on_fault(
-    watch: Watch, error: BifrostError, policy: WaitPolicy, *, now: float, random: Callable[[], float]
+    watch: WaitState, error: BifrostError, policy: WaitPolicy, *, now: float, random: Callable[[], float]
 ) -> Decision:
     """Decide after a try that failed. See :func:`on_batch`."""
     doubtful = isinstance(error, BatchNotFound) or (isinstance(error, BifrostConfigurationError) and watch.worked)
@@ -195,7 +195,7 @@ def on_fault(
     if doubtful:
         bearable = now < grace_ends
     elif isinstance(error, BifrostGatewayError) and not isinstance(error, BifrostAuthError):
-        bearable = error.may_pass or watch.worked
+        bearable = error.transient or watch.worked
     else:
         bearable = False
     if not bearable:
@@ -214,7 +214,7 @@ def on_fault(
         line = Line(
             logging.WARNING, f"{error}{hint} Fault {seen.faults} in a row; next try in {in_words(delay)}, {until}"
         )
-    return KeepWaiting(replace(seen, look_at=now + delay), line)
+    return KeepWaiting(replace(seen, next_poll_at=now + delay), line)
 
 
 def in_words(seconds: float) -> str:

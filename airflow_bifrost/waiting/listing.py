@@ -1,4 +1,4 @@
-"""Which batches can be seen on which page of an upstream's list, and when looking there pays. Pure.
+"""Which batches can be seen on which page of a provider's list, and when looking there pays. Pure.
 
 A page of the list tells of a hundred batches for the price of three or four single looks. A page is known by the cursor that leads to it.
 Behind a cursor always stand the same batches, because new ones come at the head of the list; so every page can be asked for by itself, and only
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-PAGE = 100  # entries of a page; no upstream gives more
+PAGE = 100  # entries of a page; no provider gives more
 ENOUGH = 4  # batches waited for that make a page worth its price
 SWEEP_EVERY = 30.0  # seconds between two sweeps where a sweep saves little; less where it saves much
 POOR_PAGES = 2  # in a row without enough that a sweep goes over, and
@@ -22,7 +22,7 @@ SWEEP_CAP = 900.0  # seconds; the longest pause after sweeps that found nothing,
 
 
 class Counts(Enum):
-    """Where an upstream gives how many rows are done."""
+    """Where a provider gives how many rows are done."""
 
     LISTED = "in the list"
     RETRIEVED = "when the batch is retrieved"
@@ -31,7 +31,7 @@ class Counts(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """What an upstream's list is good for. ``pages``: whether there are more than the first."""
+    """What a provider's list is good for. ``pages``: whether there are more than the first."""
 
     pages: bool
     counts: Counts
@@ -47,9 +47,9 @@ LISTS = {
 }
 
 
-def listed_as(upstream: str, batch_id: str) -> str:
+def listed_as(provider: str, batch_id: str) -> str:
     """The id under which a list shows a batch: Gemini's are ``batches-xyz`` everywhere else."""
-    return batch_id.removeprefix("batches-").removeprefix("batches/") if upstream == "gemini" else batch_id
+    return batch_id.removeprefix("batches-").removeprefix("batches/") if provider == "gemini" else batch_id
 
 
 @dataclass(slots=True, eq=False)
@@ -75,10 +75,10 @@ class PageSeen:
     then: str | None
 
 
-class Catalogue:
-    """What is known of one upstream's list. Ids are those of the list, see :func:`listed_as`; times are unix seconds.
+class PageIndex:
+    """What is known of one provider's list. Ids are those of the list, see :func:`listed_as`; times are unix seconds.
 
-    :param lists: None for an upstream without a list: no page is ever worth a look.
+    :param lists: None for a provider without a list: no page is ever worth a look.
     """
 
     def __init__(self, lists: Lists | None) -> None:

@@ -19,7 +19,7 @@ class Meter:
         """So many looks needed no request of their own."""
 
     def detected(self, seconds: float) -> None:
-        """A batch was found to have ended so long ago, as the upstream's clock has it."""
+        """A batch was found to have ended so long ago, as the provider's clock has it."""
 
-    def trouble(self, on: bool) -> None:
+    def outage(self, on: bool) -> None:
         """An outage has begun or ended."""

@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch, provider: str) -> Self:
-        """``provider`` is the upstream: they count differently."""
+        """``provider`` is the provider: they count differently."""
         counts = batch.request_counts
         return cls(batch.status, processed_rows(provider, counts), counts.total, counts.completed, counts.failed)
 

@@ -18,7 +18,7 @@ from airflow_bifrost.gateway.retry import NO_RETRY
 HERE = Path(__file__).parent
 FOLDER = HERE / "recordings"
 CREATE = {"input_file_id": "file-1", "model": "m"}
-NO_UPSTREAM = ("health", "version")  # calls that are about none
+NO_PROVIDER = ("health", "version")  # calls that are about none
 UPLOAD = {"purpose": "batch", "content": "{}\n"}
 
 # What a call is given where only its answer matters.
@@ -47,7 +47,7 @@ class Recording:
     @property
     def arguments(self) -> dict[str, Any]:
         """What its call is given, so that its answer can be read."""
-        return {**ANY_ARGUMENTS.get(self.call, {}), **({} if self.call in NO_UPSTREAM else {"provider": self.upstream})}
+        return {**ANY_ARGUMENTS.get(self.call, {}), **({} if self.call in NO_PROVIDER else {"provider": self.provider})}
 
     def response(self) -> httpx.Response:
         """Its answer, as a client gets it."""

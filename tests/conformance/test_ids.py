@@ -1,4 +1,4 @@
-"""Which batch an upstream is asked for: the local gateway makes of a request's path what the real one made of it."""
+"""Which batch a provider is asked for: the local gateway makes of a request's path what the real one made of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from airflow_bifrost.testing.upstreams import UPSTREAMS, Bedrock
+from airflow_bifrost.testing.providers import PROVIDERS, Bedrock
 
 from .recordings import RECORDINGS, Recording, ids
 
-# Where each upstream has its batches, and what follows the id when one is cancelled.
+# Where each provider has its batches, and what follows the id when one is cancelled.
 FOLDERS = {
     "openai": "/v1/batches/",
     "azure": "/openai/batches/",
@@ -25,17 +25,17 @@ SEGMENT = re.compile(r"/batches/(?P<segment>.*?)(/cancel|/results)?$")
 
 
 def asked_for_one(recording: Recording) -> bool:
-    return bool(recording.upstream_asked and SEGMENT.search(recording.request["path"]))
+    return bool(recording.provider_asked and SEGMENT.search(recording.request["path"]))
 
 
 @pytest.mark.parametrize("recording", [r for r in RECORDINGS if asked_for_one(r)], ids=ids)
-def test_the_id_that_the_upstream_is_asked_for_is_the_recorded_one(recording: Recording) -> None:
+def test_the_id_that_the_provider_is_asked_for_is_the_recorded_one(recording: Recording) -> None:
     path = recording.request["path"]
     match = SEGMENT.search(path)
     assert match
     native = not path.startswith("/openai")
-    own = UPSTREAMS[recording.upstream].own_batch_id(match["segment"], native=native)
-    if recording.upstream == "bedrock" and native:
+    own = PROVIDERS[recording.provider].own_batch_id(match["segment"], native=native)
+    if recording.provider == "bedrock" and native:
         own = own.removeprefix(Bedrock.ARN)  # AWS takes a bare job id, and the local gateway plays AWS
-    asked = unquote(CANCELS.sub("", recording.upstream_asked))
-    assert posixpath.normpath(asked) == posixpath.normpath(FOLDERS[recording.upstream] + own)
+    asked = unquote(CANCELS.sub("", recording.provider_asked))
+    assert posixpath.normpath(asked) == posixpath.normpath(FOLDERS[recording.provider] + own)

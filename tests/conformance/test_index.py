@@ -25,8 +25,8 @@ def test_an_exchange_that_is_left_out_as_a_repetition_names_one_that_is_there() 
     assert set(repeated) <= names
 
 
-def test_there_are_recordings_of_every_upstream_and_call() -> None:
-    assert {r.upstream for r in RECORDINGS} >= {"openai", "azure", "anthropic", "gemini", "bedrock"}
+def test_there_are_recordings_of_every_provider_and_call() -> None:
+    assert {r.provider for r in RECORDINGS} >= {"openai", "azure", "anthropic", "gemini", "bedrock"}
     assert {r.call for r in RECORDINGS} == {
         "get_batch",
         "create_batch",

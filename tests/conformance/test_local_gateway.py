@@ -1,4 +1,4 @@
-"""The local gateway answers like the real one: each recorded request is played to it, with the state that the upstream had."""
+"""The local gateway answers like the real one: each recorded request is played to it, with the state that the provider had."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from airflow_bifrost.testing import Fault, LocalGateway, UpstreamAnswer, VirtualKey
+from airflow_bifrost.testing import Fault, LocalGateway, ProviderAnswer, VirtualKey
 
 from .recordings import HERE, RECORDINGS, Recording, ids
 
@@ -72,20 +72,20 @@ def gateways() -> Iterator[Gateways]:
         yield Gateways(stack)
 
 
-def rows(upstream: str, wanted: dict[str, int]) -> list[dict[str, Any]]:
+def rows(provider: str, wanted: dict[str, int]) -> list[dict[str, Any]]:
     """Request lines, so many of each fate."""
     prompts = [prompt for prompt, number in wanted.items() for _ in range(number)]
     texts = {"ok": "Hi", "fail": "!fail 400", "expire": "!expire", "garble": "!garble"}
     lines = []
     for number, prompt in enumerate(prompts, start=1):
         messages = [{"role": "user", "content": texts[prompt]}]
-        if upstream == "anthropic":
+        if provider == "anthropic":
             lines.append(
                 {"custom_id": f"row-{number}", "params": {"model": "m", "max_tokens": 9, "messages": messages}}
             )
-        elif upstream == "bedrock":
+        elif provider == "bedrock":
             lines.append({"recordId": f"row-{number}", "modelInput": {"messages": messages}})
-        elif upstream == "gemini":
+        elif provider == "gemini":
             body = {"contents": [{"parts": [{"text": texts[prompt]}]}]}
             lines.append({"key": f"row-{number}", "request": body})
         else:
@@ -95,32 +95,32 @@ def rows(upstream: str, wanted: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def prepare(gateway: LocalGateway, recording: Recording) -> None:
-    """Give the gateway the state that the upstream had."""
+    """Give the gateway the state that the provider had."""
     gateway.reset()
     state = recording.state or {}
     listed_before = (
         int(dict(parse_qsl(recording.request.get("query", ""))).get("limit", 30)) if state.get("more") else 0
     )
-    batches = [{"upstream": recording.upstream, "status": "completed"}] * (
+    batches = [{"provider": recording.provider, "status": "completed"}] * (
         listed_before if recording.call == "list_page" else 0
     )
     for batch in [*batches, *state.get("batches", ())]:
         fields = {name: value for name, value in batch.items() if value is not None}
         if "rows" in fields:
-            fields["rows"] = rows(fields["upstream"], fields["rows"])
+            fields["rows"] = rows(fields["provider"], fields["rows"])
         batch_id = gateway.add_batch(**fields)
         if absent := {name: None for name, value in batch.items() if value is None}:
             gateway.set_batch(batch_id, **absent)
-    files = [{"upstream": recording.upstream, "content": ""}] * (
+    files = [{"provider": recording.provider, "content": ""}] * (
         listed_before if recording.call == "list_files_page" else 0
     )
     for file in [*files, *state.get("files", ())]:
         fields = dict(file)
         if "rows" in fields:
-            fields["content"] = "".join(json.dumps(row) + "\n" for row in rows(file["upstream"], fields.pop("rows")))
+            fields["content"] = "".join(json.dumps(row) + "\n" for row in rows(file["provider"], fields.pop("rows")))
         gateway.add_file(fields.pop("content").encode(), **fields)
-    if "upstream_answers" in state:
-        gateway.inject(Fault(upstream=UpstreamAnswer(**state["upstream_answers"])))
+    if "provider_answers" in state:
+        gateway.inject(Fault(provider_answer=ProviderAnswer(**state["provider_answers"])))
 
 
 def play(gateway: LocalGateway, recording: Recording) -> tuple[int, dict[str, str], Any] | None:

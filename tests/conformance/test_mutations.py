@@ -19,7 +19,7 @@ from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page, RequestCounts
 from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch, processed_rows
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.summary import BatchSummary
 
 from .recordings import RECORDINGS
@@ -36,8 +36,8 @@ PARSERS = {
     "delete_file": partial(responses.parse, DeletedFile),
     "health": partial(responses.parse, Health),
 }
-ASKED = Asked(requests.get_batch("b", "openai"), "my_conn", 1_775_400_000.0, "sk-bf-conformance")
-# Words by which an upstream says that a batch has run to its end; anything else is no success.
+ASKED = RequestContext(requests.get_batch("b", "openai"), "my_conn", 1_775_400_000.0, "sk-bf-conformance")
+# Words by which a provider says that a batch has run to its end; anything else is no success.
 SUCCESS = re.compile(r"(batch_state_|job_state_)?(completed|succeeded)|ended")
 
 ANSWERED = [r for r in RECORDINGS if r.answer is not None and r.call in PARSERS]
@@ -45,7 +45,7 @@ WITH_JSON = [r for r in ANSWERED if isinstance(r.answer["body"], dict)]
 READABLE = [r for r in WITH_JSON if "fields" in r.expected]
 BATCHES = [r for r in READABLE if r.call in ("get_batch", "create_batch", "cancel_batch", "list_page")]
 WORDS = sorted(
-    {r.upstream_said for r in RECORDINGS if r.upstream_said}
+    {r.provider_said for r in RECORDINGS if r.provider_said}
     | {r.expected["fields"].get("status") or "" for r in READABLE}
 )
 TOKEN = "sk-bf-conformance"
@@ -196,10 +196,10 @@ def test_a_damaged_answer_is_a_model_or_a_typed_error(damaged):
 
 @many
 @given(damaged_bodies(BATCHES))
-def test_nothing_succeeds_without_a_word_of_success_from_the_upstream(damaged):
+def test_nothing_succeeds_without_a_word_of_success_from_the_provider(damaged):
     recording, body = damaged
     for batch, source in batches_in(read(recording.call, body), body):
-        if outcome_of_batch(batch, recording.upstream) is Outcome.SUCCEEDED:
+        if outcome_of_batch(batch, recording.provider) is Outcome.SUCCEEDED:
             assert SUCCESS.fullmatch(source["status"].strip().lower().replace("-", "_").replace(" ", "_"))
 
 
@@ -209,7 +209,7 @@ def test_no_success_hides_a_row_that_the_counts_miss(damaged):
     recording, body = damaged
     for batch, _ in batches_in(read(recording.call, body), body):
         counts = batch.request_counts
-        if outcome_of_batch(batch, recording.upstream) is Outcome.SUCCEEDED:
+        if outcome_of_batch(batch, recording.provider) is Outcome.SUCCEEDED:
             assert (counts.failed or 0, counts.expired or 0, counts.canceled or 0) == (0, 0, 0)
             done = [number for number in (counts.completed, counts.succeeded) if number is not None]
             assert counts.total is None or all(number >= counts.total for number in done)
@@ -224,11 +224,11 @@ def test_no_count_is_invented(damaged):
         counts = {name: number for name, number in batch.request_counts if name in RequestCounts.model_fields}
         for name, number in counts.items():
             assert number is None or same_number(number, given_counts[name])
-        summary = BatchSummary.of(batch, batch_id="b", provider=recording.upstream).to_xcom()
+        summary = BatchSummary.of(batch, batch_id="b", provider=recording.provider).to_xcom()
         assert summary["request_counts"] == counts
         assert json.loads(json.dumps(summary, allow_nan=False)) == summary
         if batch.request_counts.completed is None:
-            assert processed_rows(recording.upstream, batch.request_counts) is None
+            assert processed_rows(recording.provider, batch.request_counts) is None
 
 
 @many

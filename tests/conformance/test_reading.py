@@ -58,10 +58,10 @@ def test_the_recorded_version_is_read(recording: Recording) -> None:
 
 
 @pytest.mark.parametrize("recording", [r for r in RECORDINGS if "outcome" in r.expected], ids=ids)
-def test_a_recorded_batch_has_the_outcome_that_its_upstream_means(recording: Recording) -> None:
+def test_a_recorded_batch_has_the_outcome_that_its_provider_means(recording: Recording) -> None:
     batch = ask(recording)
-    assert outcome_of_batch(batch, recording.upstream) == recording.expected["outcome"]
-    summary = BatchSummary.of(batch, batch_id="some_id", provider=recording.upstream).to_xcom()
+    assert outcome_of_batch(batch, recording.provider) == recording.expected["outcome"]
+    summary = BatchSummary.of(batch, batch_id="some_id", provider=recording.provider).to_xcom()
     assert summary["outcome"] == recording.expected["outcome"]
     assert json.loads(json.dumps(summary)) == summary
 
@@ -74,7 +74,7 @@ def test_each_entry_of_a_recorded_page_is_read(recording: Recording) -> None:
         fields = {name: value for name, value in expected.items() if name != "outcome"}
         assert shown(entry, fields) == fields
         if "outcome" in expected:
-            assert outcome_of_batch(entry, recording.upstream) == expected["outcome"]
+            assert outcome_of_batch(entry, recording.provider) == expected["outcome"]
 
 
 def test_every_recording_expects_something() -> None:

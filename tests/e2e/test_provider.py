@@ -14,7 +14,7 @@ from airflow_bifrost.testing.local_airflow import LocalAirflow
 
 @pytest.fixture(scope="module")
 def guarded_gateway() -> Iterator[LocalGateway]:
-    """A gateway that knows one token, which may use one upstream."""
+    """A gateway that knows one token, which may use one provider."""
     keys = [VirtualKey("sk-bf-good", providers=("openai",))]
     with LocalGateway(virtual_keys=keys, enforce_auth=True) as gateway:
         yield gateway
@@ -80,7 +80,7 @@ def test_a_refused_token_is_said_to_be_refused_and_not_repeated(
     assert "sk-bf-wrong" not in message
 
 
-def test_an_upstream_that_is_not_allowed_is_named(airflow: LocalAirflow, guarded_gateway: LocalGateway) -> None:
+def test_an_provider_that_is_not_allowed_is_named(airflow: LocalAirflow, guarded_gateway: LocalGateway) -> None:
     status, message = press_test(
         airflow, host=guarded_gateway.url, password="sk-bf-good", extra='{"provider": "anthropic"}'
     )

@@ -94,15 +94,15 @@ def test_retrieve_and_branch_repairs_only_what_failed_more_than_is_tolerated(
 
 
 @pytest.mark.bifrost_gateway(batch_seconds=0)
-def test_every_upstream_gives_the_same_outcome_in_its_own_words(
+def test_every_provider_gives_the_same_outcome_in_its_own_words(
     bifrost_gateway: LocalGateway, run_example: RunExample
 ) -> None:
-    upstreams = ["openai", "azure", "anthropic", "gemini", "bedrock"]
-    batches = {upstream: bifrost_gateway.add_batch(upstream) for upstream in upstreams}
+    providers = ["openai", "azure", "anthropic", "gemini", "bedrock"]
+    batches = {provider: bifrost_gateway.add_batch(provider) for provider in providers}
 
-    run = run_example("every_upstream", {"batches": batches})
+    run = run_example("every_provider", {"batches": batches})
 
-    assert xcom(run, "outcomes") == dict.fromkeys(upstreams, "succeeded")
+    assert xcom(run, "outcomes") == dict.fromkeys(providers, "succeeded")
 
 
 @pytest.mark.bifrost_gateway(batch_seconds=20)
@@ -176,7 +176,7 @@ def test_embed_documents_gives_a_vector_for_each_document(
 
 
 @pytest.mark.bifrost_gateway(batch_seconds=0)
-def test_nightly_mapped_asks_each_upstream_and_compares_them(
+def test_nightly_mapped_asks_each_provider_and_compares_them(
     bifrost_gateway: LocalGateway, run_example: RunExample, tmp_path: Path
 ) -> None:
     prompts = tmp_path / "prompts.jsonl"

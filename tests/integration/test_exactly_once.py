@@ -32,9 +32,9 @@ from airflow_bifrost.results import read_rows, source, storage
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.submission import ledger, limits
-from airflow_bifrost.tasks.folder import TaskFolder
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
+from airflow_bifrost.worker.folder import TaskFolder
 
 PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
 OTHERS = ["another input", *PROMPTS[1:4]]

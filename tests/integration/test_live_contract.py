@@ -17,7 +17,7 @@ from threading import Thread, Timer
 
 import pytest
 
-from airflow_bifrost.testing import Fault, LocalGateway, UpstreamAnswer
+from airflow_bifrost.testing import Fault, LocalGateway, ProviderAnswer
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "pytest", "tests/conformance/live", "-p", "no:cacheprovider"]
@@ -75,8 +75,8 @@ def test_it_sees_a_batch_through_its_life_if_it_may_spend(own_gateway, provider)
 
 def test_it_fails_where_a_gateway_says_something_else(own_gateway):
     own_gateway.reset()
-    unknown = UpstreamAnswer(status=418, body={"error": {"message": "I am a teapot"}})
-    own_gateway.inject(Fault(upstream=unknown, times=None, path_contains="/batches/"))
+    unknown = ProviderAnswer(status=418, body={"error": {"message": "I am a teapot"}})
+    own_gateway.inject(Fault(provider_answer=unknown, times=None, path_contains="/batches/"))
     code, counts, output = contract_test(own_gateway)
     assert (code, counts["failed"]) == (1, 1), output
     assert "test_a_batch_that_does_not_exist_is_not_found" in output
@@ -84,7 +84,7 @@ def test_it_fails_where_a_gateway_says_something_else(own_gateway):
 
 
 class Imitation(BaseHTTPRequestHandler):
-    """An upstream's lists, empty, whatever the provider and the token."""
+    """A provider's lists, empty, whatever the provider and the token."""
 
     def do_GET(self) -> None:
         body = b'{"object": "list", "data": []}'
@@ -144,7 +144,7 @@ def test_it_ends_soon_where_no_gateway_is(own_gateway, tmp_path):
         ({"PREFIX": "/foo"}, "Check GATEWAY, and PREFIX, which is set to '/foo'."),
         ({"TOKEN": ""}, "Give it a virtual key: TOKEN=sk-bf-..."),
         ({"TOKEN": "sk-bf-other"}, "A token was sent: check TOKEN"),
-        ({"PROVIDER": "antropic"}, "Check PROVIDER: 'antropic' must be an upstream of the gateway"),
+        ({"PROVIDER": "antropic"}, "Check PROVIDER: 'antropic' must be a provider of the gateway"),
     ],
     ids=["no_scheme", "no_prefix", "wrong_prefix", "no_token", "wrong_token", "wrong_provider"],
 )
@@ -164,7 +164,7 @@ def test_it_says_first_what_it_checks(own_gateway):
     assert "sk-bf-good" not in output
 
 
-def test_it_checks_a_server_that_only_lists_batches_and_claims_nothing_of_an_unknown_upstream(own_gateway):
+def test_it_checks_a_server_that_only_lists_batches_and_claims_nothing_of_an_unknown_provider(own_gateway):
     with web_server(Imitation) as url:
         code, counts, output = contract_test(
             own_gateway, "--spend", "-k", "page_has or cursor or each_row", GATEWAY=url, PREFIX="/", PROVIDER="mine"

@@ -40,7 +40,7 @@ def test_every_error_is_an_airflow_exception_with_its_message(kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "may_pass"),
+    ("name", "transient"),
     [
         ("BifrostUnavailable", True),
         ("BifrostRateLimited", True),
@@ -51,16 +51,16 @@ def test_every_error_is_an_airflow_exception_with_its_message(kind):
         ("BifrostProtocolError", False),
     ],
 )
-def test_each_kind_knows_whether_it_can_pass_unless_told_otherwise(name, may_pass):
+def test_each_kind_knows_whether_it_can_pass_unless_told_otherwise(name, transient):
     kind = OWN[name]
-    assert kind("m").may_pass is may_pass
-    assert kind("m", may_pass=not may_pass).may_pass is not may_pass
-    assert kind.may_pass is may_pass
+    assert kind("m").transient is transient
+    assert kind("m", transient=not transient).transient is not transient
+    assert kind.transient is transient
 
 
 @pytest.mark.parametrize("kind", OF_THE_GATEWAY)
 def test_an_error_of_the_gateway_survives_a_pickle(kind):
-    error = kind("m", status_code=429, error_type="t", error_code="c", retry_after=5.0, may_pass=True)
+    error = kind("m", status_code=429, error_type="t", error_code="c", retry_after=5.0, transient=True)
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind
     assert str(copy) == "m"

@@ -25,7 +25,7 @@ from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.hooks.connection import EXTRA_FIELDS
 from airflow_bifrost.provider_info import CONN_FIELDS, get_provider_info
-from airflow_bifrost.tasks import wait
+from airflow_bifrost.worker import wait
 
 CONTRACT = (
     "provider",

@@ -67,7 +67,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         f" model {model_of_environment(config.provider) or 'none'}"
     )
     reporter.flush()
-    hurried = replace(config, connect_timeout=5, timeout=35)  # the gateway waits 30 s for an upstream
+    hurried = replace(config, connect_timeout=5, timeout=35)  # the gateway waits 30 s for a provider
     try:
         with GatewayClient(hurried, retry=NO_RETRY) as client:
             client.list_page(limit=1)
@@ -121,8 +121,8 @@ def advice(error: BifrostGatewayError, config: GatewayConfig) -> str:
         case BatchNotFound():
             return address
         case BifrostRequestError():
-            return f"Check PROVIDER: {config.provider!r} must be an upstream of the gateway with a key for batches (use_for_batch_api)."
-        case BifrostProtocolError(may_pass=False):
+            return f"Check PROVIDER: {config.provider!r} must be a provider of the gateway with a key for batches (use_for_batch_api)."
+        case BifrostProtocolError(transient=False):
             return address
         case BifrostGatewayError(status_code=None):
             return "Check GATEWAY, and that the gateway runs and can be reached from here."

@@ -1,4 +1,4 @@
-"""What must hold on any gateway, whatever its upstreams have: GET requests only."""
+"""What must hold on any gateway, whatever its providers have: GET requests only."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import BatchStatus, outcome_of_batch
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.gateway.summary import BatchSummary
 
 from ..recordings import RECORDINGS, Recording, ids
 from .conftest import Live
 
-# The gateway's own answers, for which it asks no upstream.
+# The gateway's own answers, for which it asks no provider.
 ANY_GATEWAY = {
     "paths/unknown_path_is_a_web_page",
     "paths/unknown_root",
@@ -39,11 +39,13 @@ def test_the_gateway_says_by_itself_what_the_recorded_one_said(live: Live, recor
     request = recording.request
     path = request["path"].replace("/openai", live.config.path_prefix, 1)
     answer = live.get(path + (f"?{request['query']}" if "query" in request else ""))
-    asked = Asked(requests.get_batch("b", live.provider), "live", 0.0, live.config.token)
+    asked = RequestContext(requests.get_batch("b", live.provider), "live", 0.0, live.config.token)
     with pytest.raises(BifrostGatewayError) as caught:
         responses.parse(Batch, RawResponse(answer.status_code, dict(answer.headers), answer.content), asked)
     kind = type(caught.value).__name__
-    assert (kind, caught.value.may_pass) == (recording.expected["error"], recording.expected["may_pass"]), caught.value
+    assert (kind, caught.value.transient) == (recording.expected["error"], recording.expected["transient"]), (
+        caught.value
+    )
 
 
 def test_the_gateway_tells_its_health(live: Live) -> None:

@@ -36,7 +36,7 @@ def submit(live: Live, say: Callable[[str], None]) -> Batch:
 
 
 def create(live: Live) -> Batch:
-    """A batch of three rows, of one token each, in the form that the upstream takes."""
+    """A batch of three rows, of one token each, in the form that the provider takes."""
     messages = [{"role": "user", "content": "Say a."}]
     common: dict[str, Any] = {
         "idempotency_key": str(uuid.uuid4()),

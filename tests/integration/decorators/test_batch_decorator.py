@@ -13,8 +13,8 @@ from integration.conftest import End, FakeTI, Store, run_to_its_end
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.submission import limits
-from airflow_bifrost.tasks.run import MEMORY_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.worker.run import MEMORY_KEY
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: 
     assert run(lambda: given, tmp_path / "out.jsonl", store).kind == "BatchFailed"
     assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=2).kind == "BatchFailed"
     assert len(gateway.batches) == 1
-    given = ["mended"]
+    given = ["well_formed"]
     assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=3).state == "success"
-    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: mended"]
+    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: well_formed"]
     assert len(gateway.batches) == 2
 
 

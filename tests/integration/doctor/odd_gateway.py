@@ -22,7 +22,7 @@ Answer = Callable[[str, dict[str, str]], Any]
 class OddGateway(LoopbackServer):
     """Use it as a context manager.
 
-    :ivar page: what a list of the connection's upstream is; called with its query if it can be.
+    :ivar page: what a list of the connection's provider is; called with its query if it can be.
     :ivar batch: what a single batch is.
     :ivar status: of both of these.
     :ivar health_status: of the answer about its health, which is ``health``.

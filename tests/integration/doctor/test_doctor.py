@@ -20,7 +20,7 @@ def test_all_is_well(visit: Any, gateway: LocalGateway) -> None:
     found = visit(gateway.url)
     assert found.report.well
     assert {name: finding.state for name, finding in found.by_name.items() if finding.state != "ok"} == {
-        "upstream.vertex": "note"
+        "provider.vertex": "note"
     }
     assert found["gateway"].values == {"version": "v1.4.19"}
     assert found["token"].values == {"enforced": True}
@@ -51,13 +51,13 @@ def test_the_token_goes_only_where_it_is_asked_for(visit: Any, odd: OddGateway) 
     assert {token for _, token in odd.asked} == {TOKEN, None}
 
 
-@pytest.mark.parametrize("upstream", ["anthropic", "gemini", "bedrock"])
-def test_upstreams_that_list_page_one_for_ever_are_well(visit: Any, gateway: LocalGateway, upstream: str) -> None:
+@pytest.mark.parametrize("provider", ["anthropic", "gemini", "bedrock"])
+def test_providers_that_list_page_one_for_ever_are_well(visit: Any, gateway: LocalGateway, provider: str) -> None:
     for _ in range(3):
-        gateway.add_batch(upstream, status="in_progress")
-    found = visit(gateway.url, provider=upstream)
+        gateway.add_batch(provider, status="in_progress")
+    found = visit(gateway.url, provider=provider)
     assert found.report.well
-    assert found.states("upstream", "listing", "latency", "forms") == ["ok", "note", "ok", "ok"]
+    assert found.states("provider", "listing", "latency", "forms") == ["ok", "note", "ok", "ok"]
 
 
 def test_a_connection_that_does_not_exist_is_a_problem_and_nothing_else_is_looked_at() -> None:
@@ -156,7 +156,7 @@ def test_a_wrong_path_prefix_is_told_alone(visit: Any, gateway: LocalGateway) ->
 def test_a_token_that_is_refused_is_told_alone(visit: Any, gateway: LocalGateway, token: str | None) -> None:
     found = visit(gateway.url, token)
     assert [name for name, finding in found.by_name.items() if finding.state == "problem"] == ["token"]
-    assert found.states("upstream", "upstream.azure", "latency") == ["skipped", "skipped", "skipped"]
+    assert found.states("provider", "provider.azure", "latency") == ["skipped", "skipped", "skipped"]
     assert found["token"].advice.startswith("A token was sent, but" if token else "No token was sent")
     assert "x-bf-vk" not in found["token"].finding
     assert sorted(request.path for request in gateway.requests) == ["/api/version", "/health", "/openai/v1/batches"]
@@ -165,32 +165,32 @@ def test_a_token_that_is_refused_is_told_alone(visit: Any, gateway: LocalGateway
 def test_what_a_token_may_not_use_is_told(visit: Any, gateway: LocalGateway) -> None:
     found = visit(gateway.url, "sk-bf-openai-only")
     assert found.report.well
-    assert found.states("upstream", "upstream.azure") == ["ok", "note"]
-    assert "may not use" in found["upstream.azure"].finding
+    assert found.states("provider", "provider.azure") == ["ok", "note"]
+    assert "may not use" in found["provider.azure"].finding
     barred = visit(gateway.url, "sk-bf-openai-only", provider="azure")
-    assert barred.states("token", "upstream", "upstream.openai") == ["note", "problem", "ok"]
+    assert barred.states("token", "provider", "provider.openai") == ["note", "problem", "ok"]
 
 
 def test_a_budget_that_is_used_up_is_told(visit: Any, gateway: LocalGateway) -> None:
     spent = {"type": "budget_exceeded", "error": {"message": "Budget exceeded"}, "extra_fields": {"provider": "openai"}}
     gateway.inject(Fault(status=402, body=spent, path_contains="/batches", times=None))
     found = visit(gateway.url)
-    assert found.states("token", "upstream") == ["note", "problem"]
-    assert "budget" in found["upstream"].finding
+    assert found.states("token", "provider") == ["note", "problem"]
+    assert "budget" in found["provider"].finding
 
 
 @pytest.mark.parametrize(
     ("provider", "said"), [("nosuch", "not configured"), ("groq", "has no such call"), ("cohere", "used for batches")]
 )
-def test_an_own_upstream_without_batches_is_a_problem(
+def test_an_own_provider_without_batches_is_a_problem(
     visit: Any, gateway: LocalGateway, provider: str, said: str
 ) -> None:
     found = visit(gateway.url, provider=provider)
-    assert found.states("token", "upstream", "upstream.openai", "listing") == ["ok", "problem", "ok", "skipped"]
-    assert said in found["upstream"].finding
+    assert found.states("token", "provider", "provider.openai", "listing") == ["ok", "problem", "ok", "skipped"]
+    assert said in found["provider"].finding
 
 
-def test_an_own_upstream_that_refuses_the_gateways_key_is_no_fault_of_the_token(
+def test_an_own_provider_that_refuses_the_gateways_key_is_no_fault_of_the_token(
     visit: Any, gateway: LocalGateway
 ) -> None:
     refusal = {
@@ -200,8 +200,8 @@ def test_an_own_upstream_that_refuses_the_gateways_key_is_no_fault_of_the_token(
     }
     gateway.inject(Fault(status=401, body=refusal, provider="azure", times=None))
     found = visit(gateway.url, provider="azure")
-    assert found.states("token", "upstream") == ["note", "problem"]
-    assert "refuses the gateway's key" in found["upstream"].finding
+    assert found.states("token", "provider") == ["note", "problem"]
+    assert "refuses the gateway's key" in found["provider"].finding
 
 
 def test_a_gateway_that_serves_without_a_token_is_noted(visit: Any, odd: OddGateway) -> None:
@@ -313,10 +313,10 @@ def test_polls_that_are_slow_are_ended_in_time(visit: Any, odd: OddGateway, monk
 
 
 @pytest.mark.parametrize("max_connections", [16, 1])
-def test_one_hanging_upstream_does_not_keep_the_others_from_being_asked(
+def test_one_hanging_provider_does_not_keep_the_others_from_being_asked(
     visit: Any, gateway: LocalGateway, max_connections: int
 ) -> None:
     gateway.inject(Fault(delay=5, provider="azure"))
     found = visit(gateway.url, timeout=0.5, max_connections=max_connections)
     assert found.report.well
-    assert found.states("upstream.azure", "upstream.gemini", "latency") == ["note", "ok", "ok"]
+    assert found.states("provider.azure", "provider.gemini", "latency") == ["note", "ok", "ok"]

@@ -50,7 +50,7 @@ def test_every_call_has_a_coroutine_with_the_same_arguments() -> None:
         assert sync.parameters == async_.parameters, name
 
 
-def test_get_batch_retrieves_a_batch_of_the_connections_upstream(hook: Any, gateway: LocalGateway) -> None:
+def test_get_batch_retrieves_a_batch_of_the_connections_provider(hook: Any, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(status="in_progress", batch_id="batch_1", created_at=1_700_000_000)
     batch = hook.get_batch(batch_id)
     assert (batch.id, batch.status) == ("batch_1", "in_progress")
@@ -59,7 +59,7 @@ def test_get_batch_retrieves_a_batch_of_the_connections_upstream(hook: Any, gate
     assert gateway.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
-def test_provider_names_another_upstream(hook: Any, gateway: LocalGateway) -> None:
+def test_provider_names_another_provider(hook: Any, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch("anthropic", status="ended")
     assert hook.get_batch(batch_id, provider="Anthropic").status == "ended"
     assert asked(gateway) == [f"GET /openai/v1/batches/{batch_id}?provider=anthropic"]
@@ -77,7 +77,7 @@ def test_list_batches_follows_the_pages(hook: Any, gateway: LocalGateway) -> Non
     assert len(gateway.requests) == 2
 
 
-def test_list_batches_ends_where_an_upstream_repeats_its_first_page(hook: Any, gateway: LocalGateway) -> None:
+def test_list_batches_ends_where_an_provider_repeats_its_first_page(hook: Any, gateway: LocalGateway) -> None:
     for _ in range(130):
         gateway.add_batch("anthropic")
     listed = hook.list_batches(provider="anthropic", limit=None)

@@ -29,7 +29,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
 
 
 def test_all_is_well(hook: Any) -> None:
-    assert hook.test_connection() == (True, "The gateway answers for upstream 'openai'.")
+    assert hook.test_connection() == (True, "The gateway answers for provider 'openai'.")
 
 
 def test_all_is_well_behind_the_native_routes_too(
@@ -100,30 +100,30 @@ def test_a_token_that_the_gateway_refuses_is_called_so(
     assert token is None or token not in message
 
 
-def test_an_upstream_that_the_token_may_not_use_is_called_so(
+def test_an_provider_that_the_token_may_not_use_is_called_so(
     hook: Any, guarded: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, guarded.connection_json(token="sk-bf-openai-only", provider="anthropic"))
     passed, message = hook.test_connection()
     assert not passed
-    assert message.startswith("Upstream not allowed: the token may not use 'anthropic'. ")
+    assert message.startswith("Provider not allowed: the token may not use 'anthropic'. ")
 
 
 @pytest.mark.parametrize(
-    ("upstream", "what"),
+    ("provider", "what"),
     [
-        ("antropic", "The upstream is unknown, mis-spelt or not configured."),
-        ("groq", "The upstream has no such call."),
-        ("cohere", "No key of the upstream may be used for batches."),
+        ("antropic", "The provider is unknown, mis-spelt or not configured."),
+        ("groq", "The provider has no such call."),
+        ("cohere", "No key of the provider may be used for batches."),
     ],
 )
-def test_an_upstream_that_cannot_be_used_is_told_in_the_doctors_words(
-    hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, upstream: str, what: str
+def test_an_provider_that_cannot_be_used_is_told_in_the_doctors_words(
+    hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, provider: str, what: str
 ) -> None:
-    connect(monkeypatch, gateway.connection_json(token=TOKEN, provider=upstream))
+    connect(monkeypatch, gateway.connection_json(token=TOKEN, provider=provider))
     passed, message = hook.test_connection()
     assert not passed
-    assert message.startswith(f"Upstream not usable: {upstream!r}. {what} ")
+    assert message.startswith(f"Provider not usable: {provider!r}. {what} ")
 
 
 def test_a_proxy_that_hides_the_gateways_health_does_not_make_it_no_gateway(
@@ -132,10 +132,10 @@ def test_a_proxy_that_hides_the_gateways_health_does_not_make_it_no_gateway(
     gateway.inject(Fault(status=404, path_contains="/health"))
     assert hook.test_connection()[0] is True
     connect(monkeypatch, gateway.connection_json(token=TOKEN, provider="nosuch"))
-    assert hook.test_connection()[1].startswith("Upstream not usable: ")
+    assert hook.test_connection()[1].startswith("Provider not usable: ")
 
 
-def test_a_key_of_the_gateway_that_its_upstream_refuses_is_no_fault_of_the_token(
+def test_a_key_of_the_gateway_that_its_provider_refuses_is_no_fault_of_the_token(
     hook: Any, gateway: LocalGateway
 ) -> None:
     gateway.inject(
@@ -149,21 +149,21 @@ def test_a_key_of_the_gateway_that_its_upstream_refuses_is_no_fault_of_the_token
     )
     passed, message = hook.test_connection()
     assert not passed
-    assert message.startswith("Refused by the upstream: the gateway's key for 'openai' does not work. ")
+    assert message.startswith("Refused by the provider: the gateway's key for 'openai' does not work. ")
 
 
 @pytest.mark.parametrize("cause", [{"code": "401"}, {}], ids=["azure", "bedrock"])
-def test_an_upstream_that_refuses_without_a_word_is_known_by_its_name(
+def test_an_provider_that_refuses_without_a_word_is_known_by_its_name(
     hook: Any, gateway: LocalGateway, cause: dict[str, str]
 ) -> None:
     refusal = {"error": {**cause, "message": "Access denied"}, "extra_fields": {"provider": "openai"}}
     gateway.inject(Fault(status=403, body=refusal))
     passed, message = hook.test_connection()
     assert not passed
-    assert message.startswith("Refused by the upstream: ")
+    assert message.startswith("Refused by the provider: ")
 
 
-def test_the_gateways_login_refuses_without_a_word_and_without_an_upstream(hook: Any, gateway: LocalGateway) -> None:
+def test_the_gateways_login_refuses_without_a_word_and_without_an_provider(hook: Any, gateway: LocalGateway) -> None:
     gateway.inject(Fault(status=401, body={"error": {"message": "Unauthorized"}, "extra_fields": {}}))
     passed, message = hook.test_connection()
     assert not passed
@@ -217,4 +217,4 @@ def test_it_works_as_the_api_server_calls_it(gateway: LocalGateway, monkeypatch:
     fields["extra"] = json.dumps(fields["extra"])
     connection = Connection(conn_id="transient", **fields)
     monkeypatch.setenv("AIRFLOW_CONN_TRANSIENT", connection.get_uri())
-    assert connection.test_connection() == (True, "The gateway answers for upstream 'openai'.")
+    assert connection.test_connection() == (True, "The gateway answers for provider 'openai'.")

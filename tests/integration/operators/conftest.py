@@ -12,8 +12,8 @@ import pytest
 from integration.operators.running import CREATE, FULL
 
 from airflow_bifrost.submission import limits
-from airflow_bifrost.tasks import run as run_module
 from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.worker import run as run_module
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def refuse_create(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> Cal
 
         def submit_part(*args: Any, **kwargs: Any) -> Any:
             if next(calls) == number:
-                gateway.inject(Fault(upstream=FULL, **CREATE))
+                gateway.inject(Fault(provider_answer=FULL, **CREATE))
             return submit(*args, **kwargs)
 
         monkeypatch.setattr(run_module, "submit_part", submit_part)

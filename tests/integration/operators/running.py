@@ -8,12 +8,12 @@ from integration.conftest import End, FakeTI, Store, run_to_its_end
 
 from airflow_bifrost import BatchRunOperator
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.testing import LocalGateway, UpstreamAnswer
+from airflow_bifrost.testing import LocalGateway, ProviderAnswer
 
 CREATE = {"method": "POST", "path_contains": "/v1/batches"}
 
 
-FULL = UpstreamAnswer(
+FULL = ProviderAnswer(
     status=429,
     body={"error": {"message": "Enqueued token limit reached for echo-1.", "code": "token_limit_exceeded"}},
 )

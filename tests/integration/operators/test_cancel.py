@@ -11,7 +11,7 @@ from integration.conftest import run_to_its_end
 from airflow_bifrost import BatchCancelOperator, BatchRetrieveOperator, BifrostHook
 from airflow_bifrost.testing import Fault, LocalGateway
 
-UPSTREAMS = ["openai", "azure", "anthropic", "gemini", "bedrock"]
+PROVIDERS = ["openai", "azure", "anthropic", "gemini", "bedrock"]
 CANCEL = {"path_contains": "/cancel"}
 
 
@@ -33,11 +33,11 @@ def just_before_the_cancel(monkeypatch: pytest.MonkeyPatch, happen: Callable[[],
     monkeypatch.setattr(BifrostHook, "cancel_batch", too_late)
 
 
-@pytest.mark.parametrize("upstream", UPSTREAMS)
-def test_a_running_batch_of_each_upstream_is_cancelled(upstream: str, gateway: LocalGateway) -> None:
-    batch_id = gateway.add_batch(upstream, rows=4, status="in_progress")
-    end = cancel(batch_id, provider=upstream)
-    assert (end.value["batch_id"], end.value["provider"], end.value["status"]) == (batch_id, upstream, "cancelling")
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_running_batch_of_each_provider_is_cancelled(provider: str, gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(provider, rows=4, status="in_progress")
+    end = cancel(batch_id, provider=provider)
+    assert (end.value["batch_id"], end.value["provider"], end.value["status"]) == (batch_id, provider, "cancelling")
     assert end.value["outcome"] is None
     assert cancels(gateway) == 1
 
@@ -68,10 +68,10 @@ def test_a_batch_that_somebody_else_has_cancelled_is_left_alone(status: str, gat
     assert cancels(gateway) == 0
 
 
-@pytest.mark.parametrize("upstream", UPSTREAMS)
-def test_a_terminal_batch_is_left_alone(upstream: str, gateway: LocalGateway) -> None:
-    batch_id = gateway.add_batch(upstream, rows=4, status="completed")
-    end = cancel(batch_id, provider=upstream)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_terminal_batch_is_left_alone(provider: str, gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch(provider, rows=4, status="completed")
+    end = cancel(batch_id, provider=provider)
     assert (end.state, end.value["outcome"]) == ("success", "succeeded")
     assert cancels(gateway) == 0
 
@@ -84,13 +84,13 @@ def test_no_outcome_is_judged(status: str, outcome: str, gateway: LocalGateway) 
     assert (end.state, end.value["outcome"]) == ("success", outcome)
 
 
-@pytest.mark.parametrize("upstream", UPSTREAMS)
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_batch_that_ends_before_it_can_be_cancelled_is_no_error(
-    upstream: str, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+    provider: str, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch_id = gateway.add_batch(upstream, rows=4, status="in_progress")
+    batch_id = gateway.add_batch(provider, rows=4, status="in_progress")
     just_before_the_cancel(monkeypatch, lambda: gateway.set_batch(batch_id, status="completed"))
-    end = cancel(batch_id, provider=upstream)
+    end = cancel(batch_id, provider=provider)
     assert (end.state, end.value["outcome"]) == ("success", "succeeded")
     assert cancels(gateway) == 1
 
@@ -143,7 +143,7 @@ def test_a_batch_that_is_not_there_fails_by_name(gateway: LocalGateway) -> None:
     assert cancels(gateway) == 0
 
 
-def test_id_upstream_and_connection_are_templates(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_provider_and_connection_are_templates(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BIFROST_OTHER", gateway.connection_json(token="sk-bf-new"))
     batch_id = gateway.add_batch("anthropic", rows=4, status="in_progress")
     task = BatchCancelOperator(

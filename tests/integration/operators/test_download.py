@@ -31,7 +31,7 @@ def output(tmp_path: Path) -> str:
     return str(tmp_path / "deep" / "out.jsonl")
 
 
-def lines(upstream: str, prompts: dict[str, str]) -> list[dict[str, Any]]:
+def lines(provider: str, prompts: dict[str, str]) -> list[dict[str, Any]]:
     rows = []
     for custom_id, prompt in prompts.items():
         messages = [{"role": "user", "content": prompt}]
@@ -41,7 +41,7 @@ def lines(upstream: str, prompts: dict[str, str]) -> list[dict[str, Any]]:
                 "gemini": {"key": custom_id, "request": {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}},
                 "bedrock": {"recordId": custom_id, "modelInput": {"max_tokens": 64, "messages": messages}},
             }.get(
-                upstream,
+                provider,
                 {
                     "custom_id": custom_id,
                     "method": "POST",
@@ -54,10 +54,10 @@ def lines(upstream: str, prompts: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def ended_batch(
-    gateway: LocalGateway, upstream: str = "openai", prompts: dict[str, str] = PROMPTS, **fields: Any
+    gateway: LocalGateway, provider: str = "openai", prompts: dict[str, str] = PROMPTS, **fields: Any
 ) -> str:
-    status = "ended" if upstream == "anthropic" else "completed"
-    return gateway.add_batch(upstream, status=status, rows=lines(upstream, prompts), **fields)
+    status = "ended" if provider == "anthropic" else "completed"
+    return gateway.add_batch(provider, status=status, rows=lines(provider, prompts), **fields)
 
 
 def download(batch_id: str, output: str, **arguments: Any) -> End:
@@ -66,11 +66,11 @@ def download(batch_id: str, output: str, **arguments: Any) -> End:
     )
 
 
-@pytest.mark.parametrize("upstream", ["openai", "azure", "anthropic", "gemini"])
-def test_each_row_comes_home_in_the_same_shape_from_each_upstream(
-    gateway: LocalGateway, output: str, upstream: str
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini"])
+def test_each_row_comes_home_in_the_same_shape_from_each_provider(
+    gateway: LocalGateway, output: str, provider: str
 ) -> None:
-    end = download(ended_batch(gateway, upstream), output, provider=upstream)
+    end = download(ended_batch(gateway, provider), output, provider=provider)
     assert end.state == "success", end.error
     rows = {row["custom_id"]: row for row in read_rows(output)}
     assert {custom_id: row["outcome"] for custom_id, row in rows.items()} == {
@@ -90,7 +90,7 @@ def test_each_row_comes_home_in_the_same_shape_from_each_upstream(
         "missing": 0,
     }
     assert end.value["usage"]["total_tokens"] > 0
-    assert [summary["provider"] for summary in end.value["batches"]] == [upstream]
+    assert [summary["provider"] for summary in end.value["batches"]] == [provider]
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_row_that_the_gateway_invents_is_no_result(gateway: LocalGateway, outp
     assert not Path(output).exists()
 
 
-def test_raw_results_are_the_lines_of_the_upstream(gateway: LocalGateway, output: str) -> None:
+def test_raw_results_are_the_lines_of_the_provider(gateway: LocalGateway, output: str) -> None:
     end = download(ended_batch(gateway), output, raw=True)
     rows = [json.loads(line) for line in Path(output).read_text().splitlines()]
     assert sorted(row["custom_id"] for row in rows) == ["a", "b", "c", "d"]
@@ -149,12 +149,12 @@ def test_raw_native_results_are_lines_too(gateway: LocalGateway, output: str) ->
     assert [row["custom_id"] for row in rows] == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("upstream", ["openai", "anthropic"])
-def test_a_download_that_breaks_off_begins_anew(gateway: LocalGateway, output: str, upstream: str) -> None:
-    batch_id = ended_batch(gateway, upstream)
-    path = "/content" if upstream == "openai" else "/results"
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_a_download_that_breaks_off_begins_anew(gateway: LocalGateway, output: str, provider: str) -> None:
+    batch_id = ended_batch(gateway, provider)
+    path = "/content" if provider == "openai" else "/results"
     gateway.inject(Fault(drop=True, path_contains=path, times=2))
-    assert download(batch_id, output, provider=upstream).state == "success"
+    assert download(batch_id, output, provider=provider).state == "success"
     assert len(list(read_rows(output))) == 4
 
 

@@ -106,7 +106,7 @@ def test_several_ids_are_for_a_mapped_task(gateway: LocalGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("upstream", "status", "outcome"),
+    ("provider", "status", "outcome"),
     [
         ("openai", "completed", "succeeded"),
         ("azure", "canceled", "cancelled"),
@@ -115,12 +115,12 @@ def test_several_ids_are_for_a_mapped_task(gateway: LocalGateway) -> None:
         ("bedrock", "Completed", "succeeded"),
     ],
 )
-def test_a_batch_of_each_upstream_is_retrieved_by_its_own_id(
-    upstream: str, status: str, outcome: str, gateway: LocalGateway
+def test_a_batch_of_each_provider_is_retrieved_by_its_own_id(
+    provider: str, status: str, outcome: str, gateway: LocalGateway
 ) -> None:
-    batch_id = gateway.add_batch(upstream, rows=3, status=status)
-    end = retrieve(batch_id, provider=upstream)
-    assert (end.value["batch_id"], end.value["provider"], end.value["outcome"]) == (batch_id, upstream, outcome)
+    batch_id = gateway.add_batch(provider, rows=3, status=status)
+    end = retrieve(batch_id, provider=provider)
+    assert (end.value["batch_id"], end.value["provider"], end.value["outcome"]) == (batch_id, provider, outcome)
 
 
 @pytest.mark.parametrize(("state", "cancels"), [("failed", True), ("running", False), (None, False)])

@@ -16,9 +16,9 @@ from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.submission import ledger
-from airflow_bifrost.tasks import run as run_module
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
+from airflow_bifrost.worker import run as run_module
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_each_row_has_its_result_in_the_order_of_the_input(gateway: LocalGateway
 
 
 @pytest.mark.parametrize("provider", ["azure", "anthropic", "gemini"])
-def test_it_is_the_same_for_other_upstreams(gateway: LocalGateway, output: str, provider: str) -> None:
+def test_it_is_the_same_for_other_providers(gateway: LocalGateway, output: str, provider: str) -> None:
     params = {"max_tokens": 50} if provider == "anthropic" else None
     end = run(output, ["a", "b"], provider=provider, request_params=params)
     assert end.state == "success", end.error

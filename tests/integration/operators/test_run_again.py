@@ -13,8 +13,8 @@ from integration.operators.running import CREATE, cancel, outcomes, run
 from airflow_bifrost._compat import AirflowFailException
 from airflow_bifrost.exceptions import BifrostProtocolError
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.tasks import run as run_module
 from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.worker import run as run_module
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""BatchRunOperator where the queue of the upstream is full."""
+"""BatchRunOperator where the queue of the provider is full."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from integration.operators.running import CREATE, FULL, outcomes, run
 from airflow_bifrost.exceptions import BifrostRateLimited
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.submission import ledger
-from airflow_bifrost.tasks import run as run_module
-from airflow_bifrost.tasks.wait import BatchWait
 from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.worker import run as run_module
+from airflow_bifrost.worker.wait import BatchWait
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_a_prompt_goes_out_as_it_is_whatever_looks_like_a_template(gateway: Loca
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini"])
-def test_prompts_become_a_batch_of_each_upstream(gateway: LocalGateway, provider: str) -> None:
+def test_prompts_become_a_batch_of_each_provider(gateway: LocalGateway, provider: str) -> None:
     end = submit(
         rows=["a", "b", "c"], provider=provider, request_params={"max_tokens": 5} if provider == "anthropic" else None
     )
@@ -113,7 +113,7 @@ def test_a_wrong_line_is_named_before_anything_is_sent(gateway: LocalGateway, tm
     assert not gateway.requests
 
 
-def test_a_file_of_the_upstream_needs_no_rows(gateway: LocalGateway) -> None:
+def test_a_file_of_the_provider_needs_no_rows(gateway: LocalGateway) -> None:
     line = {"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"model": "e", "input": "x"}}
     file_id = gateway.add_file(json.dumps(line).encode())
     end = submit(input_file_id=file_id, endpoint="/v1/embeddings")

@@ -102,7 +102,7 @@ SITUATIONS = {
     "a connection that breaks": Situation(RUNNING, DONE, (Fault(drop=True, times=3),), outcome="succeeded"),
     "rate limited": Situation(RUNNING, DONE, (Fault(status=429, times=2),), outcome="succeeded"),
     "the budget is used up for a while": Situation(RUNNING, DONE, (Fault(status=402, times=2),), outcome="succeeded"),
-    "an upstream that answers nothing sensible": Situation(
+    "a provider that answers nothing sensible": Situation(
         RUNNING,
         DONE,
         (Fault(status=200, body={"id": "", "status": "", "request_counts": {}, "extra_fields": {}}, times=2),),
@@ -118,10 +118,10 @@ SITUATIONS = {
     "garbage from the start": Situation(
         RUNNING, faults=(Fault(garbage=True, times=None),), state="failed", kind="BifrostProtocolError"
     ),
-    "an unknown upstream": Situation(
+    "an unknown provider": Situation(
         RUNNING, sensor={"provider": "nosuch"}, state="failed", kind="BifrostRequestError", says="nosuch"
     ),
-    "an upstream without batches": Situation(
+    "a provider without batches": Situation(
         RUNNING, sensor={"provider": "groq"}, state="failed", kind="BifrostRequestError", says="groq"
     ),
     "a token that is refused": Situation(
@@ -332,7 +332,7 @@ def test_what_the_worker_knows_goes_to_the_triggerer(gateway: LocalGateway) -> N
     assert kwargs["cancel_on_kill"] is True
     [watch] = kwargs["watches"]
     assert (watch["worked"], watch["status"]) == (True, "in_progress")
-    assert watch["look_at"] > time.time() - 1
+    assert watch["next_poll_at"] > time.time() - 1
 
 
 def test_airflows_own_end_of_a_deferral_comes_after_the_deadline(gateway: LocalGateway) -> None:

@@ -207,7 +207,7 @@ def test_a_refusal_of_a_repeated_call_is_no_proof_that_the_first_did_not_get_thr
     assert submission == Submission(batch["id"], new=False)
 
 
-def test_doubt_that_the_upstream_cannot_resolve_stops_the_task(gateway: LocalGateway, submit: Submit) -> None:
+def test_doubt_that_the_provider_cannot_resolve_stops_the_task(gateway: LocalGateway, submit: Submit) -> None:
     store = Store()
     gateway.inject(Fault(status=504, **LOST))
     with pytest.raises(BifrostUnavailable, match="may exist"):
@@ -429,7 +429,7 @@ def test_without_a_memory_a_retry_finds_its_batch_in_the_list(gateway: LocalGate
     assert len(gateway.batches) == 2
 
 
-def test_without_a_memory_an_upstream_that_keeps_no_note_leaves_a_retry_in_doubt(
+def test_without_a_memory_an_provider_that_keeps_no_note_leaves_a_retry_in_doubt(
     gateway: LocalGateway, submit: Submit
 ) -> None:
     submit(None, provider="anthropic")

@@ -139,7 +139,7 @@ def test_a_create_that_lacks_something_is_500(client: Client, body: dict[str, ob
     assert (refused.status_code, refused.json()["error"]["message"]) == (500, message)
 
 
-def test_a_create_with_an_unknown_file_is_the_upstreams_400(client: Client) -> None:
+def test_a_create_with_an_unknown_file_is_the_providers_400(client: Client) -> None:
     refused = client.post("/openai/v1/batches", json={"input_file_id": "file-x", "endpoint": "/v1/chat/completions"})
     assert refused.status_code == 400
     assert refused.json()["error"] == {

@@ -50,7 +50,7 @@ def test_health_and_version_need_no_token() -> None:
         assert httpx.get(f"{gateway.url}/api/version").json() == "v1.4.19"
 
 
-def test_an_unknown_batch_is_404_in_the_upstreams_words(client: Client) -> None:
+def test_an_unknown_batch_is_404_in_the_providers_words(client: Client) -> None:
     missing = client.get("/openai/v1/batches/batch_nope?provider=openai")
     assert missing.status_code == 404
     error = {"type": "invalid_request_error", "message": "No batch found with id 'batch_nope'."}
@@ -109,7 +109,7 @@ def test_keys_that_are_not_for_batches_serve_files_only() -> None:
         assert httpx.get(f"{gateway.url}/openai/v1/files/{file_id}").status_code == 200
 
 
-def test_an_upstream_without_a_key_serves_nothing() -> None:
+def test_an_provider_without_a_key_serves_nothing() -> None:
     with LocalGateway(keys={"gemini": "none"}) as gateway:
         for path in ("batches", "files/f1"):
             refused = httpx.get(f"{gateway.url}/openai/v1/{path}?provider=gemini")

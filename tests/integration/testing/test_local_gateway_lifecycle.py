@@ -184,13 +184,13 @@ def test_a_batch_that_is_not_there_cannot_be_set(gateway: LocalGateway) -> None:
         gateway.set_batch("batch_nope", status="completed")
 
 
-def test_a_batch_is_put_in_for_an_upstream_that_has_batches_only(gateway: LocalGateway) -> None:
-    for add in (gateway.add_batch, lambda name: gateway.add_file(b"{}", upstream=name)):
+def test_a_batch_is_put_in_for_an_provider_that_has_batches_only(gateway: LocalGateway) -> None:
+    for add in (gateway.add_batch, lambda name: gateway.add_file(b"{}", provider=name)):
         with pytest.raises(ValueError, match="one of openai, azure, anthropic, gemini, bedrock, not 'antropic'"):
             add("antropic")
 
 
-def test_a_count_that_no_upstream_has_is_refused(gateway: LocalGateway) -> None:
+def test_a_count_that_no_provider_has_is_refused(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(counts={"total": 3, "succeeded": 3})
     for change in (gateway.add_batch, lambda **fields: gateway.set_batch(batch_id, **fields)):
         with pytest.raises(ValueError, match=r"one of total, completed, failed, succeeded, .* not 'succeded'"):
@@ -203,7 +203,7 @@ def test_a_status_may_be_any_word(gateway: LocalGateway, client: Client) -> None
 
 
 def test_another_process_steers_over_http(gateway: LocalGateway, client: Client) -> None:
-    batch_id = client.post("/_local/batches", json={"upstream": "gemini", "status": "in_progress", "rows": 3}).json()[
+    batch_id = client.post("/_local/batches", json={"provider": "gemini", "status": "in_progress", "rows": 3}).json()[
         "id"
     ]
     assert client.patch(f"/_local/batches/{batch_id}", json={"status": "completed"}).status_code == 204
@@ -220,18 +220,10 @@ def test_another_process_steers_over_http(gateway: LocalGateway, client: Client)
 
 
 def test_a_mistake_in_steering_is_400_and_says_so(client: Client) -> None:
-    for path, body in (("faults", {"statsu": 503}), ("batches", {"upstream": "nosuch"}), ("faults", [])):
+    for path, body in (("faults", {"statsu": 503}), ("batches", {"provider": "nosuch"}), ("faults", [])):
         refused = client.post(f"/_local/{path}", json=body)
         assert refused.status_code == 400
         assert refused.json()["error"]
-
-
-def test_a_batch_for_a_provider_is_told_what_the_argument_is_called(client: Client) -> None:
-    refused = client.post("/_local/batches", json={"provider": "openai"})
-    assert (refused.status_code, refused.json()) == (
-        400,
-        {"error": "name whose batch it is with 'upstream', not 'provider'"},
-    )
 
 
 def run_pytest(folder: Path, test: str) -> str:
@@ -248,13 +240,13 @@ def test_the_fixture_fails_a_test_that_injects_what_is_no_fault(tmp_path: Path) 
     said = run_pytest(
         tmp_path,
         "import httpx\n"
-        "from airflow_bifrost.testing import Fault, UpstreamAnswer\n"
+        "from airflow_bifrost.testing import Fault, ProviderAnswer\n"
         "def test_it(bifrost_gateway):\n"
-        "    bifrost_gateway.inject(Fault(upstream=UpstreamAnswer(body={'id': 'b', 'status': 'expired'})))\n"
+        "    bifrost_gateway.inject(Fault(provider_answer=ProviderAnswer(body={'id': 'b', 'status': 'expired'})))\n"
         "    assert httpx.get(f'{bifrost_gateway.url}/openai/v1/batches/b')\n",
     )
     assert "1 passed, 1 error" in said, said
-    assert "bifrost_gateway was given faults that are none:\nGET /openai/v1/batches/b: this UpstreamAnswer" in said
+    assert "bifrost_gateway was given faults that are none:\nGET /openai/v1/batches/b: this ProviderAnswer" in said
 
 
 def test_the_fixtures_connection_sends_the_token_of_the_marker(tmp_path: Path) -> None:

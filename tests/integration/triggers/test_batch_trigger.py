@@ -19,8 +19,8 @@ from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.triggers import batch as trigger_module
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.waiting import hub as hub_module
-from airflow_bifrost.waiting.decision import Finished, WaitPolicy, Watch
-from airflow_bifrost.waiting.waits import Listener
+from airflow_bifrost.waiting.decision import Finished, WaitPolicy, WaitState
+from airflow_bifrost.waiting.handles import Listener
 
 TASK = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
 DONE = {"status": "completed", "request_counts": {"total": 10, "completed": 10, "failed": 0}}
@@ -120,7 +120,7 @@ def test_a_restart_of_the_triggerer_keeps_the_deadline(gateway: LocalGateway) ->
 def test_looks_after_a_restart_are_spread_over_the_interval() -> None:
     waiting = trigger("b1", poll_interval=10.0)
     now = time.time()
-    delays = [waiting._as_it_is_now(Watch("b1", look_at=now - 60)).look_at - now for _ in range(200)]
+    delays = [waiting._as_it_is_now(WaitState("b1", next_poll_at=now - 60)).next_poll_at - now for _ in range(200)]
     assert min(delays) < 1
     assert max(delays) > 9
 
@@ -129,10 +129,10 @@ def test_looks_after_a_restart_are_spread_over_the_interval() -> None:
 def test_the_first_look_is_taken_when_the_worker_said_and_not_before(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=1)
     gateway.set_batch(batch_id, **DONE)
-    look_at = time.time() + 1.5
-    asyncio.run(first_event(trigger(batch_id, watches=[Watch(batch_id, look_at=look_at).to_json()])))
+    next_poll_at = time.time() + 1.5
+    asyncio.run(first_event(trigger(batch_id, watches=[WaitState(batch_id, next_poll_at=next_poll_at).to_json()])))
     [request] = gateway.requests
-    assert request.at >= look_at
+    assert request.at >= next_poll_at
 
 
 @pytest.mark.usefixtures("channel")
@@ -220,12 +220,12 @@ def test_progress_is_written_at_most_once_in_the_interval(
     assert len(channel.progress) == 1
 
 
-@pytest.mark.parametrize("trouble", ["raises", "never answers"])
+@pytest.mark.parametrize("outage", ["raises", "never answers"])
 def test_a_progress_xcom_that_cannot_be_written_never_harms_the_wait(
-    trouble: str, gateway: LocalGateway, channel: Channel
+    outage: str, gateway: LocalGateway, channel: Channel
 ) -> None:
-    channel.raises = RuntimeError("no XComs today") if trouble == "raises" else None
-    channel.answers = trouble == "raises"
+    channel.raises = RuntimeError("no XComs today") if outage == "raises" else None
+    channel.answers = outage == "raises"
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, status="in_progress", request_counts={"total": 10, "completed": 1, "failed": 0})
 
@@ -296,8 +296,8 @@ def test_a_wait_that_another_triggerer_has_begun_bears_what_a_new_one_would_not(
     batch_id = gateway.add_batch(rows=1)
     gateway.set_batch(batch_id, **DONE)
     gateway.inject(Fault(status=200, body="<html>", content_type="text/html", times=2))
-    begun = Watch(
-        batch_id, look_at=time.time() - 60
+    begun = WaitState(
+        batch_id, next_poll_at=time.time() - 60
     )  # the worker met an outage, an earlier triggerer may have met none
     assert fire(trigger(batch_id, watches=[begun.to_json()]))["kind"] == "finished"
 
@@ -333,8 +333,8 @@ def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(ga
         policy = WaitPolicy(0.05, time.time() + 60, 0)
         nobody = Listener()
         async with hub_module.Hub.join("bifrost_default", slowly) as hub:
-            first = hub.wait(Watch(batch_id), None, policy, nobody)
-            second = hub.wait(Watch(batch_id), None, policy, nobody)
+            first = hub.wait(WaitState(batch_id), None, policy, nobody)
+            second = hub.wait(WaitState(batch_id), None, policy, nobody)
             await asyncio.sleep(0.05)
             first.cancel()
             assert isinstance(await second, Finished)
@@ -345,7 +345,7 @@ def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(ga
 
 
 @pytest.mark.usefixtures("channel")
-def test_a_slow_upstream_does_not_delay_the_others(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_provider_does_not_delay_the_others(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__BIFROST__COALESCE", "False")
     slow = [gateway.add_batch("azure", rows=1, status="in_progress") for _ in range(20)]
     quick = gateway.add_batch(rows=1)

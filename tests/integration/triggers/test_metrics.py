@@ -73,4 +73,4 @@ def test_airflows_own_metrics_take_what_they_are_told() -> None:
     meter.poll("list", BifrostUnavailable("no answer"))
     meter.saved(99)
     meter.detected(-0.5)
-    meter.trouble(True)
+    meter.outage(True)

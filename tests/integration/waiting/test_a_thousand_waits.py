@@ -15,9 +15,9 @@ from integration.loopback_server import LoopbackServer
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
-from airflow_bifrost.waiting.decision import Finished, WaitPolicy, Watch
+from airflow_bifrost.waiting.decision import Finished, WaitPolicy, WaitState
+from airflow_bifrost.waiting.handles import Listener
 from airflow_bifrost.waiting.hub import Hub
-from airflow_bifrost.waiting.waits import Listener
 
 N, PAGE, INTERVAL, ENDED = 1000, 100, 2.0, 200
 
@@ -80,7 +80,7 @@ def test_a_thousand_waits_cost_a_list_for_each_hundred_and_a_request_for_each_th
         policy, nobody = WaitPolicy(INTERVAL, time.time() + 300, 300), Listener()
         async with Hub.join("c", gateway.open) as hub:
             waits = [
-                hub.wait(Watch(batch_id, look_at=time.time() + INTERVAL * number / N), None, policy, nobody)
+                hub.wait(WaitState(batch_id, next_poll_at=time.time() + INTERVAL * number / N), None, policy, nobody)
                 for number, batch_id in enumerate(gateway.ids)
             ]
             while gateway.asked["list"] < 2 * N / PAGE:  # noqa: ASYNC110 - nothing tells; then each page is known

@@ -22,11 +22,11 @@ from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.waiting import decision
 from airflow_bifrost.waiting import hub as hub_module
-from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy, Watch
+from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy, WaitState
+from airflow_bifrost.waiting.handles import Listener
 from airflow_bifrost.waiting.hub import Hub
-from airflow_bifrost.waiting.listing import Catalogue
+from airflow_bifrost.waiting.listing import PageIndex
 from airflow_bifrost.waiting.meter import Meter
-from airflow_bifrost.waiting.waits import Listener
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ async def wait_for_all(
     async with Hub.join("c", gateway.open, lambda _: meter or Meter("c")) as hub:
         waits = [
             hub.wait(
-                Watch(batch_id, look_at=time.time() + interval * random.random()),
+                WaitState(batch_id, next_poll_at=time.time() + interval * random.random()),
                 None,
                 policy,
                 listener,
@@ -262,7 +262,7 @@ def test_a_list_of_something_else_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "bedrock"])
-def test_an_upstream_whose_list_never_leaves_page_1_is_listed_there_and_asked_for_the_rest(provider: str) -> None:
+def test_an_provider_whose_list_never_leaves_page_1_is_listed_there_and_asked_for_the_rest(provider: str) -> None:
     gateway = FakeGateway(150, provider=provider)
 
     async def all_end(waits: list[Any]) -> None:
@@ -311,11 +311,11 @@ def test_several_waits_for_one_batch_share_its_requests() -> None:
 def test_in_an_outage_one_request_finds_out_for_all() -> None:
     gateway = FakeGateway(500)
     gateway.answer = lambda kind, what: httpx.Response(503)
-    trouble: list[bool] = []
+    outage: list[bool] = []
 
     class Noticing(Meter):
-        def trouble(self, on: bool) -> None:
-            trouble.append(on)
+        def outage(self, on: bool) -> None:
+            outage.append(on)
 
     async def an_outage(waits: list[Any]) -> None:
         await asyncio.sleep(3)
@@ -327,8 +327,8 @@ def test_in_an_outage_one_request_finds_out_for_all() -> None:
 
     ends = asyncio.run(wait_for_all(gateway, an_outage, meter=Noticing("c")))
     assert all(isinstance(end, Finished) for end in ends)
-    assert trouble[:2] == [True, False]
-    assert not any(trouble[2:])
+    assert outage[:2] == [True, False]
+    assert not any(outage[2:])
 
 
 def test_a_limit_holds_the_whole_connection() -> None:
@@ -446,12 +446,12 @@ def test_waits_that_have_ended_leave_nothing_behind() -> None:
 
         [hub] = [hub for hubs in module._hubs.values() for hub in hubs.values()]
         assert len(hub._deadlines) <= 205
-        assert sum(len(upstream.waits) for upstream in hub._upstreams.values()) == 1
+        assert sum(len(group.waits) for group in hub._groups.values()) == 1
 
     asyncio.run(wait_for_all(gateway, look))
 
 
-def test_an_outage_of_one_upstream_is_none_of_the_others() -> None:
+def test_an_outage_of_one_provider_is_none_of_the_others() -> None:
     gateway = FakeGateway(40, coalesce=False)
     bad, good = gateway.ids[:30], gateway.ids[30:]
     gateway.answer = lambda kind, what: httpx.Response(503) if what in bad else None
@@ -461,7 +461,7 @@ def test_an_outage_of_one_upstream_is_none_of_the_others() -> None:
         async with Hub.join("c", gateway.open) as hub:
             waits = {
                 batch_id: hub.wait(
-                    Watch(batch_id, look_at=time.time()),
+                    WaitState(batch_id, next_poll_at=time.time()),
                     "openai" if batch_id in bad else "azure",
                     policy,
                     Deaf(),
@@ -549,7 +549,7 @@ def test_a_sweep_that_is_cut_short_by_the_end_begins_nothing() -> None:
         async with Hub.join("c", gateway.open) as hub:
             policy = WaitPolicy(0.2, time.time() + 60, 300)
             for batch_id in gateway.ids:
-                watch = Watch(batch_id, look_at=time.time())
+                watch = WaitState(batch_id, next_poll_at=time.time())
                 hub.wait(watch, None, policy, Deaf())
             await until(lambda: gateway.count["list"] >= 1)
         asked = len(gateway.asked)
@@ -593,7 +593,7 @@ def test_no_wait_is_forgotten_when_the_list_breaks_while_pages_are_on_their_way(
 
 
 def test_a_batch_that_no_list_shows_is_looked_at_however_many_sweeps_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Catalogue, "wants_sweep", lambda *_: True)
+    monkeypatch.setattr(PageIndex, "wants_sweep", lambda *_: True)
     gateway = FakeGateway(300, latency=0.05)
     hidden = [f"batch_hidden{number:05d}" for number in range(20)]
 
@@ -613,8 +613,8 @@ def test_a_log_that_breaks_ends_its_own_wait_and_no_other() -> None:
     async def one_breaks() -> tuple[Any, Any]:
         async with Hub.join("c", gateway.open) as hub:
             soon, late = WaitPolicy(0.1, time.time() + 0.5, 300), WaitPolicy(0.1, time.time() + 60, 300)
-            first = hub.wait(Watch(gateway.ids[0], look_at=time.time()), None, soon, Broken())
-            second = hub.wait(Watch(gateway.ids[1], look_at=time.time()), None, late, Deaf())
+            first = hub.wait(WaitState(gateway.ids[0], next_poll_at=time.time()), None, soon, Broken())
+            second = hub.wait(WaitState(gateway.ids[1], next_poll_at=time.time()), None, late, Deaf())
             await asyncio.wait([first])
             gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
             async with asyncio.timeout(20):

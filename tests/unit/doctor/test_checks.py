@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_bifrost.doctor.checks import look_at
-from airflow_bifrost.doctor.evidence import UPSTREAMS, Evidence, Polls
+from airflow_bifrost.doctor.checks import next_poll_at
+from airflow_bifrost.doctor.evidence import PROVIDERS, Evidence, Polls
 from airflow_bifrost.doctor.findings import Finding, State
 from airflow_bifrost.exceptions import (
     BifrostAuthError,
@@ -23,7 +23,7 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch, Health, Page
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.versions import FAULTS
 
 NOW = 1_800_000_000.0
@@ -49,7 +49,7 @@ def of_list(body: Any, status: int = 200, **headers: str) -> tuple[requests.Gate
 def error_of(body: Any, status: int) -> BifrostGatewayError:
     """What this package makes of an answer to a list of batches."""
     with pytest.raises(BifrostGatewayError) as raised:
-        responses.check_status(raw(body, status), Asked(requests.list_batches("openai"), "gw", NOW))
+        responses.check_status(raw(body, status), RequestContext(requests.list_batches("openai"), "gw", NOW))
     return raised.value
 
 
@@ -65,7 +65,7 @@ MARKED = {"object": "list", "data": [], "extra_fields": {}}
 
 
 def evidence(**given: Any) -> Evidence:
-    """A gateway where all is well, but for what is given. ``own`` is the answer of its own upstream, ``raw`` the same as it came."""
+    """A gateway where all is well, but for what is given. ``own`` is the answer of its own provider, ``raw`` the same as it came."""
     own, answer = given.pop("own", page("b2", has_more=True, next_cursor="c")), given.pop("raw", of_list(MARKED))
     well = {
         "config": CONFIG,
@@ -73,7 +73,7 @@ def evidence(**given: Any) -> Evidence:
         "asked_at": (NOW, NOW + 0.01),
         "health": Health(status="ok", components={"db": "ok"}),
         "version": "v1.4.19",
-        "lists": {**dict.fromkeys(UPSTREAMS, page("b1")), "openai": own},
+        "lists": {**dict.fromkeys(PROVIDERS, page("b1")), "openai": own},
         "without_token": REFUSED,
         "next_page": page("b1"),
         "polls": Polls("b2", [0.01] * 20),
@@ -82,25 +82,25 @@ def evidence(**given: Any) -> Evidence:
 
 
 def look(name: str, **given: Any) -> Finding:
-    return next(finding for finding in look_at(evidence(**given)) if finding.name == name)
+    return next(finding for finding in next_poll_at(evidence(**given)) if finding.name == name)
 
 
 def states(**given: Any) -> dict[str, str]:
-    return {finding.name: finding.state for finding in look_at(evidence(**given))}
+    return {finding.name: finding.state for finding in next_poll_at(evidence(**given))}
 
 
 def test_where_all_is_well_every_check_says_so() -> None:
     assert set(states().values()) == {"ok"}
     assert list(states()) == [
-        *("connection", "reachable", "gateway", "health", "path_prefix", "token", "upstream"),
-        *(f"upstream.{name}" for name in ("azure", "anthropic", "gemini", "bedrock", "vertex")),
+        *("connection", "reachable", "gateway", "health", "path_prefix", "token", "provider"),
+        *(f"provider.{name}" for name in ("azure", "anthropic", "gemini", "bedrock", "vertex")),
         *("listing", "latency", "clock", "forms"),
     ]
 
 
 def test_what_rests_on_something_that_fails_is_skipped_and_the_rest_is_not() -> None:
     of_openai = {name: state for name, state in states(own=DOWN).items() if state not in ("ok", "note")}
-    assert of_openai == {"upstream": "problem", "listing": "skipped", "latency": "skipped"}
+    assert of_openai == {"provider": "problem", "listing": "skipped", "latency": "skipped"}
 
 
 def test_a_gateway_that_does_not_answer_leaves_all_the_rest_unknown() -> None:
@@ -111,17 +111,17 @@ def test_a_gateway_that_does_not_answer_leaves_all_the_rest_unknown() -> None:
 
 
 def test_what_is_skipped_names_the_problem_that_it_is_for() -> None:
-    found = look_at(evidence(own=REFUSED, raw=of_list({"type": "virtual_key_required", "extra_fields": {}}, 401)))
+    found = next_poll_at(evidence(own=REFUSED, raw=of_list({"type": "virtual_key_required", "extra_fields": {}}, 401)))
     skipped = {finding.finding for finding in found if finding.state is State.SKIPPED}
     assert skipped == {"Not looked at: first see to 'token'."}
 
 
 def test_evidence_that_ends_anywhere_is_borne() -> None:
-    look_at(Evidence(CONFIG))
+    next_poll_at(Evidence(CONFIG))
     for name in ("health", "version", "without_token", "next_page", "polls"):
-        look_at(evidence(**{name: None}))
-    look_at(replace(evidence(), lists={}))
-    look_at(replace(evidence(), lists={"openai": page("b1")}))
+        next_poll_at(evidence(**{name: None}))
+    next_poll_at(replace(evidence(), lists={}))
+    next_poll_at(replace(evidence(), lists={"openai": page("b1")}))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def health_that_is(body: Any, status: int, content_type: str = "application/json
     """Evidence of a gateway whose ``/health`` answers so."""
     answer = raw(body, status, **{"content-type": content_type})
     try:
-        health: Any = responses.parse(Health, answer, Asked(requests.health(), "gw", NOW))
+        health: Any = responses.parse(Health, answer, RequestContext(requests.health(), "gw", NOW))
     except BifrostGatewayError as error:
         health = error
     return {"health": health, "answers": [(requests.health(), answer), of_list(MARKED)]}
@@ -260,8 +260,8 @@ def test_a_finding_has_its_advice_apart() -> None:
     for found in (
         look("reachable", answers=[], own=no_answer),
         look("token", own=auth, raw=refused),
-        look("upstream", own=down),
-        look("upstream", own=no_answer),
+        look("provider", own=down),
+        look("provider", own=no_answer),
         look("listing", next_page=down),
         look("latency", polls=Polls("b2", [0.01], [down])),
         look("latency", polls=Polls("b2", [], [down])),
@@ -298,19 +298,19 @@ def test_a_proxys_error_says_nothing_of_the_path_prefix() -> None:
             BifrostAuthError("no", status_code=403, error_type="provider_blocked"),
             {"extra_fields": {"provider": "openai"}},
             "note",
-            "does not let it use this upstream",
+            "does not let it use this provider",
         ),
         (
             BifrostAuthError("bad key", status_code=401, error_type="invalid_request_error"),
             {"extra_fields": {"provider": "openai"}},
             "note",
-            "it is the upstream that refuses",
+            "it is the provider that refuses",
         ),
         (
             BifrostAuthError("Azure's bad key", status_code=401, error_code="401"),
             {"extra_fields": {"provider": "azure"}},
             "note",
-            "it is the upstream that refuses",
+            "it is the provider that refuses",
         ),
         (
             BifrostBudgetExceeded("spent", status_code=402, fault="the budget is used up"),
@@ -340,13 +340,13 @@ def test_no_token_where_none_is_needed_is_worth_a_note() -> None:
     assert "without a token" in refused.finding
 
 
-def test_another_upstreams_answer_shows_that_the_token_is_good() -> None:
+def test_another_providers_answer_shows_that_the_token_is_good() -> None:
     assert look("token", own=DOWN).state is State.OK
-    cannot_tell = look("token", lists=dict.fromkeys(UPSTREAMS, DOWN))
+    cannot_tell = look("token", lists=dict.fromkeys(PROVIDERS, DOWN))
     assert (cannot_tell.state, "Cannot be told" in cannot_tell.finding) == (State.NOTE, True)
 
 
-def test_an_upstreams_own_limit_is_none_of_the_token() -> None:
+def test_an_providers_own_limit_is_none_of_the_token() -> None:
     assert (
         look("token", own=BifrostRateLimited("slow down", status_code=429, error_code="rate_limit")).state is State.OK
     )
@@ -358,32 +358,32 @@ def test_an_upstreams_own_limit_is_none_of_the_token() -> None:
         (gateway_said("failed to get config for provider: not found"), "not configured"),
         (gateway_said("no batch-enabled keys found for provider: azure"), "used for batches"),
         (gateway_said("no", 400, code="unsupported_operation"), "has no such call"),
-        (gateway_said("no", 403, type="provider_blocked"), "may not use the upstream"),
-        (gateway_said("no", 401, code="401"), "The upstream refuses the gateway's key (401)"),
+        (gateway_said("no", 403, type="provider_blocked"), "may not use the provider"),
+        (gateway_said("no", 401, code="401"), "The provider refuses the gateway's key (401)"),
         (gateway_said("invalid json: unexpected end"), "An argument is missing or unreadable."),
         (gateway_said(f"{'x' * 400}: queue is full"), "The gateway's queue is full."),
         (BifrostUnavailable("timed out"), "No answer. Timed out."),
         (DOWN, "The gateway answered 503."),
     ],
 )
-def test_what_keeps_an_upstream_from_answering_is_told(error: BifrostGatewayError, said: str) -> None:
+def test_what_keeps_an_provider_from_answering_is_told(error: BifrostGatewayError, said: str) -> None:
     others = {**evidence().lists, "azure": error}
-    assert (look("upstream.azure", lists=others).state, look("upstream", lists=others).state) == ("note", "ok")
-    assert said in look("upstream.azure", lists=others).finding
+    assert (look("provider.azure", lists=others).state, look("provider", lists=others).state) == ("note", "ok")
+    assert said in look("provider.azure", lists=others).finding
     about = raw({"extra_fields": {"provider": "openai"}}, error.status_code or 500)
-    found = look("upstream", own=error, raw=(requests.list_batches("openai"), about))
+    found = look("provider", own=error, raw=(requests.list_batches("openai"), about))
     assert found.state is State.PROBLEM
     assert said in found.finding
 
 
-def test_what_to_do_about_the_own_upstream_is_told() -> None:
+def test_what_to_do_about_the_own_provider_is_told() -> None:
     unknown = gateway_said("failed to get config for provider: not found")
-    assert str(look("upstream", own=unknown).advice).startswith("Check the spelling of `provider`")
+    assert str(look("provider", own=unknown).advice).startswith("Check the spelling of `provider`")
 
 
 def test_the_words_of_this_package_are_not_taken_for_the_gateways() -> None:
     ours = BifrostUnavailable("Listing failed: queue is full, no batch-enabled keys found.", status_code=500)
-    assert look("upstream", own=ours).finding == f"'openai': {ours}"
+    assert look("provider", own=ours).finding == f"'openai': {ours}"
 
 
 def test_what_to_do_is_the_same_for_all_that_means_the_same() -> None:
@@ -476,7 +476,7 @@ def test_what_may_be_reported_and_what_may_not_is_said_where_a_report_is_asked_f
 
 
 @pytest.mark.parametrize("provider", sorted(requests.ONE_PAGE))
-def test_every_upstream_of_one_page_is_known_for_it(provider: str) -> None:
+def test_every_provider_of_one_page_is_known_for_it(provider: str) -> None:
     own = page("b2", has_more=True, next_cursor="c")
     found = look("listing", config=replace(CONFIG, provider=provider), lists={provider: own}, next_page=page("b2"))
     assert found.state is State.NOTE

@@ -108,7 +108,7 @@ def test_what_is_not_known_of_an_error_is_named_and_harmless(body: Any, where: s
 def test_the_errors_that_are_known_are_not_told() -> None:
     assert unknown(ONE, {**ERROR, "type": "provider_blocked", "status_code": 403}, status=403) == []
     assert (
-        unknown(ONE, {**ERROR, "error": {"type": "any_of_an_upstream", "code": 7, "message": "no"}}, status=400) == []
+        unknown(ONE, {**ERROR, "error": {"type": "any_of_an_provider", "code": 7, "message": "no"}}, status=400) == []
     )
 
 

@@ -78,7 +78,7 @@ READING = [
 
 
 @pytest.mark.parametrize(("call", "args", "method", "path", "body"), READING, ids=[row[0] for row in READING])
-def test_calls_without_a_body_name_the_upstream_in_the_query(connect, call, args, method, path, body):
+def test_calls_without_a_body_name_the_provider_in_the_query(connect, call, args, method, path, body):
     gateway = Gateway(body)
     getattr(connect(gateway), call)(*args, provider=" Azure ")
     assert (gateway.last.method, gateway.last.url.path) == (method, path)
@@ -88,13 +88,13 @@ def test_calls_without_a_body_name_the_upstream_in_the_query(connect, call, args
 
 
 @pytest.mark.parametrize(("configured", "sent"), [("Anthropic", "anthropic"), ("", "openai")])
-def test_the_upstream_is_sent_in_lower_case_even_when_only_the_connection_names_it(connect, configured, sent):
+def test_the_provider_is_sent_in_lower_case_even_when_only_the_connection_names_it(connect, configured, sent):
     gateway = Gateway(BATCH)
     connect(gateway, provider=configured).get_batch("batch_1")
     assert query(gateway.last) == {"provider": [sent]}
 
 
-def test_a_create_names_the_upstream_in_the_json_body_only(connect):
+def test_a_create_names_the_provider_in_the_json_body_only(connect):
     gateway = Gateway(BATCH)
     batch = connect(gateway).create_batch(
         provider="azure", input_file_id="file-1", endpoint="/v1/embeddings", idempotency_key="k1", metadata={"a": "b"}
@@ -110,7 +110,7 @@ def test_a_create_names_the_upstream_in_the_json_body_only(connect):
     assert gateway.last.headers[IDEMPOTENCY] == "k1"
 
 
-def test_an_upload_names_the_upstream_in_a_form_field_only(connect):
+def test_an_upload_names_the_provider_in_a_form_field_only(connect):
     gateway = Gateway(FILE)
     file = connect(gateway).upload_file(
         io.BytesIO(b'{"a": 1}\n'),

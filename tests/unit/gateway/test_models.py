@@ -162,7 +162,7 @@ def test_an_id_and_a_status_must_be_there(missing):
         Batch.model_validate(missing)
 
 
-def test_errors_are_the_upstreams_own():
+def test_errors_are_the_providers_own():
     errors = batch(
         errors={"object": "list", "data": [{"code": 42, "message": "m", "param": None, "line": 3}, "words", None]}
     ).errors

@@ -1,4 +1,4 @@
-"""(upstream, status, counts) -> what became of the batch."""
+"""(provider, status, counts) -> what became of the batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from airflow_bifrost.gateway.models import RequestCounts
 from airflow_bifrost.gateway.outcome import BatchStatus, Outcome, outcome_of, processed_rows
 
-UPSTREAMS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex", "another"]
+PROVIDERS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex", "another"]
 NONE = RequestCounts()
 
 TERMINAL = {"completed", "partially_completed", "ended", "failed", "expired", "cancelled"}
@@ -19,7 +19,7 @@ def counts(total=None, completed=None, failed=None, **others):
     return RequestCounts.model_validate({"total": total, "completed": completed, "failed": failed, **others})
 
 
-@pytest.mark.parametrize("provider", UPSTREAMS)
+@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize(
     ("status", "given", "outcome"),
     [
@@ -82,7 +82,7 @@ def counts(total=None, completed=None, failed=None, **others):
         (" ", NONE, None),
     ],
 )
-def test_the_outcome_of_a_status_on_every_upstream(provider, status, given, outcome):
+def test_the_outcome_of_a_status_on_every_provider(provider, status, given, outcome):
     assert outcome_of(provider, status, given) == outcome
 
 
@@ -102,7 +102,7 @@ def test_the_outcome_of_a_status_on_every_upstream(provider, status, given, outc
         ("gemini", "failed", counts(5, 5, 2, succeeded=3), "failed"),
     ],
 )
-def test_what_the_counts_mean_differs_by_upstream(provider, status, given, outcome):
+def test_what_the_counts_mean_differs_by_provider(provider, status, given, outcome):
     assert outcome_of(provider, status, given) == outcome
 
 
@@ -114,7 +114,7 @@ statuses = st.sampled_from([*map(str, BatchStatus), "COMPLETED", "JOB_STATE_SUCC
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(UPSTREAMS), statuses, any_counts)
+@given(st.sampled_from(PROVIDERS), statuses, any_counts)
 def test_without_a_success_status_and_with_a_failed_row_nothing_succeeded(provider, status, given):
     before = given.model_dump()
     outcome = outcome_of(provider, status, given)
@@ -143,5 +143,5 @@ def test_a_status_that_is_not_understood_is_not_terminal(status):
         ("openai", counts(10), None),
     ],
 )
-def test_rows_done_are_counted_as_the_upstream_counts(provider, given, rows):
+def test_rows_done_are_counted_as_the_provider_counts(provider, given, rows):
     assert processed_rows(provider, given) == rows

@@ -46,7 +46,7 @@ def test_a_key_is_struck_out_wherever_it_stands(key, frame):
         ("Ocp-Apim-Subscription-Key: 0123abcd", "0123abcd"),
         ('{"api_key": "plainsecret"}', "plainsecret"),
         ("{'apikey':'plainsecret'}", "plainsecret"),
-        ("Incorrect API key provided: upstream-key. You can find yours", "upstream-key"),
+        ("Incorrect API key provided: provider-key. You can find yours", "provider-key"),
         ("Invalid API key 'plainsecret'", "plainsecret"),
         ("Authorization: Bearer plainsecret", "plainsecret"),
         ("authorization=Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),

@@ -72,14 +72,14 @@ def test_ids_of_aws_are_refused_with_the_form_that_works(value, hint):
 
 
 @pytest.mark.parametrize("provider", ["gemini", "bedrock", "vertex"])
-def test_a_model_is_sent_to_upstreams_that_need_one_and_wanted_for_them(provider):
+def test_a_model_is_sent_to_providers_that_need_one_and_wanted_for_them(provider):
     assert create(provider, model="m").json["model"] == "m"
     with pytest.raises(ValueError, match="needs a model"):
         create(provider)
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "groq"])
-def test_a_model_is_not_sent_to_upstreams_that_do_not_need_one(provider):
+def test_a_model_is_not_sent_to_providers_that_do_not_need_one(provider):
     assert "model" not in create(provider, model="m").json
 
 
@@ -103,7 +103,7 @@ def test_what_the_gateway_would_refuse_or_silently_read_otherwise_is_a_value_err
         create(**arguments)
 
 
-def test_what_an_upstream_needs_besides_goes_along_in_extra_body():
+def test_what_an_provider_needs_besides_goes_along_in_extra_body():
     assert create("bedrock", model="m", extra_body={"role_arn": "r"}).json["role_arn"] == "r"
 
 
@@ -148,6 +148,6 @@ def test_a_cursor_is_quoted_into_the_query(cursor):
         ("openai", base64.b64encode(b"arn:x/y").decode(), base64.b64encode(b"arn:x/y").decode()),
     ],
 )
-def test_results_are_asked_for_by_the_id_that_the_upstream_itself_knows(provider, batch_id, asked):
+def test_results_are_asked_for_by_the_id_that_the_provider_itself_knows(provider, batch_id, asked):
     request = requests.batch_results(batch_id, provider)
     assert request.target("/openai") == f"/v1/batches/{asked}/results?provider={provider}"

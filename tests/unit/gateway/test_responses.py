@@ -18,7 +18,7 @@ from airflow_bifrost.exceptions import (
 )
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 
 NOW = 1_775_400_000.0
 GET = requests.get_batch("batch_1", "azure")
@@ -27,7 +27,7 @@ UPLOAD = requests.upload_file("openai", purpose="batch", idempotency_key="k")
 
 
 def asked(request=GET, token=None):
-    return Asked(request, "my_conn", NOW, token)
+    return RequestContext(request, "my_conn", NOW, token)
 
 
 def raw(body, status=200, kind="application/json", **headers):
@@ -48,7 +48,7 @@ def said(message, status, request=GET, **fields):
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "may_pass"),
+    ("status", "error", "transient"),
     [
         (400, BifrostRequestError, False),
         (401, BifrostAuthError, False),
@@ -71,14 +71,14 @@ def said(message, status, request=GET, **fields):
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"error": {"message": "m"}}'])
-def test_the_status_of_an_error_decides_its_class_whatever_the_body(status, error, may_pass, body):
+def test_the_status_of_an_error_decides_its_class_whatever_the_body(status, error, transient, body):
     with pytest.raises(BifrostGatewayError) as caught:
         responses.parse(Batch, raw(body, status), asked())
     assert type(caught.value) is error
-    assert (caught.value.status_code, caught.value.may_pass) == (status, may_pass)
+    assert (caught.value.status_code, caught.value.transient) == (status, transient)
 
 
-def test_words_of_an_upstream_behind_a_bad_gateway_make_no_mistake():
+def test_words_of_an_provider_behind_a_bad_gateway_make_no_mistake():
     assert type(said("a certificate is required", 502)) is BifrostUnavailable
 
 
@@ -92,7 +92,7 @@ def test_retry_after_of_any_error_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("response", "may_pass"),
+    ("response", "transient"),
     [
         (raw(b"<html>", kind="text/html; charset=utf-8"), False),
         (raw(b"ok", kind="text/plain"), False),
@@ -120,10 +120,10 @@ def test_retry_after_of_any_error_is_kept():
     ],
 )
 @pytest.mark.parametrize("model", [Batch, BatchResults])
-def test_what_the_api_does_not_promise_is_a_protocol_error(response, may_pass, model):
+def test_what_the_api_does_not_promise_is_a_protocol_error(response, transient, model):
     with pytest.raises(BifrostProtocolError) as caught:
         responses.parse(model, response, asked())
-    assert caught.value.may_pass is may_pass
+    assert caught.value.transient is transient
     assert caught.value.status_code == response.status_code
 
 
@@ -137,7 +137,7 @@ def test_an_object_without_its_name_is_a_protocol_error(model, value):
 
 
 @pytest.mark.parametrize(
-    ("value", "may_pass"),
+    ("value", "transient"),
     [
         ({}, False),
         ({"data": None}, False),
@@ -148,11 +148,11 @@ def test_an_object_without_its_name_is_a_protocol_error(model, value):
         ({"error": {"message": "m"}, "extra_fields": {}}, True),
     ],
 )
-def test_a_page_that_cannot_be_read_whole_is_no_page(value, may_pass):
+def test_a_page_that_cannot_be_read_whole_is_no_page(value, transient):
     """Left out, an entry would pass for a batch that does not exist, and would be paid for again."""
     with pytest.raises(BifrostProtocolError) as caught:
         responses.parse_page(Batch, raw(value), asked())
-    assert caught.value.may_pass is may_pass
+    assert caught.value.transient is transient
 
 
 @pytest.mark.parametrize("value", [{"object": "list"}, {"object": "list", "data": None}, {"data": []}])
@@ -230,12 +230,12 @@ def test_a_cancel_that_failed_says_that_the_batch_may_still_cost():
 def test_no_answer_is_told_with_the_networks_words():
     error = responses.unavailable("ConnectError: refused, key=abc123", asked())
     assert "no answer (ConnectError: refused, key=***)" in str(error)
-    assert error.may_pass is True
+    assert error.transient is True
     assert error.status_code is None
 
 
 def test_an_address_that_cannot_be_right_comes_with_what_to_check():
-    error = responses.unavailable("certificate verify failed", asked(), may_pass=False)
+    error = responses.unavailable("certificate verify failed", asked(), transient=False)
     assert "host, schema, port and `verify`" in str(error)
     assert "later" not in str(error)
 

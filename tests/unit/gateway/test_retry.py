@@ -82,8 +82,8 @@ def test_what_may_pass_soon_is_repeated(error):
         BatchNotFound("x"),
         BifrostRequestError("x"),
         BifrostProtocolError("x"),
-        BifrostProtocolError("x", may_pass=True),
-        BifrostUnavailable("x", may_pass=False),
+        BifrostProtocolError("x", transient=True),
+        BifrostUnavailable("x", transient=False),
     ],
 )
 def test_what_cannot_pass_soon_is_not_repeated(error):

@@ -74,7 +74,7 @@ def test_there_is_no_duration_that_the_gateway_does_not_give(fields):
     assert summary(**fields)["duration_seconds"] is None
 
 
-def test_errors_are_the_upstreams_without_keys():
+def test_errors_are_the_providers_without_keys():
     shown = summary(
         errors={"data": [{"code": "c", "message": "bad key sk-proj-abcdef123456 in line", "line": 3, "new": 1}]}
     )

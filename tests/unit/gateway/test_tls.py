@@ -57,7 +57,7 @@ def test_a_self_signed_certificate_is_refused_and_nothing_is_sent(connect, serve
     with pytest.raises(BifrostUnavailable, match="verify") as caught:
         connect(base_url=f"https://127.0.0.1:{server.port}").get_batch("batch_1")
     assert server.received == []
-    assert caught.value.may_pass is False
+    assert caught.value.transient is False
 
 
 def test_a_certificate_of_the_given_ca_is_accepted(connect, server, certificate):
@@ -75,7 +75,7 @@ def test_https_to_a_server_that_speaks_none_looks_like_a_mistake(connect):
 
     with RawServer(b"", wrap=greet) as server, pytest.raises(BifrostUnavailable) as caught:
         connect(base_url=f"https://127.0.0.1:{server.port}").get_batch("batch_1")
-    assert caught.value.may_pass is False
+    assert caught.value.transient is False
 
 
 def test_a_refused_connection_can_pass(connect):
@@ -84,18 +84,18 @@ def test_a_refused_connection_can_pass(connect):
         port = unused.getsockname()[1]
         with pytest.raises(BifrostUnavailable, match="no answer") as caught:
             connect(base_url=f"http://127.0.0.1:{port}").get_batch("batch_1")
-    assert caught.value.may_pass is True
+    assert caught.value.transient is True
 
 
-@pytest.mark.parametrize(("code", "may_pass"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
-def test_an_unknown_host_looks_like_a_mistake_and_a_busy_name_server_can_pass(connect, monkeypatch, code, may_pass):
+@pytest.mark.parametrize(("code", "transient"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+def test_an_unknown_host_looks_like_a_mistake_and_a_busy_name_server_can_pass(connect, monkeypatch, code, transient):
     def getaddrinfo(*args, **kwargs):
         raise socket.gaierror(code, "no name")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with pytest.raises(BifrostUnavailable) as caught:
         connect(base_url="http://gw.invalid").get_batch("batch_1")
-    assert caught.value.may_pass is may_pass
+    assert caught.value.transient is transient
 
 
 def test_a_timeout_can_pass(connect):
@@ -104,4 +104,4 @@ def test_a_timeout_can_pass(connect):
 
     with pytest.raises(BifrostUnavailable) as caught:
         connect(handler).get_batch("batch_1")
-    assert caught.value.may_pass is True
+    assert caught.value.transient is True

@@ -10,22 +10,22 @@ from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import requests, responses, versions
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.outcome import BatchStatus
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.versions import FAULTS, TABLE, Fault, Field, Word
 
-ASKED = Asked(requests.get_batch("batch_1", "openai"), "my_conn", 1_775_400_000.0)
+ASKED = RequestContext(requests.get_batch("batch_1", "openai"), "my_conn", 1_775_400_000.0)
 
 # Where a row goes by the message: what gateways say.
 MESSAGES = {
-    "the upstream is unknown, mis-spelt or not configured": [
+    "the provider is unknown, mis-spelt or not configured": [
         "failed to get config for provider: not found",
         "provider not found for batch create request",
     ],
-    "no key of the upstream may be used for batches": [
+    "no key of the provider may be used for batches": [
         "no batch-enabled keys found for provider: cohere and model: ",
         "no config found for batch APIs. Please enable 'Use for Batch APIs' on at least one key for provider: openai",
     ],
-    "the upstream has no key, or none for the model": [
+    "the provider has no key, or none for the model": [
         "no keys found for provider: gemini",
         "no keys found for provider: gemini and model: ",
         "no keys found that support model: gpt-4o",
@@ -51,12 +51,12 @@ MESSAGES = {
     "there is no output file: the batch runs, or no row succeeded": [
         "batch results not available: output_file_id is empty (batch may not be completed)"
     ],
-    "the gateway could not reach the upstream": [
+    "the gateway could not reach the provider": [
         "network error occurred while connecting to provider API (DNS lookup, connection refused, etc.)",
         "failed to execute HTTP request to provider API",
     ],
     "the gateway's queue is full": ["request dropped: queue is full"],
-    "the upstream's answer is not what it promises": [
+    "the provider's answer is not what it promises": [
         "HTML response received from provider",
         "empty response received from provider",
         "failed to unmarshal response from provider API",
@@ -95,7 +95,7 @@ def test_a_fault_means_the_same_whatever_status_a_version_gives_it(row):
         for body in bodies_of(row):
             error = answered(status, body)
             assert type(error) is row.kind
-            assert error.may_pass is row.kind.may_pass
+            assert error.transient is row.kind.transient
             assert (row.advice or "") in str(error)
 
 
@@ -121,8 +121,8 @@ def test_no_earlier_row_takes_a_fault_away(row):
 @pytest.mark.parametrize(
     "message", ["a certificate is required", "The image field is not required", "organization is required for this key"]
 )
-def test_an_upstreams_500_that_only_sounds_like_a_mistake_can_pass(message):
-    assert answered(500, {"error": {"message": message}}).may_pass
+def test_an_providers_500_that_only_sounds_like_a_mistake_can_pass(message):
+    assert answered(500, {"error": {"message": message}}).transient
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if isinstance(row, Word)], ids=lambda row: row.said)

@@ -98,7 +98,7 @@ def test_a_half_of_a_surrogate_pair_and_bytes_that_are_no_text_are_left_to_the_g
 
 
 @pytest.mark.parametrize("member", ["result", "modelOutput", "recordId", "key"])
-def test_a_line_with_a_member_of_another_upstream_is_left_to_the_general_way(member: str) -> None:
+def test_a_line_with_a_member_of_another_provider_is_left_to_the_general_way(member: str) -> None:
     assert quick_record(line_with({member: {"type": "errored"}})) is None
 
 

@@ -1,4 +1,4 @@
-"""One line of any upstream -> one result row."""
+"""One line of any provider -> one result row."""
 
 from __future__ import annotations
 
@@ -107,18 +107,18 @@ RECORDED = {
 @pytest.mark.parametrize("recording", NATIVE, ids=ids)
 def test_native_results_of_a_running_gateway_are_read(recording: Recording) -> None:
     invented = recording.name.endswith("_in_response")
-    assert recorded(recording) == ([] if invented else RECORDED[recording.upstream])
+    assert recorded(recording) == ([] if invented else RECORDED[recording.provider])
 
 
 @pytest.mark.parametrize("recording", FILES, ids=ids)
 def test_files_of_a_running_gateway_are_read(recording: Recording) -> None:
     rows = recorded(recording)
-    assert rows == RECORDED[recording.upstream][: len(rows)]
+    assert rows == RECORDED[recording.provider][: len(rows)]
 
 
-def test_there_are_recordings_of_every_upstream() -> None:
-    assert {recording.upstream for recording in NATIVE} == set(RECORDED)
-    assert {recording.upstream for recording in FILES} >= {"openai", "azure", "bedrock"}
+def test_there_are_recordings_of_every_provider() -> None:
+    assert {recording.provider for recording in NATIVE} == set(RECORDED)
+    assert {recording.provider for recording in FILES} >= {"openai", "azure", "bedrock"}
 
 
 def test_the_row_that_the_gateway_invents_is_no_result() -> None:

@@ -30,13 +30,13 @@ class Item(BaseModel):
     price: float | None = None
 
 
-class Order(BaseModel):
+class BatchSpec(BaseModel):
     items: list[Item]
     due: date | None = None
     urgency: Urgency = Urgency.LOW
 
 
-ORDERS = TypeAdapter(Order)
+ORDERS = TypeAdapter(BatchSpec)
 ANSWER = {"items": [{"name": "pen", "price": 1.5}, {"name": "ink"}], "due": "2026-04-05"}
 OUTPUT = {
     "items": [{"name": "pen", "price": 1.5}, {"name": "ink", "price": None}],
@@ -83,7 +83,7 @@ REQUEST = Row("row-1", {}, PROMPT, 1)
     ],
     ids=["chat", "responses", "anthropic", "gemini"],
 )
-def test_it_is_the_text_of_any_upstream(line: dict[str, Any]) -> None:
+def test_it_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
     row = result_row(line)
     assert row is not None
     assert validated(row, ORDERS).output == OUTPUT
@@ -95,7 +95,7 @@ def test_it_is_the_text_of_any_upstream(line: dict[str, Any]) -> None:
         {
             "content": [
                 {"type": "text", "text": "Here it is."},
-                {"type": "tool_use", "id": "t", "name": "Order", "input": ANSWER},
+                {"type": "tool_use", "id": "t", "name": "BatchSpec", "input": ANSWER},
             ],
             "stop_reason": "tool_use",
         },
@@ -104,7 +104,7 @@ def test_it_is_the_text_of_any_upstream(line: dict[str, Any]) -> None:
                 {
                     "message": {
                         "content": None,
-                        "tool_calls": [{"function": {"name": "Order", "arguments": json.dumps(ANSWER)}}],
+                        "tool_calls": [{"function": {"name": "BatchSpec", "arguments": json.dumps(ANSWER)}}],
                     },
                     "finish_reason": "tool_calls",
                 }
@@ -113,12 +113,14 @@ def test_it_is_the_text_of_any_upstream(line: dict[str, Any]) -> None:
         {
             "output": [
                 {"type": "reasoning", "summary": []},
-                {"type": "function_call", "name": "Order", "arguments": json.dumps(ANSWER)},
+                {"type": "function_call", "name": "BatchSpec", "arguments": json.dumps(ANSWER)},
             ],
             "status": "completed",
         },
         {
-            "output": {"message": {"content": [{"text": "Here."}, {"toolUse": {"name": "Order", "input": ANSWER}}]}},
+            "output": {
+                "message": {"content": [{"text": "Here."}, {"toolUse": {"name": "BatchSpec", "input": ANSWER}}]}
+            },
             "stopReason": "tool_use",
         },
     ],
@@ -262,5 +264,5 @@ def test_a_type_that_has_no_json_is_told_from_an_answer_that_does_not_fit() -> N
     assert "cannot be written as JSON: give it a serializer" in failure('{"value": 1}', TypeAdapter(Opaque))
 
 
-def test_an_answer_of_an_upstream_that_sends_no_body_is_still_read() -> None:
+def test_an_answer_of_an_provider_that_sends_no_body_is_still_read() -> None:
     assert validated(row_of(json.dumps(ANSWER), response=None), ORDERS).output == OUTPUT

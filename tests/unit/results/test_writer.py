@@ -311,15 +311,15 @@ def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:
 
 def test_rows_that_may_do_better_are_told_from_the_others_in_the_order_asked_for(tmp_path: Path) -> None:
     with ResultsWriter() as results:
-        assert list(results.worth_another_try("ab")) == []
+        assert list(results.retryable("ab")) == []
         results.add([succeeded("a"), failed("b"), failed("c", "invalid_request"), failed("d")])
         results.add([succeeded("d")])
         results.add_absent("e", RowOutcome.CANCELLED, RowError("cancelled"))
         results.add_absent("f", RowOutcome.EXPIRED, RowError("expired"))
-        assert list(results.worth_another_try("fedcbax")) == [True, False, False, False, True, False, False]
-        assert list(results.worth_another_try("fe", cancelled=True)) == [True, True]
-        assert list(results.worth_another_try("fe", failed=False, cancelled=True)) == [False, True]
-        assert list(results.worth_another_try("fe", failed=False)) == []
+        assert list(results.retryable("fedcbax")) == [True, False, False, False, True, False, False]
+        assert list(results.retryable("fe", cancelled=True)) == [True, True]
+        assert list(results.retryable("fe", failed=False, cancelled=True)) == [False, True]
+        assert list(results.retryable("fe", failed=False)) == []
 
 
 def test_a_validator_with_a_fault_of_its_own_is_an_error_that_names_the_row() -> None:

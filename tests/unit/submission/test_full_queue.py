@@ -1,4 +1,4 @@
-"""A full queue, and what looks like one. Each upstream's own error goes the whole way through the gateway and its redaction."""
+"""A full queue, and what looks like one. Each provider's own error goes the whole way through the gateway and its redaction."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.responses import Asked, RawResponse
+from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.summary import COUNTS, BatchSummary
 from airflow_bifrost.submission.full_queue import FULL_QUEUES, RAN, failed_as_full, refused_as_full
-from airflow_bifrost.testing.upstream_answers import UpstreamAnswer, passed_on
+from airflow_bifrost.testing.provider_answers import ProviderAnswer, passed_on
 
 OPENAI_TOKENS = (
     "Enqueued token limit reached for gpt-4o-mini in organization org-snq6hvcTYRCMyB87hjZjkoFr. "
@@ -40,14 +40,14 @@ def refused(status: int, body: Any, provider: str = "openai") -> BifrostGatewayE
     request = requests.create_batch(provider, input_file_id="file-1", idempotency_key="k", model="m")
     raw = RawResponse(status, {"content-type": "application/json"}, json.dumps(body).encode())
     with pytest.raises(BifrostGatewayError) as caught:
-        responses.parse(Batch, raw, Asked(request, "my_conn", 1_775_400_000.0, "sk-bf-unit-test-token"))
+        responses.parse(Batch, raw, RequestContext(request, "my_conn", 1_775_400_000.0, "sk-bf-unit-test-token"))
     return caught.value
 
 
-def refused_upstream(provider: str, status: int, error: dict[str, Any]) -> BifrostGatewayError:
-    """The same for ``error`` of the upstream, as the gateway hands it on."""
+def refused_provider(provider: str, status: int, error: dict[str, Any]) -> BifrostGatewayError:
+    """The same for ``error`` of the provider, as the gateway hands it on."""
     body = error if provider == "bedrock" else {"error": error}
-    answer = UpstreamAnswer(status, {"content-type": "application/json"}, body)
+    answer = ProviderAnswer(status, {"content-type": "application/json"}, body)
     return refused(status, passed_on(provider, "batch_create", answer).about(provider, "batch_create").body(), provider)
 
 
@@ -85,8 +85,8 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("provider", "status", "error"), REFUSALS)
-def test_a_create_call_refused_for_a_full_queue_is_known_by_the_upstreams_own_words(provider, status, error):
-    assert refused_as_full(refused_upstream(provider, status, error), provider)
+def test_a_create_call_refused_for_a_full_queue_is_known_by_the_providers_own_words(provider, status, error):
+    assert refused_as_full(refused_provider(provider, status, error), provider)
 
 
 @pytest.mark.parametrize(("provider", "error"), FAILURES)
@@ -102,22 +102,22 @@ def test_every_row_of_the_table_is_tried_here_and_recognised_by_one_thing(row):
     told = {
         provider
         for provider, status, error in tried
-        if provider in row.upstreams
+        if provider in row.providers
         and status in (row.statuses or {None})
         and row.is_told_by(error.get("type"), error.get("code"), message=error["message"])
     }
-    assert told == row.upstreams
+    assert told == row.providers
 
 
 @pytest.mark.parametrize(("provider", "status", "error"), REFUSALS)
-def test_the_same_words_of_another_upstream_or_with_another_status_mean_nothing(provider, status, error):
-    assert not refused_as_full(refused_upstream(provider, status, error), "vertex")
-    assert not refused_as_full(refused_upstream(provider, 503, error), provider)
+def test_the_same_words_of_another_provider_or_with_another_status_mean_nothing(provider, status, error):
+    assert not refused_as_full(refused_provider(provider, status, error), "vertex")
+    assert not refused_as_full(refused_provider(provider, 503, error), provider)
 
 
 def test_the_words_are_found_though_the_message_is_long_and_quotes_a_key():
     said = f"{OPENAI_TOKENS} api_key=sk-proj-abcdefgh12345678 {'and so on ' * 100}"
-    error = refused_upstream("openai", 429, {"message": said})
+    error = refused_provider("openai", 429, {"message": said})
     assert "sk-proj" not in str(error)
     assert refused_as_full(error, "openai")
     assert failed_as_full(failed("openai", {"message": said}))
@@ -153,7 +153,7 @@ AWS_THROTTLED = "The number of requests exceeds the limit. Resubmit your request
     ],
 )
 def test_rates_bills_and_faults_of_the_input_are_no_full_queue(provider, status, error):
-    assert not refused_as_full(refused_upstream(provider, status, error), provider)
+    assert not refused_as_full(refused_provider(provider, status, error), provider)
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure", "gemini", "anthropic", "bedrock"])
@@ -169,7 +169,7 @@ def test_rates_bills_and_faults_of_the_input_are_no_full_queue(provider, status,
         (429, {}),
     ],
 )
-def test_the_gateways_own_limits_and_queue_are_no_full_queue_of_the_upstream(provider, status, body):
+def test_the_gateways_own_limits_and_queue_are_no_full_queue_of_the_provider(provider, status, body):
     assert not refused_as_full(refused(status, body, provider), provider)
 
 
@@ -179,7 +179,9 @@ def test_the_gateways_own_limit_is_none_whatever_its_message_says():
 
 
 def test_no_answer_is_no_full_queue():
-    asked = Asked(requests.create_batch("gemini", input_file_id="f", idempotency_key="k", model="m"), "my_conn", 0.0)
+    asked = RequestContext(
+        requests.create_batch("gemini", input_file_id="f", idempotency_key="k", model="m"), "my_conn", 0.0
+    )
     assert not refused_as_full(responses.unavailable("you exceeded your current quota", asked), "gemini")
 
 
@@ -204,7 +206,7 @@ def test_a_batch_that_failed_without_an_error_is_no_full_queue(provider):
     assert not failed_as_full(failed(provider))
 
 
-def test_the_same_error_of_another_upstream_means_nothing():
+def test_the_same_error_of_another_provider_means_nothing():
     assert not failed_as_full(failed("vertex", {"code": "token_limit_exceeded", "message": OPENAI_TOKENS}))
 
 

@@ -1,4 +1,4 @@
-"""What one batch of an upstream may hold."""
+"""What one batch of a provider may hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HUGE = 10**12  # bytes: a gateway without a limit of its own
         ("bedrock", 50_000, 1_000_000_000),
     ],
 )
-def test_each_upstream_has_its_own_limits(provider: str, rows: int, size: int) -> None:
+def test_each_provider_has_its_own_limits(provider: str, rows: int, size: int) -> None:
     limits = limits_of(provider, gateway_bytes=HUGE)
     assert (limits.rows, limits.bytes) == (rows, size)
 
@@ -37,7 +37,7 @@ def test_a_gateway_that_leaves_no_room_for_rows_is_an_error() -> None:
         limits_of("openai", gateway_bytes=FORM_ROOM)
 
 
-def test_an_unknown_upstream_takes_the_strictest_of_each() -> None:
+def test_an_unknown_provider_takes_the_strictest_of_each() -> None:
     unknown = limits_of("vertex", gateway_bytes=HUGE)
     assert unknown.rows == min(limits.rows for limits in LIMITS.values())
     assert unknown.bytes == min(limits.bytes for limits in LIMITS.values())
@@ -68,7 +68,7 @@ def test_only_anthropic_takes_rows_inline_and_only_bedrock_has_a_fewest() -> Non
         ("anthropic", "", False),
     ],
 )
-def test_which_ids_an_upstream_takes(provider: str, custom_id: str, taken: bool) -> None:
+def test_which_ids_an_provider_takes(provider: str, custom_id: str, taken: bool) -> None:
     assert bool(limits_of(provider).custom_id.fullmatch(custom_id)) is taken
 
 

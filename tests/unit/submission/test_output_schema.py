@@ -167,7 +167,7 @@ def test_gemini_takes_recursion_only_in_properties_that_may_be_left_out() -> Non
 
 
 @pytest.mark.parametrize("provider", ["bedrock", "vertex"])
-def test_an_upstream_whose_way_is_not_known_is_an_error_that_names_request_params(provider: str) -> None:
+def test_an_provider_whose_way_is_not_known_is_an_error_that_names_request_params(provider: str) -> None:
     with pytest.raises(ValueError, match=rf"{provider} .*request_params"):
         params_for(Address, provider=provider, endpoint=CHAT)
 
@@ -214,7 +214,7 @@ def test_the_name_is_that_of_the_type(output_type: Any, name: str) -> None:
 
 
 @given(st.text())
-def test_any_title_becomes_a_name_that_upstreams_take(title: str) -> None:
+def test_any_title_becomes_a_name_that_providers_take(title: str) -> None:
     name = asked(create_model("Model", __config__=ConfigDict(title=title)))["name"]
     assert 1 <= len(name) <= MAX_NAME
     assert all(char.isascii() and (char.isalnum() or char in "_-") for char in name)
@@ -300,7 +300,7 @@ TOLD = {
 
 
 @pytest.mark.parametrize("provider", TOLD)
-def test_what_an_upstream_does_not_know_is_said_in_the_description(provider: str) -> None:
+def test_what_an_provider_does_not_know_is_said_in_the_description(provider: str) -> None:
     properties = strict(Constrained, provider)["properties"]
     described = {name: node["description"] for name, node in properties.items() if "description" in node}
     assert described == {"score": "Of five."} | TOLD[provider]

@@ -113,7 +113,7 @@ def test_a_prompt_becomes_a_line_of_bedrock(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "bedrock"])
-def test_whole_lines_in_the_upstreams_own_form_stay_as_they_are(provider: str, folder: Path) -> None:
+def test_whole_lines_in_the_providers_own_form_stay_as_they_are(provider: str, folder: Path) -> None:
     rows = echo_lines(provider, 5)
     assert lines(write(rows, folder, provider=provider, model=None, request_params=None)) == rows
 
@@ -122,7 +122,7 @@ def test_whole_lines_in_the_upstreams_own_form_stay_as_they_are(provider: str, f
     ("provider", "names"),
     [("anthropic", ("custom_id", "params")), ("gemini", ("key", "request")), ("bedrock", ("recordId", "modelInput"))],
 )
-def test_a_line_in_the_common_form_gets_the_upstreams_names(
+def test_a_line_in_the_common_form_gets_the_providers_names(
     provider: str, names: tuple[str, str], folder: Path
 ) -> None:
     body = {"model": "m", "max_tokens": 64, "messages": []}
@@ -214,7 +214,7 @@ def test_anthropic_without_max_tokens_is_an_error_with_advice(folder: Path) -> N
         ("gemini", CHAT, "systemInstruction", {"parts": [{"text": "Be brief"}]}),
     ],
 )
-def test_a_system_prompt_goes_where_the_upstream_has_it(
+def test_a_system_prompt_goes_where_the_provider_has_it(
     provider: str, endpoint: str, member: str, value: Any, folder: Path
 ) -> None:
     for row in ("Hi", {"whatever": 1}):
@@ -260,7 +260,7 @@ def test_given_ids_are_kept_and_the_others_are_their_place_in_the_whole_input(fo
     assert [line["custom_id"] for line in lines(parts)] == ["row-000000001", "a", "row-000000003", "row-000000004"]
 
 
-def test_an_id_that_the_upstream_refuses_is_an_error(folder: Path) -> None:
+def test_an_id_that_the_provider_refuses_is_an_error(folder: Path) -> None:
     row = {"custom_id": "a.b", "params": {}}
     assert "'a.b': it must be 1 to 64 of the characters" in reason(row, folder, provider="anthropic")
 
@@ -431,7 +431,7 @@ def test_a_full_disk_leaves_nothing(folder: Path) -> None:
 # models
 
 
-def test_two_models_where_the_upstream_takes_one_are_an_error_that_names_both(folder: Path) -> None:
+def test_two_models_where_the_provider_takes_one_are_an_error_that_names_both(folder: Path) -> None:
     rows = ["Hi", {"model": "b"}, {"model": "c"}, {"model": "b"}]
     error = refused(rows, folder)
     assert error.errors[0] == (
@@ -527,7 +527,7 @@ def test_a_last_part_that_is_too_small_for_bedrock_gets_rows_from_the_one_before
 
 def test_too_few_rows_for_bedrock_are_an_error(folder: Path) -> None:
     error = refused(["Hi"] * 99, folder, provider="bedrock", limits=limits_of("bedrock"))
-    assert "has 99 rows, and the upstream takes no batch of fewer than 100" in str(error)
+    assert "has 99 rows, and the provider takes no batch of fewer than 100" in str(error)
     assert "nothing is billed" in str(error)
     refused(["Hi"] * 15, folder, provider="bedrock", limits=replace(limits_of("bedrock"), rows=10, min_rows=8))
 

@@ -84,7 +84,7 @@ def test_a_held_batch_does_not_move() -> None:
     assert at(0, held="in_progress") == at(10_000, held="in_progress") == (Phase.IN_PROGRESS, 40)
 
 
-def test_a_held_batch_knows_its_upstreams_words() -> None:
+def test_a_held_batch_knows_its_providers_words() -> None:
     assert at(0, held="canceled") == (Phase.CANCELLED, 40)
 
 

@@ -27,9 +27,9 @@ def test_the_prompt_may_be_given_in_parts() -> None:
     assert chat([{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]).prompt == "one two"
 
 
-@pytest.mark.parametrize("upstream", ["openai", "azure", "anthropic", "gemini", "bedrock"])
-def test_a_row_is_read_in_each_upstreams_own_shape(upstream: str) -> None:
-    row = Row.read(echo_lines(upstream, 2)[1])
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "bedrock"])
+def test_a_row_is_read_in_each_providers_own_shape(provider: str) -> None:
+    row = Row.read(echo_lines(provider, 2)[1])
     assert (row.custom_id, row.prompt) == ("row-2", "row 2")
 
 

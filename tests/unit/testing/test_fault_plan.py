@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_bifrost.testing import Fault, UpstreamAnswer
+from airflow_bifrost.testing import Fault, ProviderAnswer
 from airflow_bifrost.testing.faults import FaultPlan
 
 
@@ -59,20 +59,20 @@ def test_a_fault_in_which_nothing_goes_wrong_is_refused() -> None:
         Fault(times=3)
 
 
-def test_a_fault_of_the_upstream_waits_there_and_no_other_does() -> None:
-    closed = Fault(upstream=UpstreamAnswer(failure="close"))
+def test_a_fault_of_the_provider_waits_there_and_no_other_does() -> None:
+    closed = Fault(provider_answer=ProviderAnswer(failure="close"))
     due = plan(closed, Fault(status=503))
     assert statuses(due, 2) == [503, None]
-    assert due.take("GET", "/x", "openai", at_upstream=True) is closed
-    assert due.take("GET", "/x", "openai", at_upstream=True) is None
+    assert due.take("GET", "/x", "openai", at_provider=True) is closed
+    assert due.take("GET", "/x", "openai", at_provider=True) is None
 
 
 @pytest.mark.parametrize(
     "more", [{"status": 503}, {"drop": True}, {"garbage": True}, {"body": "x"}, {"retry_after": 1}]
 )
-def test_a_fault_of_the_upstream_leaves_the_answer_to_the_gateway(more: dict[str, Any]) -> None:
+def test_a_fault_of_the_provider_leaves_the_answer_to_the_gateway(more: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="the answer is the gateway's own"):
-        Fault(upstream=UpstreamAnswer(503), **more)
+        Fault(provider_answer=ProviderAnswer(503), **more)
 
 
 def test_a_rate_that_is_no_probability_is_refused() -> None:
@@ -83,8 +83,8 @@ def test_a_rate_that_is_no_probability_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"upstream": {"status": 429}}, r"upstream is an UpstreamAnswer\(...\), not {'status': 429}"),
-        ({"upstream": "close"}, "upstream is an UpstreamAnswer"),
+        ({"provider_answer": {"status": 429}}, r"provider_answer is a ProviderAnswer\(...\), not {'status': 429}"),
+        ({"provider_answer": "close"}, "provider_answer is a ProviderAnswer"),
         ({"status": "503"}, "status is an HTTP status as an int, not '503'"),
         ({"status": True}, "status is an HTTP status"),
         ({"status": 503, "times": "2"}, "times is a number of calls"),

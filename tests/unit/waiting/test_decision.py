@@ -31,7 +31,7 @@ from airflow_bifrost.waiting.decision import (
     LookUpConnection,
     TimedOut,
     WaitPolicy,
-    Watch,
+    WaitState,
     in_words,
     on_batch,
     on_fault,
@@ -39,26 +39,26 @@ from airflow_bifrost.waiting.decision import (
 
 NOW = 1_775_400_000.0
 POLICY = WaitPolicy(poll_interval=60.0, deadline=NOW + 3600, not_found_grace=300.0)
-NEW = Watch("b1")
-SEEN = Watch("b1", worked=True, status="in_progress")
+NEW = WaitState("b1")
+SEEN = WaitState("b1", worked=True, status="in_progress")
 
 
 def batch(status: str = "in_progress", **fields: Any) -> Batch:
     return Batch(id="b1", status=status, **fields)
 
 
-def look(watch: Watch, seen: Batch, *, now: float = NOW, policy: WaitPolicy = POLICY, chance: float = 0.5) -> Any:
+def look(watch: WaitState, seen: Batch, *, now: float = NOW, policy: WaitPolicy = POLICY, chance: float = 0.5) -> Any:
     return on_batch(watch, seen, "openai", policy, now=now, random=lambda: chance)
 
 
 def fault(
-    watch: Watch, error: BifrostError, *, now: float = NOW, policy: WaitPolicy = POLICY, chance: float = 0.5
+    watch: WaitState, error: BifrostError, *, now: float = NOW, policy: WaitPolicy = POLICY, chance: float = 0.5
 ) -> Any:
     return on_fault(watch, error, policy, now=now, random=lambda: chance)
 
 
 def delay_of(decision: Any, now: float = NOW) -> float:
-    return float(decision.watch.look_at - now)
+    return float(decision.watch.next_poll_at - now)
 
 
 def test_a_terminal_batch_finishes_the_wait() -> None:
@@ -73,7 +73,7 @@ def test_a_running_batch_is_looked_at_again_after_the_poll_interval_give_or_take
 
 
 def test_the_last_look_is_taken_at_the_deadline() -> None:
-    assert look(SEEN, batch(), now=POLICY.deadline - 10).watch.look_at == POLICY.deadline
+    assert look(SEEN, batch(), now=POLICY.deadline - 10).watch.next_poll_at == POLICY.deadline
 
 
 def test_a_batch_that_is_terminal_at_the_deadline_still_counts() -> None:
@@ -95,11 +95,11 @@ def test_an_outage_at_the_deadline_is_a_timeout_and_no_failure() -> None:
         BifrostUnavailable("503"),
         BifrostRateLimited("429"),
         BifrostBudgetExceeded("402"),
-        BifrostProtocolError("an upstream's {}", may_pass=True),
+        BifrostProtocolError("a provider's {}", transient=True),
     ],
     ids=lambda error: str(error),
 )
-def test_what_may_pass_is_borne_from_the_first_look_on(error: BifrostError, watch: Watch) -> None:
+def test_what_may_pass_is_borne_from_the_first_look_on(error: BifrostError, watch: WaitState) -> None:
     assert isinstance(fault(watch, error), KeepWaiting)
 
 
@@ -107,8 +107,8 @@ def test_what_may_pass_is_borne_from_the_first_look_on(error: BifrostError, watc
     "error",
     [
         BifrostProtocolError("a web page"),
-        BifrostRequestError("unknown upstream"),
-        BifrostUnavailable("no such host", may_pass=False),
+        BifrostRequestError("unknown provider"),
+        BifrostUnavailable("no such host", transient=False),
     ],
     ids=lambda error: str(error),
 )
@@ -144,7 +144,7 @@ def test_the_last_look_for_a_404_is_taken_when_the_grace_ends() -> None:
         decision = fault(watch, BatchNotFound("404"), now=now)
         if isinstance(decision, GiveUp):
             break
-        watch, now = decision.watch, decision.watch.look_at
+        watch, now = decision.watch, decision.watch.next_poll_at
     assert now == pytest.approx(NOW + POLICY.not_found_grace)
 
 
@@ -251,18 +251,18 @@ def test_a_poll_interval_of_nothing_is_no_reason_to_ask_without_a_pause() -> Non
 
 
 def test_a_watch_of_another_version_is_read_as_far_as_it_is_known() -> None:
-    assert Watch.from_json({"batch_id": "b1", "worked": True, "colour": "green"}) == Watch("b1", worked=True)
+    assert WaitState.from_json({"batch_id": "b1", "worked": True, "colour": "green"}) == WaitState("b1", worked=True)
 
 
 def test_a_watch_goes_through_json_unharmed() -> None:
     watch = fault(SEEN, BatchNotFound("404")).watch
-    assert Watch(**json.loads(json.dumps(watch.to_json()))) == watch
+    assert WaitState(**json.loads(json.dumps(watch.to_json()))) == watch
 
 
 ERRORS = st.sampled_from(
     [
         BifrostUnavailable("503"),
-        BifrostUnavailable("no such host", may_pass=False),
+        BifrostUnavailable("no such host", transient=False),
         BifrostRateLimited("429", retry_after=10.0),
         BifrostBudgetExceeded("402"),
         BifrostAuthError("401"),
@@ -293,7 +293,7 @@ def test_whatever_happens_no_look_is_due_after_the_deadline_and_success_needs_a_
             assert not isinstance(decision, Finished)
         if isinstance(decision, KeepWaiting):
             assert now < POLICY.deadline
-            assert now < decision.watch.look_at <= POLICY.deadline
+            assert now < decision.watch.next_poll_at <= POLICY.deadline
         if isinstance(decision, Finished | GiveUp | TimedOut):
             break
         watch = decision.watch

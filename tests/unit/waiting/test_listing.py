@@ -5,16 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_bifrost.waiting.listing import ENOUGH, LISTS, SWEEP_CAP, SWEEP_EVERY, Catalogue, listed_as
+from airflow_bifrost.waiting.listing import ENOUGH, LISTS, SWEEP_CAP, SWEEP_EVERY, PageIndex, listed_as
 
 NOW = 1_775_400_000.0
 
 
-def waiting_for(*ids: str, upstream: str = "openai") -> Catalogue:
-    catalogue = Catalogue(LISTS[upstream])
+def waiting_for(*ids: str, provider: str = "openai") -> PageIndex:
+    page_index = PageIndex(LISTS[provider])
     for batch_id in ids:
-        catalogue.wait_for(batch_id)
-    return catalogue
+        page_index.wait_for(batch_id)
+    return page_index
 
 
 def names(start: int, end: int) -> list[str]:
@@ -22,90 +22,90 @@ def names(start: int, end: int) -> list[str]:
 
 
 def test_few_batches_are_asked_for_by_their_ids():
-    catalogue = waiting_for(*names(0, ENOUGH - 1))
-    assert not catalogue.wants_sweep(NOW)
-    assert catalogue.page_of("b0") is None
+    page_index = waiting_for(*names(0, ENOUGH - 1))
+    assert not page_index.wants_sweep(NOW)
+    assert page_index.page_of("b0") is None
 
 
 def test_enough_batches_are_looked_for_in_the_list():
     assert waiting_for(*names(0, ENOUGH)).wants_sweep(NOW)
 
 
-def test_an_upstream_without_a_list_is_never_listed():
-    catalogue = Catalogue(None)
+def test_an_provider_without_a_list_is_never_listed():
+    page_index = PageIndex(None)
     for batch_id in names(0, 100):
-        catalogue.wait_for(batch_id)
-    assert not catalogue.wants_sweep(NOW)
+        page_index.wait_for(batch_id)
+    assert not page_index.wants_sweep(NOW)
 
 
 def test_batches_that_a_page_shows_are_asked_for_by_that_page():
-    catalogue = waiting_for(*names(0, 10))
-    seen = catalogue.on_page(None, names(0, 100), "next", oldest=NOW)
+    page_index = waiting_for(*names(0, 10))
+    seen = page_index.on_page(None, names(0, 100), "next", oldest=NOW)
     assert seen.found == set(names(0, 10))
-    assert {catalogue.page_of(batch_id).cursor for batch_id in names(0, 10)} == {None}
+    assert {page_index.page_of(batch_id).cursor for batch_id in names(0, 10)} == {None}
 
 
 def test_a_page_with_too_few_of_them_is_not_worth_its_price():
-    catalogue = waiting_for(*names(0, ENOUGH - 1))
-    catalogue.on_page(None, names(0, 100), None, oldest=NOW)
-    assert catalogue.page_of("b0") is None
+    page_index = waiting_for(*names(0, ENOUGH - 1))
+    page_index.on_page(None, names(0, 100), None, oldest=NOW)
+    assert page_index.page_of("b0") is None
 
 
 def test_a_sweep_goes_on_while_batches_are_missing_and_pages_have_enough_of_them():
-    catalogue = waiting_for(*names(0, 250))
-    assert catalogue.on_page(None, names(0, 100), "c1", oldest=NOW).then == "c1"
-    assert catalogue.on_page("c1", names(100, 200), "c2", oldest=NOW).then == "c2"
-    assert catalogue.on_page("c2", names(200, 300), "c3", oldest=NOW).then is None
+    page_index = waiting_for(*names(0, 250))
+    assert page_index.on_page(None, names(0, 100), "c1", oldest=NOW).then == "c1"
+    assert page_index.on_page("c1", names(100, 200), "c2", oldest=NOW).then == "c2"
+    assert page_index.on_page("c2", names(200, 300), "c3", oldest=NOW).then is None
 
 
 def test_a_sweep_does_not_go_on_over_page_after_page_of_strangers():
-    catalogue = waiting_for(*names(0, 10))
+    page_index = waiting_for(*names(0, 10))
     steps, cursor = 0, None
     while steps < 50:
         steps += 1
-        cursor = catalogue.on_page(cursor, [f"x{steps}{n}" for n in range(100)], f"c{steps}", oldest=None).then
+        cursor = page_index.on_page(cursor, [f"x{steps}{n}" for n in range(100)], f"c{steps}", oldest=None).then
         if cursor is None:
             break
     assert steps <= 3
 
 
 def test_a_sweep_ends_where_everything_is_older_than_what_is_waited_for():
-    catalogue = waiting_for(*names(0, 10))
+    page_index = waiting_for(*names(0, 10))
     for batch_id in names(0, 10):
-        catalogue.learn_age(batch_id, NOW)
-    assert catalogue.on_page(None, ["x"], "c1", oldest=NOW - 1).then is None
+        page_index.learn_age(batch_id, NOW)
+    assert page_index.on_page(None, ["x"], "c1", oldest=NOW - 1).then is None
 
 
 def test_only_openai_and_azure_have_a_second_page():
-    for upstream in ("anthropic", "gemini", "bedrock"):
-        catalogue = waiting_for(*names(0, 250), upstream=upstream)
-        assert catalogue.on_page(None, names(0, 100), "c1", oldest=NOW).then is None
+    for provider in ("anthropic", "gemini", "bedrock"):
+        page_index = waiting_for(*names(0, 250), provider=provider)
+        assert page_index.on_page(None, names(0, 100), "c1", oldest=NOW).then is None
 
 
 def test_a_batch_that_its_page_has_lost_is_asked_for_by_its_id():
-    catalogue = waiting_for(*names(0, 10))
-    catalogue.on_page(None, names(0, 100), None, oldest=NOW)
-    seen = catalogue.on_page(None, names(5, 105), None, oldest=NOW)
+    page_index = waiting_for(*names(0, 10))
+    page_index.on_page(None, names(0, 100), None, oldest=NOW)
+    seen = page_index.on_page(None, names(5, 105), None, oldest=NOW)
     assert seen.lost == set(names(0, 5))
-    assert catalogue.page_of("b0") is None
-    assert catalogue.page_of("b9") is not None
+    assert page_index.page_of("b0") is None
+    assert page_index.page_of("b9") is not None
 
 
 def test_a_batch_that_comes_later_is_placed_on_a_page_that_has_shown_it():
-    catalogue = waiting_for(*names(0, 10))
-    catalogue.on_page(None, names(0, 100), None, oldest=NOW)
-    catalogue.wait_for("b50")
-    assert catalogue.page_of("b50").cursor is None
+    page_index = waiting_for(*names(0, 10))
+    page_index.on_page(None, names(0, 100), None, oldest=NOW)
+    page_index.wait_for("b50")
+    assert page_index.page_of("b50").cursor is None
 
 
 def test_sweeps_that_find_nothing_become_rare():
-    catalogue, now, pauses = waiting_for(*names(0, ENOUGH)), NOW, []
+    page_index, now, pauses = waiting_for(*names(0, ENOUGH)), NOW, []
     for _ in range(8):
-        assert catalogue.wants_sweep(now)
-        catalogue.begin_sweep(now)
-        catalogue.on_page(None, ["x"], None, oldest=None)
+        assert page_index.wants_sweep(now)
+        page_index.begin_sweep(now)
+        page_index.on_page(None, ["x"], None, oldest=None)
         began = now
-        while not catalogue.wants_sweep(now):
+        while not page_index.wants_sweep(now):
             now += 1
         pauses.append(now - began)
     assert pauses == sorted(pauses)
@@ -114,21 +114,21 @@ def test_sweeps_that_find_nothing_become_rare():
 
 
 def test_where_a_sweep_saves_much_it_does_not_wait_long():
-    catalogue = waiting_for(*names(0, 10))
-    catalogue.begin_sweep(NOW)
-    catalogue.on_page(None, names(0, 100), None, oldest=None)
+    page_index = waiting_for(*names(0, 10))
+    page_index.begin_sweep(NOW)
+    page_index.on_page(None, names(0, 100), None, oldest=None)
     for batch_id in names(1000, 2000):
-        catalogue.wait_for(batch_id)
-    assert catalogue.wants_sweep(NOW + 5)
+        page_index.wait_for(batch_id)
+    assert page_index.wants_sweep(NOW + 5)
 
 
 def test_a_list_that_is_refused_is_left_alone_for_a_while():
-    catalogue = waiting_for(*names(0, 10))
-    catalogue.on_page(None, names(0, 100), None, oldest=NOW)
-    catalogue.on_refusal(NOW)
-    assert catalogue.page_of("b0") is None
-    assert not catalogue.wants_sweep(NOW + SWEEP_EVERY)
-    assert catalogue.wants_sweep(NOW + SWEEP_CAP)
+    page_index = waiting_for(*names(0, 10))
+    page_index.on_page(None, names(0, 100), None, oldest=NOW)
+    page_index.on_refusal(NOW)
+    assert page_index.page_of("b0") is None
+    assert not page_index.wants_sweep(NOW + SWEEP_EVERY)
+    assert page_index.wants_sweep(NOW + SWEEP_CAP)
 
 
 def test_an_id_of_gemini_has_another_form_in_the_list():
@@ -152,27 +152,27 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_whatever_happens_no_batch_is_lost_and_none_is_counted_twice(steps):
-    catalogue, waited = Catalogue(LISTS["openai"]), set()
+    page_index, waited = PageIndex(LISTS["openai"]), set()
     for step in steps:
         match step:
             case ("wait", number):
-                catalogue.wait_for(f"b{number}")
+                page_index.wait_for(f"b{number}")
                 waited.add(f"b{number}")
             case ("leave", number) if f"b{number}" in waited:
-                catalogue.leave(f"b{number}")
+                page_index.leave(f"b{number}")
                 waited.discard(f"b{number}")
             case ("age", number) if f"b{number}" in waited:
-                catalogue.learn_age(f"b{number}", NOW)
+                page_index.learn_age(f"b{number}", NOW)
             case ("page", shown, cursor):
                 ids = {f"b{number}" for number in shown}
-                assert catalogue.on_page(cursor, ids, "c", oldest=NOW).found == ids & waited
+                assert page_index.on_page(cursor, ids, "c", oldest=NOW).found == ids & waited
             case ("refuse",):
-                catalogue.on_refusal(NOW)
+                page_index.on_refusal(NOW)
         for batch_id in waited:
-            page = catalogue.page_of(batch_id)
+            page = page_index.page_of(batch_id)
             assert page is None or batch_id in page.waited
-        assert set(catalogue._place) == waited
-        assert catalogue._unplaced == sum(page is None for page in catalogue._place.values())
-        assert set(catalogue._created) <= {batch_id for batch_id, page in catalogue._place.items() if page is None}
-        for page in catalogue._pages.values():
+        assert set(page_index._place) == waited
+        assert page_index._unplaced == sum(page is None for page in page_index._place.values())
+        assert set(page_index._created) <= {batch_id for batch_id, page in page_index._place.items() if page is None}
+        for page in page_index._pages.values():
             assert page.waited

@@ -1,6 +1,6 @@
-"""What the gateway makes of an answer of the upstream that is no use to it: a refusal, a failure, or nonsense. Pure.
+"""What the gateway makes of an answer of the provider that is no use to it: a refusal, a failure, or nonsense. Pure.
 
-Each upstream writes its errors in its own shape; the gateway looks for the members that it knows and quotes the rest.
+Each provider writes its errors in its own shape; the gateway looks for the members that it knows and quotes the rest.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _FAILURES = {  # message and cause
     "cut": (_NOT_CARRIED_OUT, "unexpected EOF"),
     "garbage": (_NOT_CARRIED_OUT, "error when reading response headers: cannot parse response status code"),
     "refused": (_NO_CONNECTION, "dial tcp 127.0.0.1:443: connect: connection refused"),
-    "unknown_host": (_NO_CONNECTION, "dial tcp: lookup upstream.invalid: no such host"),
+    "unknown_host": (_NO_CONNECTION, "dial tcp: lookup provider.invalid: no such host"),
     "timeout": (_TIMED_OUT, "timeout"),
     "queue_full": ("request dropped: queue is full", None),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamAnswer:
-    """What an upstream answers the gateway, or how it fails to.
+class ProviderAnswer:
+    """What a provider answers the gateway, or how it fails to.
 
     :param status: HTTP status.
     :param headers: of the answer. Only its content type matters: the gateway passes no other on.
@@ -93,10 +93,10 @@ class UpstreamAnswer:
         return next((value for name, value in self.headers.items() if name.lower() == "content-type"), "")
 
 
-class UpstreamAnswered(Exception):
-    """The upstream has answered a call with something else than what was asked for."""
+class ProviderAnswered(Exception):
+    """The provider has answered a call with something else than what was asked for."""
 
-    def __init__(self, answer: UpstreamAnswer) -> None:
+    def __init__(self, answer: ProviderAnswer) -> None:
         super().__init__(answer)
         self.answer = answer
 
@@ -109,7 +109,7 @@ class ReadableAnswer(ValueError):
     """The answer is one that the gateway can use, so it is no fault."""
 
 
-def received(provider: str, request_type: str, answer: UpstreamAnswer) -> JsonObject | UpstreamAnswer:
+def received(provider: str, request_type: str, answer: ProviderAnswer) -> JsonObject | ProviderAnswer:
     """The gateway's own answer.
 
     :return: the members of a JSON object that says nothing, or, for the content of a file, the very answer.
@@ -148,7 +148,7 @@ def failed(provider: str, failure: str) -> GatewayError:
 
 # Any status but 200 is a refusal, also one that means success elsewhere.
 
-_MEMBERS = {  # of the upstream's error that the gateway reads
+_MEMBERS = {  # of the provider's error that the gateway reads
     "openai": ("message", "type", "code", "param"),
     "azure": ("message", "type", "code", "param"),
     "anthropic": ("message", "type"),
@@ -164,7 +164,7 @@ _EMPTY_REFUSALS = {
 }
 
 
-def passed_on(provider: str, request_type: str, answer: UpstreamAnswer) -> GatewayError:
+def passed_on(provider: str, request_type: str, answer: ProviderAnswer) -> GatewayError:
     """The gateway's error for an answer with any status but 200."""
     members = _error_members(provider, answer.value)
     detail: JsonObject = {}
@@ -184,7 +184,7 @@ def passed_on(provider: str, request_type: str, answer: UpstreamAnswer) -> Gatew
 
 
 def _error_members(provider: str, value: Any) -> JsonObject | None:
-    """What the gateway understands of the upstream's own error; None if it has not the upstream's shape."""
+    """What the gateway understands of the provider's own error; None if it has not the provider's shape."""
     error = value.get("error") if isinstance(value, dict) and provider != "bedrock" else value
     if error is None:
         return {}
@@ -241,7 +241,7 @@ def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonOb
             shows_processing = provider == "anthropic" and request_type != "batch_cancel"
             return hollow | {"processing_status": ""} if shows_processing else hollow
     msg = (
-        "this UpstreamAnswer can be read by the gateway, so it is no fault (put a batch into its state with add_batch or "
+        "this ProviderAnswer can be read by the gateway, so it is no fault (put a batch into its state with add_batch or "
         f"set_batch): {json.dumps(value)[:200]}"
     )
     raise ReadableAnswer(msg)

@@ -37,7 +37,7 @@ def cancel_if_a_user_ended_it(ti: Any, batch_ids: Sequence[str], *, provider: st
 
 
 def _state_of(ti: Any) -> str | None:
-    """Asked in a thread, with a limit: this runs in a signal handler, which may have interrupted a talk with Airflow."""
+    """RequestContext in a thread, with a limit: this runs in a signal handler, which may have interrupted a talk with Airflow."""
     states: list[Any] = []
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""What is special to each upstream behind the gateway."""
+"""What is special to each provider behind the gateway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_bifrost.testing import LocalGateway
 
 
 def prompts(*texts: str) -> list[dict[str, Any]]:
-    """Request lines that every upstream reads."""
+    """Request lines that every provider reads."""
     return [{"custom_id": f"r{i}", "body": {"messages": [{"role": "user", "content": t}]}} for i, t in enumerate(texts)]
 
 

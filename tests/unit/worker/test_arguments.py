@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_bifrost.gateway.outcome import Outcome
-from airflow_bifrost.tasks.arguments import OUTCOMES, batch_ids_of, checked_accept, provider_of, seconds_of
+from airflow_bifrost.worker.arguments import OUTCOMES, batch_ids_of, checked_accept, provider_of, seconds_of
 
 
 def test_one_id_is_a_list_of_one() -> None:
@@ -26,13 +26,13 @@ def test_what_was_never_pushed_is_named_as_such(value: Any) -> None:
         batch_ids_of(value)
 
 
-def test_an_upstream_that_was_never_pushed_is_named_as_such() -> None:
+def test_an_provider_that_was_never_pushed_is_named_as_such() -> None:
     with pytest.raises(ValueError, match="provider is None"):
         provider_of("None")
 
 
 @pytest.mark.parametrize(("value", "provider"), [(None, None), ("", None), ("azure", "azure")])
-def test_no_upstream_is_that_of_the_connection(value: Any, provider: str | None) -> None:
+def test_no_provider_is_that_of_the_connection(value: Any, provider: str | None) -> None:
     assert provider_of(value) == provider
 
 

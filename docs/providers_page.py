@@ -1,4 +1,4 @@
-"""Writes docs/upstreams.md from the table that the conformance tests use: `python docs/upstreams_page.py`."""
+"""Writes docs/providers.md from the table that the conformance tests use: `python docs/providers_page.py`."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-TABLE = DOCS.parent / "tests" / "conformance" / "upstreams.json"
-PAGE = DOCS / "upstreams.md"
+TABLE = DOCS.parent / "tests" / "conformance" / "providers.json"
+PAGE = DOCS / "providers.md"
 
 HEAD = """\
-<!-- Written by docs/upstreams_page.py from tests/conformance/upstreams.json: change it there. -->
-# What each upstream says
+<!-- Written by docs/providers_page.py from tests/conformance/providers.json: change it there. -->
+# What each provider says
 
-For each upstream: its own word for a batch's status, what the gateway makes of it, and the [outcome](outcomes.md) that this package
+For each provider: its own word for a batch's status, what the gateway makes of it, and the [outcome](outcomes.md) that this package
 comes to. No outcome: the batch still runs, and a wait goes on.
 
 *Trust* names the counts of `request_counts` that mean what they say there. The others are missing, not yet counted, or count something
 else; for Gemini a missing one is 0. *Results* are the fields that lead to rows. A row with a dot ● stands on answers recorded from a real gateway (version 1.4.19), which
-the tests replay; the others on what the upstreams publish.
+the tests replay; the others on what the providers publish.
 """
 
 
 def page(table: dict[str, Any]) -> str:
     """The page, in Markdown."""
-    return HEAD + "".join(section(upstream) for upstream in table.values())
+    return HEAD + "".join(section(provider) for provider in table.values())
 
 
-def section(upstream: dict[str, Any]) -> str:
-    lines = "".join(line(row) for row in upstream["statuses"])
+def section(provider: dict[str, Any]) -> str:
+    lines = "".join(line(row) for row in provider["statuses"])
     return (
-        f"\n## {upstream['name']}\n\n{upstream['about']}\n\n"
-        f"| {upstream['name']} says | When | Gateway | Outcome | Trust | Results | Recorded |\n|---|---|---|---|---|---|---|\n{lines}\n"
-        f"Where the results are: {upstream['results']}\n"
+        f"\n## {provider['name']}\n\n{provider['about']}\n\n"
+        f"| {provider['name']} says | When | Gateway | Outcome | Trust | Results | Recorded |\n|---|---|---|---|---|---|---|\n{lines}\n"
+        f"Where the results are: {provider['results']}\n"
     )
 
 

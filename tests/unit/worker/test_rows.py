@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_bifrost.tasks.rows import rows_of
+from airflow_bifrost.worker.rows import rows_of
 
 
 def read(rows: Any = None, input_path: str | None = None) -> list[tuple[int, Any]]:

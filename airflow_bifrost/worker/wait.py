@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_bifrost._compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowTaskTimeout
 from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError, BifrostUnavailable
-from airflow_bifrost.tasks.memory import task_memory
+from airflow_bifrost.worker.state_store import open_state_store
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_bifrost.gateway.client import GatewayClient
-    from airflow_bifrost.submission.ledger import Memory
-    from airflow_bifrost.waiting.decision import Decision, WaitPolicy, Watch
+    from airflow_bifrost.submission.ledger import TaskStateStore
+    from airflow_bifrost.waiting.decision import Decision, WaitPolicy, WaitState
     from airflow_bifrost.waiting.progress import Seen
 
 Mode = Literal["deferrable", "poke", "reschedule"]
 
-DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the upstreams' window of 24 hours, and an hour for their clocks
+DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the providers' window of 24 hours, and an hour for their clocks
 DEFAULT_POLL_INTERVAL = 60.0  # seconds; as gateway.config has it, which a DAG file must not load, since it loads httpx
 DEFAULT_NOT_FOUND_GRACE = 300.0  # seconds
 BACKSTOP = 300.0  # seconds after the deadline at which Airflow itself ends a deferral whose trigger did not
@@ -42,15 +42,15 @@ log = logging.getLogger("airflow.task")
 class BatchWait:
     """What to wait for, and how.
 
-    :param batch_ids: ids that were checked, see :func:`airflow_bifrost.tasks.arguments.batch_ids_of`.
-    :param provider: upstream; None is the connection's.
+    :param batch_ids: ids that were checked, see :func:`airflow_bifrost.worker.arguments.batch_ids_of`.
+    :param provider: provider; None is the connection's.
     :param poll_interval: seconds between two looks at a batch; None: as the connection or ``[bifrost] poll_interval`` says.
     :param timeout: seconds from the first attempt on. A retry does not begin them anew, clearing the task does.
     :param execution_timeout: the task's own; Airflow does not watch over it while a task is deferred.
     :param not_found_grace: seconds for which a 404 is borne.
     :param cancel_on_kill: for the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
     :param any_ended: one terminal batch is enough.
-    :param state_folder: see :func:`airflow_bifrost.tasks.memory.task_memory`.
+    :param state_folder: see :func:`airflow_bifrost.worker.state_store.open_state_store`.
     """
 
     batch_ids: Sequence[str]
@@ -78,7 +78,7 @@ class BatchWait:
         if not self.batch_ids:
             log.warning("batch_id is an empty list: there is nothing to wait for")
             return []
-        memory = task_memory(context, folder=self.state_folder)
+        memory = open_state_store(context, folder=self.state_folder)
         deadline, watches = self._recall(context, memory)
         policy = WaitPolicy(self._interval(), deadline, self.not_found_grace, self.poll_backoff)
         progress = _Progress(context["ti"])
@@ -115,30 +115,30 @@ class BatchWait:
             )
         return read.summaries
 
-    def _recall(self, context: Mapping[str, Any], memory: Memory) -> tuple[float, dict[str, Watch]]:
+    def _recall(self, context: Mapping[str, Any], memory: TaskStateStore) -> tuple[float, dict[str, WaitState]]:
         """Deadline and watches of this wait: those of an earlier attempt, or new ones.
 
         Airflow raises ``max_tries`` when a task is cleared and leaves it when it is retried: it tells a new wait from an old one.
         """
-        from airflow_bifrost.waiting.decision import Watch
+        from airflow_bifrost.waiting.decision import WaitState
 
-        watches = {batch_id: Watch(batch_id) for batch_id in self.batch_ids}
+        watches = {batch_id: WaitState(batch_id) for batch_id in self.batch_ids}
         ti = context["ti"]
         record = memory.get(MEMORY_KEY)
         if record and record["max_tries"] == ti.max_tries:
-            kept = {item["batch_id"]: Watch.from_json(item) for item in record["watches"]}
+            kept = {item["batch_id"]: WaitState.from_json(item) for item in record["watches"]}
             return record["deadline"], {batch_id: kept.get(batch_id, new) for batch_id, new in watches.items()}
         began = time.time()
         if self.mode == "reschedule" and (first := ti.get_first_reschedule_date(context)):
             # Nothing was remembered, yet this is no first look: an earlier one found nothing that could not pass.
             began = first.timestamp()
-            watches = {batch_id: Watch(batch_id, worked=True) for batch_id in watches}
+            watches = {batch_id: WaitState(batch_id, worked=True) for batch_id in watches}
         deadline = began + self.timeout
         self._remember(context, memory, deadline, {})
         return deadline, watches
 
     def _remember(
-        self, context: Mapping[str, Any], memory: Memory, deadline: float, watches: Mapping[str, Watch]
+        self, context: Mapping[str, Any], memory: TaskStateStore, deadline: float, watches: Mapping[str, WaitState]
     ) -> None:
         memory.set(
             MEMORY_KEY,
@@ -150,7 +150,7 @@ class BatchWait:
         )
 
     def _defer(
-        self, task: BaseOperator, context: Mapping[str, Any], policy: WaitPolicy, watches: Mapping[str, Watch]
+        self, task: BaseOperator, context: Mapping[str, Any], policy: WaitPolicy, watches: Mapping[str, WaitState]
     ) -> None:
         from airflow_bifrost.triggers.batch import BatchTrigger
 
@@ -200,7 +200,7 @@ class BatchWait:
 class _Looker:
     """Looks at batches with one client, and follows the decisions. Its state is what the looks have shown."""
 
-    def __init__(self, wait: BatchWait, policy: WaitPolicy, watches: dict[str, Watch]) -> None:
+    def __init__(self, wait: BatchWait, policy: WaitPolicy, watches: dict[str, WaitState]) -> None:
         self.watches = watches
         self.summaries: dict[str, dict[str, Any]] = {}
         self.timed_out = False
@@ -225,7 +225,7 @@ class _Looker:
     @property
     def next_look_at(self) -> float:
         """Unix seconds. A worker that is started anew for each look takes all of them at once."""
-        due = [self.watches[batch_id].look_at for batch_id in self.waiting]
+        due = [self.watches[batch_id].next_poll_at for batch_id in self.waiting]
         return max(due) if self._wait.mode == "reschedule" else min(due)
 
     def look(self) -> None:
@@ -240,7 +240,7 @@ class _Looker:
         if self._client is not None and began > self._connected_at + self._client.config.connection_ttl:
             self._disconnect()
         for batch_id in self.waiting:
-            if self.watches[batch_id].look_at > began:
+            if self.watches[batch_id].next_poll_at > began:
                 continue
             if self._wait.mode == "deferrable" and time.time() > began + FIRST_ROUND:
                 break  # the triggerer has the first look at the others
@@ -266,7 +266,7 @@ class _Looker:
             return None
         return progress_of(self._latest.values(), now=time.time())
 
-    def _look_at(self, watch: Watch) -> Decision:
+    def _look_at(self, watch: WaitState) -> Decision:
         from airflow_bifrost.waiting.decision import on_batch, on_fault
         from airflow_bifrost.waiting.progress import Seen
 
@@ -279,7 +279,7 @@ class _Looker:
             if isinstance(error, BifrostUnavailable) and error.status_code is None:
                 self._outage = error  # one look without an answer is enough for this round
             return on_fault(watch, error, self._policy, now=time.time(), random=random.random)
-        provider = client.config.upstream(self._wait.provider)
+        provider = client.config.provider_for(self._wait.provider)
         self._latest[watch.batch_id] = Seen.of(batch, provider)
         return on_batch(watch, batch, provider, self._policy, now=time.time(), random=random.random)
 

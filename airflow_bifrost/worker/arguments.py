@@ -36,7 +36,7 @@ def batch_ids_of(value: Any) -> list[str]:
 
 
 def provider_of(value: Any) -> str | None:
-    """The upstream in ``provider``; None, or empty, is the connection's.
+    """The provider in ``provider``; None, or empty, is the connection's.
 
     :raises ValueError: it is not a string, or a None that was rendered to text.
     """

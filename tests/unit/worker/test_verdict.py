@@ -15,7 +15,7 @@ from airflow_bifrost._compat import (
 from airflow_bifrost.exceptions import BatchFailed, BifrostAuthError
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.summary import BatchSummary
-from airflow_bifrost.tasks.verdict import judge, skipping
+from airflow_bifrost.worker.verdict import raise_unless_accepted, skipping
 
 
 def summary(batch_id: str = "b1", status: str = "completed", **fields: Any) -> dict[str, Any]:
@@ -23,10 +23,10 @@ def summary(batch_id: str = "b1", status: str = "completed", **fields: Any) -> d
 
 
 def test_accepted_outcomes_pass() -> None:
-    judge([summary(), summary("b2", "expired")], ("succeeded", "expired"))
+    raise_unless_accepted([summary(), summary("b2", "expired")], ("succeeded", "expired"))
 
 
-def test_a_bad_outcome_names_batch_upstream_counts_files_and_the_upstreams_own_errors() -> None:
+def test_a_bad_outcome_names_batch_provider_counts_files_and_the_providers_own_errors() -> None:
     bad = summary(
         status="failed",
         request_counts={"total": 10, "completed": 0, "failed": 10},
@@ -34,16 +34,16 @@ def test_a_bad_outcome_names_batch_upstream_counts_files_and_the_upstreams_own_e
         errors={"data": [{"code": "invalid_json_line", "message": "This line is not parseable", "line": 7}]},
     )
     with pytest.raises(BatchFailed) as raised:
-        judge([bad], ("succeeded",))
+        raise_unless_accepted([bad], ("succeeded",))
     for part in ("b1", "openai", "failed 10", "file-err", "invalid_json_line: This line is not parseable (line 7)"):
         assert part in str(raised.value)
     assert raised.value.summaries == [bad]
 
 
-def test_keys_in_the_upstreams_errors_are_struck_out() -> None:
+def test_keys_in_the_providers_errors_are_struck_out() -> None:
     bad = summary(status="failed", errors={"data": [{"message": "Incorrect API key provided: sk-proj-abcdef123456"}]})
     with pytest.raises(BatchFailed) as raised:
-        judge([bad], ("succeeded",))
+        raise_unless_accepted([bad], ("succeeded",))
     assert "abcdef123456" not in str(raised.value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_bifrost.tasks.memory import task_memory
+from airflow_bifrost.worker.state_store import open_state_store
 
 
 def context(task_id: str = "wait", map_index: int = -1, **more: Any) -> dict[str, Any]:
@@ -27,29 +27,29 @@ def state_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_airflows_own_store_is_used_where_there_is_one(state_path: Path) -> None:
     store = object()
-    assert task_memory(context(task_state_store=store)) is store
+    assert open_state_store(context(task_state_store=store)) is store
 
 
 def test_before_it_a_file_remembers(state_path: Path) -> None:
-    task_memory(context()).set("key", {"deadline": 1.5})
-    assert task_memory(context()).get("key") == {"deadline": 1.5}
+    open_state_store(context()).set("key", {"deadline": 1.5})
+    assert open_state_store(context()).get("key") == {"deadline": 1.5}
 
 
 def test_other_tasks_and_mapped_siblings_have_memories_of_their_own(state_path: Path) -> None:
-    task_memory(context()).set("key", 1)
-    assert task_memory(context(task_id="other")).get("key") is None
-    assert task_memory(context(map_index=0)).get("key") is None
+    open_state_store(context()).set("key", 1)
+    assert open_state_store(context(task_id="other")).get("key") is None
+    assert open_state_store(context(map_index=0)).get("key") is None
 
 
 def test_a_record_that_cannot_be_read_is_an_error_and_not_absence(state_path: Path) -> None:
-    task_memory(context()).set("key", 1)
+    open_state_store(context()).set("key", 1)
     [record] = state_path.rglob("*.json")
     record.write_text("{half a rec")
     with pytest.raises(ValueError):
-        task_memory(context()).get("key")
+        open_state_store(context()).get("key")
 
 
 def test_without_either_nothing_is_remembered() -> None:
-    memory = task_memory(context())
+    memory = open_state_store(context())
     memory.set("key", 1)
     assert memory.get("key") is None

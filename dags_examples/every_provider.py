@@ -1,6 +1,6 @@
-"""One sensor for every upstream: only ``provider`` differs.
+"""One sensor for every provider: only ``provider`` differs.
 
-The gateway speaks to each upstream in its own words (ids, statuses, counts); the summaries that come out look alike.
+The gateway speaks to each provider in its own words (ids, statuses, counts); the summaries that come out look alike.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from airflow.sdk import Param, dag, task
 
 from airflow_bifrost import BatchSensor
 
-UPSTREAMS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"]
+PROVIDERS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"]
 
 
 @dag(
@@ -21,15 +21,15 @@ UPSTREAMS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"]
     params={
         "batches": Param(
             type="object",
-            propertyNames={"enum": UPSTREAMS},
+            propertyNames={"enum": PROVIDERS},
             additionalProperties={"type": "string"},
             minProperties=1,
-            description="Upstream to batch id, as the gateway gave it",
+            description="Provider to batch id, as the gateway gave it",
         )
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 )
-def every_upstream() -> None:
+def every_provider() -> None:
     @task
     def waits(params: dict[str, Any]) -> list[dict[str, str]]:
         return [{"provider": provider, "batch_id": batch_id} for provider, batch_id in params["batches"].items()]
@@ -46,4 +46,4 @@ def every_upstream() -> None:
     outcomes(wait.output)
 
 
-pipeline = every_upstream()
+pipeline = every_provider()

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class RunPart:
     """A part of a round's input, and what became of it.
 
     :param number: the only one of its kind in the run; the ledger knows the submission by it.
@@ -33,7 +33,7 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Record:
+class RunState:
     """What a run knows of itself.
 
     :param digest: of the input, and of what is asked of it.
@@ -49,7 +49,7 @@ class Record:
     asked: str
     provider: str
     input: list[str]
-    pieces: list[Piece]
+    pieces: list[RunPart]
     written: dict[str, Any] | None = None
     size: int | None = None
     earlier: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -67,5 +67,5 @@ class Record:
         return max((piece.number for piece in self.pieces), default=0) + 1
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Record:
-        return cls(**{**value, "pieces": [Piece(**piece) for piece in value["pieces"]]})
+    def from_json(cls, value: Mapping[str, Any]) -> RunState:
+        return cls(**{**value, "pieces": [RunPart(**piece) for piece in value["pieces"]]})

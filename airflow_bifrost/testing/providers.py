@@ -1,4 +1,4 @@
-"""What each upstream looks like through the gateway: ids, words for a status, and the batch on the wire."""
+"""What each provider looks like through the gateway: ids, words for a status, and the batch on the wire."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 from airflow_bifrost.testing.clock import Batch, Phase, Progress
 from airflow_bifrost.testing.model import Fate, JsonObject
+from airflow_bifrost.testing.provider_answers import ProviderAnswer, ProviderAnswered
 from airflow_bifrost.testing.store import Yield
-from airflow_bifrost.testing.upstream_answers import UpstreamAnswer, UpstreamAnswered
 
 _DAY = 86_400  # seconds
 _random = random.SystemRandom()
@@ -36,7 +36,7 @@ class Snapshot:
     yielded: dict[str, str]
 
 
-class Upstream:
+class Provider:
     """OpenAI, and what the others share with it."""
 
     name = "openai"
@@ -47,7 +47,7 @@ class Upstream:
     list_request_type: str | None = "batch_retrieve"
     needs_endpoint = True
 
-    # ids. "own" is the upstream's id, which the state knows; "public" is what the gateway makes of it.
+    # ids. "own" is the provider's id, which the state knows; "public" is what the gateway makes of it.
 
     def new_batch_id(self) -> str:
         return f"batch_{uuid.uuid4().hex}"
@@ -59,7 +59,7 @@ class Upstream:
         return own
 
     def own_batch_id(self, segment: str, *, native: bool) -> str:
-        """The id that the upstream is asked for, from the raw path segment."""
+        """The id that the provider is asked for, from the raw path segment."""
         return unquote(segment.partition("#")[0])
 
     def public_file_id(self, own: str, *, native: bool) -> str:
@@ -154,25 +154,25 @@ class Upstream:
 
     # refusals
 
-    def no_batch(self, own: str) -> UpstreamAnswered:
+    def no_batch(self, own: str) -> ProviderAnswered:
         return self.refusal(404, f"No batch found with id '{own}'.")
 
-    def no_file(self, own: str) -> UpstreamAnswered:
+    def no_file(self, own: str) -> ProviderAnswered:
         return self.refusal(404, f"No such File object: {own}")
 
-    def no_input(self, own: str) -> UpstreamAnswered:
+    def no_input(self, own: str) -> ProviderAnswered:
         return self.refusal(400, f"No such File object: {own}", param="input_file_id")
 
-    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+    def not_cancellable(self, snapshot: Snapshot) -> ProviderAnswered:
         return self.refusal(409, f"Cannot cancel a batch with status '{snapshot.progress.status}'.")
 
-    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
-        """The upstream's own error, in the words and the shape that it has for errors."""
+    def refusal(self, status: int, message: str, **detail: str) -> ProviderAnswered:
+        """The provider's own error, in the words and the shape that it has for errors."""
         known = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
         return _answered(status, {"error": {**known, **detail}})
 
 
-class Azure(Upstream):
+class Azure(Provider):
     """Azure OpenAI."""
 
     name = "azure"
@@ -188,11 +188,11 @@ class Azure(Upstream):
     def own_batch_id(self, segment: str, *, native: bool) -> str:
         return segment
 
-    def no_batch(self, own: str) -> UpstreamAnswered:
+    def no_batch(self, own: str) -> ProviderAnswered:
         return _answered(404, {"error": {"code": "NotFound", "message": f"The batch {own} was not found."}})
 
 
-class Anthropic(Upstream):
+class Anthropic(Provider):
     """Anthropic's Message Batches: one terminal status, ``ended``, whatever became of the requests."""
 
     name = "anthropic"
@@ -255,21 +255,21 @@ class Anthropic(Upstream):
             succeeded=succeeded, expired=expired, canceled=left if phase is Phase.CANCELLED else 0
         )
 
-    def no_batch(self, own: str) -> UpstreamAnswered:
+    def no_batch(self, own: str) -> ProviderAnswered:
         return self.refusal(404, f"Batch {own} not found", type="not_found_error")
 
-    def no_file(self, own: str) -> UpstreamAnswered:
+    def no_file(self, own: str) -> ProviderAnswered:
         return self.refusal(404, f"File {own} not found", type="not_found_error")
 
-    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+    def not_cancellable(self, snapshot: Snapshot) -> ProviderAnswered:
         return self.refusal(400, f"Batch {snapshot.batch.id} has ended and cannot be canceled.")
 
-    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
+    def refusal(self, status: int, message: str, **detail: str) -> ProviderAnswered:
         error = {"type": "invalid_request_error", "message": message, **detail}
         return _answered(status, {"type": "error", "error": error, "request_id": f"req_011{_letters(21)}"})
 
 
-class Gemini(Upstream):
+class Gemini(Provider):
     """Gemini: ``completed`` counts failures too, and there is no file to download."""
 
     name = "gemini"
@@ -346,19 +346,19 @@ class Gemini(Upstream):
         uri = f"https://generativelanguage.googleapis.com/v1beta/files/{own}"
         return {"expires_at": created_at + 2 * _DAY, "storage_backend": "api", "storage_uri": uri}
 
-    def no_batch(self, own: str) -> UpstreamAnswered:
+    def no_batch(self, own: str) -> ProviderAnswered:
         return self.refusal(404, "Requested entity was not found.", word="NOT_FOUND")
 
-    def no_file(self, own: str) -> UpstreamAnswered:
+    def no_file(self, own: str) -> ProviderAnswered:
         return self.no_batch(own)
 
-    def no_input(self, own: str) -> UpstreamAnswered:
+    def no_input(self, own: str) -> ProviderAnswered:
         return self.refusal(400, f"File files/{own} does not exist.")
 
-    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+    def not_cancellable(self, snapshot: Snapshot) -> ProviderAnswered:
         return self.refusal(400, "The batch is not running.", word="FAILED_PRECONDITION")
 
-    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
+    def refusal(self, status: int, message: str, **detail: str) -> ProviderAnswered:
         word = detail.get("word", "INVALID_ARGUMENT")
         return _answered(status, {"error": {"code": status, "message": message, "status": word}})
 
@@ -368,7 +368,7 @@ _GEMINI_WORDS: dict[Phase, str] = {
 }
 
 
-class Bedrock(Upstream):
+class Bedrock(Provider):
     """Bedrock: ids are base64 of a resource name, files are objects in S3, counts are not known."""
 
     name = "bedrock"
@@ -472,26 +472,26 @@ class Bedrock(Upstream):
     def storage(self, own: str, created_at: int) -> JsonObject:
         return {"storage_backend": "s3", "storage_uri": own}
 
-    def no_batch(self, own: str) -> UpstreamAnswered:
+    def no_batch(self, own: str) -> ProviderAnswered:
         if not own.startswith("arn:aws:bedrock:") or "%" in own:
             return self.refusal(400, "The provided model invocation job identifier is invalid.")
         return self.refusal(404, "Could not find model invocation job")
 
-    def no_file(self, own: str) -> UpstreamAnswered:
+    def no_file(self, own: str) -> ProviderAnswered:
         return self.refusal(404, "The specified key does not exist.")
 
-    def no_input(self, own: str) -> UpstreamAnswered:
+    def no_input(self, own: str) -> ProviderAnswered:
         return self.refusal(400, f"The input {own} does not exist.")
 
-    def not_cancellable(self, snapshot: Snapshot) -> UpstreamAnswered:
+    def not_cancellable(self, snapshot: Snapshot) -> ProviderAnswered:
         return self.refusal(409, "The job is not in a state in which it can be stopped.")
 
-    def refusal(self, status: int, message: str, **detail: str) -> UpstreamAnswered:
+    def refusal(self, status: int, message: str, **detail: str) -> ProviderAnswered:
         return _answered(status, {"message": message})
 
 
-def _answered(status: int, body: JsonObject) -> UpstreamAnswered:
-    return UpstreamAnswered(UpstreamAnswer(status, body=body))
+def _answered(status: int, body: JsonObject) -> ProviderAnswered:
+    return ProviderAnswered(ProviderAnswer(status, body=body))
 
 
 def _present(**counts: int) -> dict[str, int]:
@@ -511,10 +511,10 @@ def _unbase64(text: str) -> str | None:
         return None
 
 
-UPSTREAMS: dict[str, Upstream] = {u.name: u for u in (Upstream(), Azure(), Anthropic(), Gemini(), Bedrock())}
+PROVIDERS: dict[str, Provider] = {u.name: u for u in (Provider(), Azure(), Anthropic(), Gemini(), Bedrock())}
 WITHOUT_BATCHES = frozenset({"groq", "mistral", "cohere"})  # configured, but they have no batch API
-PROVIDERS = (*UPSTREAMS, *sorted(WITHOUT_BATCHES))
-COUNTS = ("total", "completed", "failed", "succeeded", "expired", "canceled", "pending")  # of all upstreams together
+CONFIGURED = (*PROVIDERS, *sorted(WITHOUT_BATCHES))
+COUNTS = ("total", "completed", "failed", "succeeded", "expired", "canceled", "pending")  # of all providers together
 
 
 def check_names(what: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -528,7 +528,7 @@ def check_names(what: str, given: Iterable[str], known: Collection[str]) -> None
             raise ValueError(msg)
 
 
-def upstream_of(name: str) -> Upstream:
-    """The upstream of that name."""
-    check_names("an upstream with batches", [name], UPSTREAMS)
-    return UPSTREAMS[name]
+def provider_of(name: str) -> Provider:
+    """The provider of that name."""
+    check_names("a provider with batches", [name], PROVIDERS)
+    return PROVIDERS[name]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_bifrost._compat import conf
 
 if TYPE_CHECKING:
-    from airflow_bifrost.submission.ledger import Memory
+    from airflow_bifrost.submission.ledger import TaskStateStore
 
 
-def task_memory(context: Mapping[str, Any], *, folder: str = "") -> Memory:
+def open_state_store(context: Mapping[str, Any], *, folder: str = "") -> TaskStateStore:
     """The memory of the running task.
 
     :param folder: where to keep it if there is nothing else: a URI that Airflow's object storage writes.
@@ -26,10 +26,10 @@ def task_memory(context: Mapping[str, Any], *, folder: str = "") -> Memory:
     if store is not None:
         return store  # type: ignore[no-any-return]
     state_path = conf.get("bifrost", "state_path", fallback="") or folder
-    return _FileMemory(state_path, context["ti"]) if state_path else NoMemory()
+    return _FileStateStore(state_path, context["ti"]) if state_path else NoStateStore()
 
 
-class _FileMemory:
+class _FileStateStore:
     def __init__(self, state_path: str, ti: Any) -> None:
         identity = json.dumps([ti.dag_id, ti.run_id, ti.task_id, ti.map_index])
         self._folder = f"{state_path.rstrip('/')}/tasks/{hashlib.sha256(identity.encode()).hexdigest()}"
@@ -50,7 +50,7 @@ class _FileMemory:
             file.write(json.dumps(value).encode())
 
 
-class NoMemory:
+class NoStateStore:
     """Forgets everything."""
 
     def get(self, key: str) -> Any:

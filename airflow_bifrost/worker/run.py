@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any
 from airflow_bifrost._compat import AirflowSkipException
 from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError, BifrostRateLimited
 from airflow_bifrost.results.storage import locate, locate_file
-from airflow_bifrost.tasks.download import manifest, report, results_of
-from airflow_bifrost.tasks.folder import TaskFolder
-from airflow_bifrost.tasks.memory import task_memory
-from airflow_bifrost.tasks.run_record import Piece, Record
-from airflow_bifrost.tasks.submit import Doubts, Order, attempt_of, part_with_others, submit_part
-from airflow_bifrost.tasks.wait import BatchWait
+from airflow_bifrost.worker.download import manifest, report, results_of
+from airflow_bifrost.worker.folder import TaskFolder
+from airflow_bifrost.worker.run_state import RunPart, RunState
+from airflow_bifrost.worker.state_store import open_state_store
+from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy, attempt_of, submit_part, supersede_others
+from airflow_bifrost.worker.wait import BatchWait
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_bifrost.gateway.client import GatewayClient
     from airflow_bifrost.results.writer import ResultsWriter
-    from airflow_bifrost.submission.ledger import Memory, Submission
+    from airflow_bifrost.submission.ledger import Submission, TaskStateStore
     from airflow_bifrost.submission.limits import Limits
     from airflow_bifrost.submission.requests_file import Part
 
@@ -50,14 +50,14 @@ log = logging.getLogger("airflow.task")
 class BatchRun:
     """A run of one task instance.
 
-    :param provider: upstream; None is the connection's.
+    :param provider: provider; None is the connection's.
     :param output_type: what each answer is validated into; None: nothing.
-    :param row_members: what each row asks for beside its own words, for an upstream.
-    :param limits: of an upstream behind the gateway.
-    :param wait: how to wait for some batches of an upstream; True: until one of them has ended.
+    :param row_members: what each row asks for beside its own words, for a provider.
+    :param limits: of a provider behind the gateway.
+    :param wait: how to wait for some batches of a provider; True: until one of them has ended.
     :param max_parallel_batches: how many are on their way at a time.
     :param max_row_attempts: how often a row is sent at most.
-    :param download_timeout: seconds that the upstream may take for a whole file of results.
+    :param download_timeout: seconds that the provider may take for a whole file of results.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket.
     """
 
@@ -69,14 +69,14 @@ class BatchRun:
     output_type: Any
     row_members: Callable[[str], Any]
     limits: Callable[[str], Limits]
-    order: Order
-    doubts: Doubts
+    order: BatchSpec
+    recovery: RecoveryPolicy
     wait: Callable[[BatchRun, str, list[str], bool], BatchWait]
     max_parallel_batches: int
     max_row_attempts: int
     download_timeout: float
     storage_conn_id: str | None
-    record: Record | None = None  # as last seen: for a signal handler, which must not ask for it
+    record: RunState | None = None  # as last seen: for a signal handler, which must not ask for it
 
     @property
     def state_folder(self) -> str:
@@ -90,18 +90,18 @@ class BatchRun:
         return TaskFolder(f"{self.state_folder}-parts")
 
     @property
-    def memory(self) -> Memory:
-        return task_memory(self.context, folder=self.state_folder)
+    def memory(self) -> TaskStateStore:
+        return open_state_store(self.context, folder=self.state_folder)
 
     def start(self, write_parts: Callable[[str, Path], list[Part]]) -> dict[str, Any]:
         """Begin, or go on with what an earlier try has begun for the same input.
 
-        :param write_parts: writes the input for an upstream into a local folder.
+        :param write_parts: writes the input for a provider into a local folder.
         :return: the manifest.
         """
         locate_file(self.output_path)
         with self._client() as client, TemporaryDirectory(prefix="bifrost-run-") as local:
-            provider = client.config.upstream(self.provider)
+            provider = client.config.provider_for(self.provider)
             parts = write_parts(provider, Path(local))
             if not parts:
                 raise AirflowSkipException("There are no rows: nothing to submit.")
@@ -111,19 +111,19 @@ class BatchRun:
                 return self._as_written(client, record)
             pieces = self._keep(parts, number=1, round_=1)
             if record is None or record.digest != digest:
-                new = Record(digest, self._asked(provider), provider, [piece.file for piece in pieces], pieces)
-                self._part_with_others(client, record, new)
+                new = RunState(digest, self._asked(provider), provider, [piece.file for piece in pieces], pieces)
+                self._supersede_others(client, record, new)
                 self._remember(new)
                 record = new
             return self._advance(client, record)
 
-    def go_on(self, record: Record) -> dict[str, Any] | None:
+    def go_on(self, record: RunState) -> dict[str, Any] | None:
         """Go on where the record stands, with the input of an earlier try.
 
         :return: None: the input is gone and is needed; or nothing of it was submitted; or something else is asked for now.
         """
         with self._client() as client:
-            if record.asked != self._asked(client.config.upstream(self.provider)):
+            if record.asked != self._asked(client.config.provider_for(self.provider)):
                 return None
             if self._stands(record):
                 return self._as_written(client, record)
@@ -143,18 +143,18 @@ class BatchRun:
         with self._client() as client:
             return self._advance(client, record)
 
-    def recall(self) -> Record | None:
+    def recall(self) -> RunState | None:
         """What an earlier try has left; None: nothing."""
         value = self.memory.get(MEMORY_KEY)
-        return None if value is None else Record.from_json(value)
+        return None if value is None else RunState.from_json(value)
 
-    def _stands(self, record: Record) -> bool:
+    def _stands(self, record: RunState) -> bool:
         """Whether all is done that can be, and the output is where it was written."""
         path, fs = locate(self.output_path)
         done = record.written is not None and not record.written["rows"]["cancelled"]
         return done and bool(fs.exists(path.path)) and fs.size(path.path) == record.size
 
-    def _as_written(self, client: GatewayClient, record: Record) -> dict[str, Any]:
+    def _as_written(self, client: GatewayClient, record: RunState) -> dict[str, Any]:
         from airflow_bifrost.gateway.summary import BatchSummary
 
         log.info(
@@ -174,11 +174,11 @@ class BatchRun:
     def _asked(self, provider: str) -> str:
         return self.order.digest(provider, json.dumps(self.row_members(provider), sort_keys=True, default=str))
 
-    def _digest(self, record: Record, piece: Piece) -> str:
+    def _digest(self, record: RunState, piece: RunPart) -> str:
         """By which the ledger knows the input of a piece."""
         return self.order.digest(record.provider, piece.sha256)
 
-    def _remember(self, record: Record) -> None:
+    def _remember(self, record: RunState) -> None:
         self.memory.set(MEMORY_KEY, asdict(record))
 
     def _client(self) -> GatewayClient:
@@ -186,7 +186,7 @@ class BatchRun:
 
         return BifrostHook(self.conn_id).open_client(timeout=self.download_timeout)
 
-    def _advance(self, client: GatewayClient, record: Record) -> dict[str, Any]:
+    def _advance(self, client: GatewayClient, record: RunState) -> dict[str, Any]:
         self.record = record
         while True:
             self._submit(client, record)
@@ -197,14 +197,14 @@ class BatchRun:
             if ended is not None:
                 return ended
 
-    def _wait_for(self, record: Record) -> BatchWait:
+    def _wait_for(self, record: RunState) -> BatchWait:
         """Until there is a place for another batch, or nothing is left to wait for."""
         more = any(piece.batch_id is None for piece in record.pieces)
         return self.wait(self, record.provider, record.in_flight, more)
 
     # Submitting
 
-    def _submit(self, client: GatewayClient, record: Record) -> None:
+    def _submit(self, client: GatewayClient, record: RunState) -> None:
         """Submit as many pieces as may be on their way."""
         from airflow_bifrost.submission.full_queue import refused_as_full
 
@@ -239,7 +239,7 @@ class BatchRun:
                 )
             self._remember(record)
 
-    def _submit_piece(self, client: GatewayClient, record: Record, piece: Piece) -> Submission:
+    def _submit_piece(self, client: GatewayClient, record: RunState, piece: RunPart) -> Submission:
         from airflow_bifrost.submission.requests_file import Part
 
         with TemporaryDirectory(prefix="bifrost-run-") as local:
@@ -250,14 +250,14 @@ class BatchRun:
                 client,
                 record.provider,
                 self.order,
-                self.doubts,
+                self.recovery,
                 part,
                 memory=self.memory,
                 keep_cancelled=True,
                 fetch=partial(self.folder.fetch, piece.file, path),
             )
 
-    def _note_the_ends(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> None:
+    def _note_the_ends(self, record: RunState, summaries: Sequence[Mapping[str, Any]]) -> None:
         from airflow_bifrost.submission.full_queue import failed_as_full
 
         ended = {summary["batch_id"] for summary in summaries}
@@ -285,18 +285,18 @@ class BatchRun:
                 " A retry of the task submits their rows again; give it a retry_delay that lets other batches end."
             )
 
-    def _keep(self, parts: Sequence[Part], *, number: int, round_: int) -> list[Piece]:
+    def _keep(self, parts: Sequence[Part], *, number: int, round_: int) -> list[RunPart]:
         """Put parts into the folder, unless they are there."""
         pieces = []
         for part_number, part in enumerate(parts, start=number):
-            piece = Piece(part_number, round_, f"{part.sha256[:32]}.jsonl", part.rows, part.sha256)
+            piece = RunPart(part_number, round_, f"{part.sha256[:32]}.jsonl", part.rows, part.sha256)
             if not self.folder.has(piece.file):
                 self.folder.keep(part.path, piece.file)
             pieces.append(piece)
         return pieces
 
-    def _halves(self, record: Record, piece: Piece) -> list[Piece]:
-        halves: list[Piece] = []
+    def _halves(self, record: RunState, piece: RunPart) -> list[RunPart]:
+        halves: list[RunPart] = []
         lines = self.folder.lines(piece.file)
         for size in (piece.rows // 2, piece.rows - piece.rows // 2):
             number = record.next_number() + len(halves)
@@ -305,10 +305,10 @@ class BatchRun:
                 for line in islice(lines, size):
                     file.write(line + b"\n")
                     digest.update(line + b"\n")
-            halves.append(Piece(number, piece.round, name, size, digest.hexdigest()))
+            halves.append(RunPart(number, piece.round, name, size, digest.hexdigest()))
         return halves
 
-    def _part_with_others(self, client: GatewayClient, before: Record | None, new: Record) -> None:
+    def _supersede_others(self, client: GatewayClient, before: RunState | None, new: RunState) -> None:
         """Of batches that earlier tries have submitted for another input: leave or cancel them. If ``new`` is an input that the task had
         before them, it becomes the pieces that it was then; so the ledger knows them."""
         numbers: set[int] = set()
@@ -316,15 +316,15 @@ class BatchRun:
             numbers.update(piece.number for piece in before.pieces)
             first_round = [asdict(piece) for piece in before.pieces if piece.round == 1]
             new.earlier = before.earlier | {before.digest: first_round}
-            begun = [Piece(**piece) for piece in new.earlier.pop(new.digest, [])]
+            begun = [RunPart(**piece) for piece in new.earlier.pop(new.digest, [])]
             afresh = [replace(piece, batch_id=None, ended=False, behind=[]) for piece in begun]
             if afresh and all(self.folder.has(piece.file) or self._is_submitted(new, piece) for piece in afresh):
                 new.pieces = afresh
         wanted: dict[int, str | None] = dict.fromkeys(numbers)
         wanted |= {piece.number: self._digest(new, piece) for piece in new.pieces}
-        part_with_others(self.context, client, new.provider, self.doubts, wanted, self.memory)
+        supersede_others(self.context, client, new.provider, self.recovery, wanted, self.memory)
 
-    def _is_submitted(self, record: Record, piece: Piece) -> bool:
+    def _is_submitted(self, record: RunState, piece: RunPart) -> bool:
         """Whether a call for it was made, as far as is known."""
         from airflow_bifrost.submission.ledger import may_have_submitted
 
@@ -332,7 +332,7 @@ class BatchRun:
 
     # Reading
 
-    def _read(self, client: GatewayClient, record: Record) -> dict[str, Any] | None:
+    def _read(self, client: GatewayClient, record: RunState) -> dict[str, Any] | None:
         """Write the rows, and return the manifest; or, if some rows are to be sent again first, add their pieces to the record."""
         from airflow_bifrost.results.writer import ResultsWriter
 
@@ -356,7 +356,7 @@ class BatchRun:
         return whole
 
     def _add_results(
-        self, client: GatewayClient, record: Record, piece: Piece, results: ResultsWriter, odd: list[str]
+        self, client: GatewayClient, record: RunState, piece: RunPart, results: ResultsWriter, odd: list[str]
     ) -> dict[str, Any]:
         """Add the results of a piece's batch. Of a batch that ended before its time, the rows without a result ended as it did.
 
@@ -387,7 +387,7 @@ class BatchRun:
             results.add_absent(ids, RowOutcome(summary["outcome"]), RowError(code, message))
         return summary
 
-    def _cancelled_before(self, record: Record, summaries: Sequence[Mapping[str, Any]]) -> dict[int, list[bool]]:
+    def _cancelled_before(self, record: RunState, summaries: Sequence[Mapping[str, Any]]) -> dict[int, list[bool]]:
         """By round, whether each of its batches was cancelled by whoever ended an earlier try, and has begun this one."""
         rounds: dict[int, list[bool]] = {}
         for piece, summary in zip(record.pieces, summaries, strict=True):
@@ -396,15 +396,15 @@ class BatchRun:
         return rounds
 
     def _next_round(
-        self, record: Record, results: ResultsWriter, summaries: Sequence[Mapping[str, Any]]
-    ) -> list[Piece]:
+        self, record: RunState, results: ResultsWriter, summaries: Sequence[Mapping[str, Any]]
+    ) -> list[RunPart]:
         """What is to be sent again."""
         from airflow_bifrost.results.lines import parse_line
         from airflow_bifrost.submission.requests_file import write_parts
 
         cancelled = self._cancelled_before(record, summaries)
         attempts = sum(not all(batches) for batches in cancelled.values())
-        worth = results.worth_another_try(
+        worth = results.retryable(
             self._custom_ids(record),
             failed=attempts < self.max_row_attempts,
             cancelled=any(cancelled[record.round]),
@@ -420,19 +420,19 @@ class BatchRun:
                     endpoint=self.order.endpoint,
                     limits=self.limits(record.provider),
                 )
-            except BatchInputError as error:  # too few for the upstream
+            except BatchInputError as error:  # too few for the provider
                 log.warning("Rows that might do better another time cannot be sent again: %s", error)
                 return []
             if parts:
                 log.info("Sent again, since they may do better: %d rows", sum(part.rows for part in parts))
             return self._keep(parts, number=record.next_number(), round_=record.round + 1)
 
-    def _lines(self, record: Record) -> Iterator[bytes]:
+    def _lines(self, record: RunState) -> Iterator[bytes]:
         """The input, in its order."""
         for file in record.input:
             yield from self.folder.lines(file)
 
-    def _custom_ids(self, record: Record) -> Iterator[str]:
+    def _custom_ids(self, record: RunState) -> Iterator[str]:
         from airflow_bifrost.submission.requests_file import custom_id_of
 
         return map(custom_id_of, self._lines(record))

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_bifrost.tasks.memory import NoMemory, task_memory
+from airflow_bifrost.worker.state_store import NoStateStore, open_state_store
 
 if TYPE_CHECKING:
     from airflow_bifrost.gateway.client import GatewayClient
     from airflow_bifrost.gateway.models import Batch
-    from airflow_bifrost.submission.ledger import Attempt, Create, Ledger, Memory, Submission
+    from airflow_bifrost.submission.ledger import Attempt, Create, Ledger, Submission, TaskStateStore
     from airflow_bifrost.submission.requests_file import Part
 
 ON_UNKNOWN = ("fail", "resubmit")
@@ -23,8 +23,8 @@ ON_CHANGED_INPUT = ("leave", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is asked of an upstream, for whatever rows.
+class BatchSpec:
+    """What is asked of a provider, for whatever rows.
 
     :param extra_body: members of the create call that this package does not know, such as Bedrock's ``role_arn`` and ``output_s3_uri``.
     :param extra_form: the same for the upload, such as Bedrock's ``storage_config[s3][bucket]``.
@@ -39,7 +39,7 @@ class Order:
 
     def check(self, provider: str) -> None:
         """
-        :raises ValueError: it can be asked of no upstream, or not of this one.
+        :raises ValueError: it can be asked of no provider, or not of this one.
         """
         from airflow_bifrost.gateway.requests import create_batch
 
@@ -62,7 +62,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
+class RecoveryPolicy:
     """What to do where an earlier try of the task has left something. See :class:`airflow_bifrost.submission.ledger.Ledger`."""
 
     on_unknown: str = "fail"
@@ -87,11 +87,11 @@ def submit_part(
     context: Mapping[str, Any],
     client: GatewayClient,
     provider: str,
-    order: Order,
-    doubts: Doubts,
+    order: BatchSpec,
+    recovery: RecoveryPolicy,
     part: Part,
     *,
-    memory: Memory | None = None,
+    memory: TaskStateStore | None = None,
     keep_cancelled: bool = False,
     fetch: Callable[[], None] | None = None,
 ) -> Submission:
@@ -121,37 +121,44 @@ def submit_part(
             )
         return _create(client, provider, order, input_file_id=uploaded.id)
 
-    ledger = _ledger(context, client, provider, doubts, part.number, memory or task_memory(context), keep_cancelled)
+    ledger = _ledger(
+        context, client, provider, recovery, part.number, memory or open_state_store(context), keep_cancelled
+    )
     return ledger.submit(order.digest(provider, part.sha256), prepare)
 
 
-def part_with_others(
+def supersede_others(
     context: Mapping[str, Any],
     client: GatewayClient,
     provider: str,
-    doubts: Doubts,
+    recovery: RecoveryPolicy,
     wanted: Mapping[int, str | None],
-    memory: Memory,
+    memory: TaskStateStore,
 ) -> None:
     """Leave or cancel what earlier tries have submitted for other inputs.
 
     :param wanted: by the number of each part that there ever was, the digest of the input that it has now; None: there is no such part now.
     """
     for number, digest in wanted.items():
-        _ledger(context, client, provider, doubts, number, memory).part_with_others(digest)
+        _ledger(context, client, provider, recovery, number, memory).supersede_others(digest)
 
 
 def submit_file(
-    context: Mapping[str, Any], client: GatewayClient, provider: str, order: Order, doubts: Doubts, input_file_id: str
+    context: Mapping[str, Any],
+    client: GatewayClient,
+    provider: str,
+    order: BatchSpec,
+    recovery: RecoveryPolicy,
+    input_file_id: str,
 ) -> Submission:
-    """The same for a file that is at the upstream already."""
+    """The same for a file that is at the provider already."""
 
     order.check(provider)
 
     def prepare() -> Create:
         return _create(client, provider, order, input_file_id=input_file_id)
 
-    ledger = _ledger(context, client, provider, doubts, 1, task_memory(context))
+    ledger = _ledger(context, client, provider, recovery, 1, open_state_store(context))
     return ledger.submit(order.digest(provider, f"file {input_file_id}"), prepare)
 
 
@@ -159,9 +166,9 @@ def _ledger(
     context: Mapping[str, Any],
     client: GatewayClient,
     provider: str,
-    doubts: Doubts,
+    recovery: RecoveryPolicy,
     part: int,
-    memory: Memory,
+    memory: TaskStateStore,
     keep_cancelled: bool = False,
 ) -> Ledger:
     from airflow_bifrost.submission.ledger import Ledger
@@ -170,17 +177,22 @@ def _ledger(
         attempt_of(context, part),
         client,
         provider=provider,
-        memory=None if isinstance(memory, NoMemory) else memory,
+        memory=None if isinstance(memory, NoStateStore) else memory,
         first_try=context["ti"].try_number <= 1,
-        on_unknown=doubts.on_unknown,
-        on_changed_input=doubts.on_changed_input,
-        resubmit=doubts.resubmit,
+        on_unknown=recovery.on_unknown,
+        on_changed_input=recovery.on_changed_input,
+        resubmit=recovery.resubmit,
         keep_cancelled=keep_cancelled,
     )
 
 
 def _create(
-    client: GatewayClient, provider: str, order: Order, *, input_file_id: str | None = None, path: Path | None = None
+    client: GatewayClient,
+    provider: str,
+    order: BatchSpec,
+    *,
+    input_file_id: str | None = None,
+    path: Path | None = None,
 ) -> Create:
     """
     :param path: of rows that go into the call itself; instead of ``input_file_id``.

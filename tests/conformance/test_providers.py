@@ -1,4 +1,4 @@
-"""The table of what each upstream says: true, whole, and what the documentation shows."""
+"""The table of what each provider says: true, whole, and what the documentation shows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from airflow_bifrost.gateway.outcome import BatchStatus, outcome_of
 
 from .recordings import HERE, RECORDINGS
 
-TABLE: dict[str, Any] = json.loads((HERE / "upstreams.json").read_text())
+TABLE: dict[str, Any] = json.loads((HERE / "providers.json").read_text())
 ROWS = [
-    pytest.param(upstream, row, id=f"{upstream}: {row['said']} {row.get('when', '')}")
-    for upstream, of_it in TABLE.items()
+    pytest.param(provider, row, id=f"{provider}: {row['said']} {row.get('when', '')}")
+    for provider, of_it in TABLE.items()
     for row in of_it["statuses"]
 ]
 BY_NAME = {r.name: r for r in RECORDINGS}
@@ -24,17 +24,17 @@ ALWAYS_SENT = {"total", "completed", "failed"}  # the other counts are absent wh
 RESULTS = ("output_file_id", "error_file_id", "results_url")
 
 
-@pytest.mark.parametrize(("upstream", "row"), ROWS)
-def test_a_row_has_the_outcome_that_the_package_comes_to(upstream, row):
-    assert outcome_of(upstream, row["status"], RequestCounts.model_validate(row["counts"])) == row["outcome"]
+@pytest.mark.parametrize(("provider", "row"), ROWS)
+def test_a_row_has_the_outcome_that_the_package_comes_to(provider, row):
+    assert outcome_of(provider, row["status"], RequestCounts.model_validate(row["counts"])) == row["outcome"]
 
 
-@pytest.mark.parametrize(("upstream", "row"), [row for row in ROWS if row.values[1]["shown_by"]])
-def test_a_row_is_shown_by_its_recordings(upstream, row):
+@pytest.mark.parametrize(("provider", "row"), [row for row in ROWS if row.values[1]["shown_by"]])
+def test_a_row_is_shown_by_its_recordings(provider, row):
     for name in row["shown_by"]:
         recording = BY_NAME[name]
         fields, counts = recording.expected["fields"], recording.expected["fields"]["request_counts"]
-        assert (recording.upstream, recording.upstream_said) == (upstream, row["said"])
+        assert (recording.provider, recording.provider_said) == (provider, row["said"])
         assert (fields["status"], recording.expected["outcome"]) == (row["status"], row["outcome"])
         assert [field for field in RESULTS if fields.get(field)] == row["results"]
         assert all(counts[count] is not None for count in ALWAYS_SENT & set(row["trusted"]))
@@ -47,23 +47,23 @@ def test_a_row_is_shown_by_its_recordings(upstream, row):
     assert {count: number for count, number in first.items() if number} == row["counts"]
 
 
-def test_every_recorded_status_of_an_upstream_stands_in_the_table():
+def test_every_recorded_status_of_an_provider_stands_in_the_table():
     shown = {name for of_it in TABLE.values() for row in of_it["statuses"] for name in row["shown_by"]}
     in_table = {
         (up, row["said"], row["status"], row["outcome"]) for up, of_it in TABLE.items() for row in of_it["statuses"]
     }
-    recorded = [r for r in RECORDINGS if r.upstream_said and "outcome" in r.expected]
+    recorded = [r for r in RECORDINGS if r.provider_said and "outcome" in r.expected]
     assert recorded
     for r in recorded:
         assert (
             r.name in shown
-            or (r.upstream, r.upstream_said, r.expected["fields"]["status"], r.expected["outcome"]) in in_table
+            or (r.provider, r.provider_said, r.expected["fields"]["status"], r.expected["outcome"]) in in_table
         )
 
 
-@pytest.mark.parametrize("upstream", TABLE)
-def test_every_kind_of_end_that_an_upstream_has_stands_in_the_table(upstream):
-    ends = {row["outcome"] for row in TABLE[upstream]["statuses"]}
+@pytest.mark.parametrize("provider", TABLE)
+def test_every_kind_of_end_that_an_provider_has_stands_in_the_table(provider):
+    ends = {row["outcome"] for row in TABLE[provider]["statuses"]}
     assert ends >= {None, "succeeded", "failed", "cancelled", "expired"}
 
 
@@ -73,8 +73,8 @@ def test_every_word_that_the_package_knows_stands_in_the_table():
 
 
 def test_the_page_in_the_documentation_is_the_table():
-    place = HERE.parents[1] / "docs" / "upstreams_page.py"
-    spec = importlib.util.spec_from_file_location("upstreams_page", place)
+    place = HERE.parents[1] / "docs" / "providers_page.py"
+    spec = importlib.util.spec_from_file_location("providers_page", place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.PAGE.read_text() == module.page(TABLE), "run: python docs/upstreams_page.py"
+    assert module.PAGE.read_text() == module.page(TABLE), "run: python docs/providers_page.py"

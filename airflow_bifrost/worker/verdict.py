@@ -12,10 +12,10 @@ from airflow_bifrost.exceptions import BatchFailed, BifrostError, SubmissionInDo
 ERRORS_SHOWN = 3  # of each batch
 
 
-def judge(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> None:
+def raise_unless_accepted(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> None:
     """Pass if every outcome is accepted.
 
-    :raises BatchFailed: names each batch that is not, with the upstream's own errors.
+    :raises BatchFailed: names each batch that is not, with the provider's own errors.
     """
     bad = [dict(summary) for summary in summaries if summary["outcome"] not in accept]
     if not bad:
@@ -43,7 +43,7 @@ def outcome_of_rows(rows: Mapping[str, int]) -> str:
     return "failed" if outcome == "missing" else outcome
 
 
-def judge_rows(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
+def raise_unless_rows_accepted(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
     """Pass if the outcome of all rows together is accepted, see :func:`outcome_of_rows`.
 
     :raises BatchFailed: says what became of the rows.

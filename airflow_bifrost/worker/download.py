@@ -45,7 +45,7 @@ def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Ta
 def report(tally: Tally, output_path: str, differences: Iterable[str] = ()) -> None:
     """Say in the log what was written, and what was odd about it.
 
-    :param differences: between the results and the upstream's own counts, see :func:`airflow_bifrost.results.tally.differences`.
+    :param differences: between the results and the provider's own counts, see :func:`airflow_bifrost.results.tally.differences`.
     """
     counts = ", ".join(
         f"{number:,} {outcome}" for outcome, number in tally.rows.items() if number and outcome != "total"
