@@ -35,12 +35,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "BatchCancelOperator": "airflow_bifrost.operators.batch",
-    "BatchDownloadOperator": "airflow_bifrost.operators.batch",
-    "BatchRetrieveOperator": "airflow_bifrost.operators.batch",
-    "BatchRunOperator": "airflow_bifrost.operators.batch",
+    "BatchCancelOperator": "airflow_bifrost.operators.cancel",
+    "BatchDownloadOperator": "airflow_bifrost.operators.download",
+    "BatchRetrieveOperator": "airflow_bifrost.operators.retrieve",
+    "BatchRunOperator": "airflow_bifrost.operators.run",
     "BatchSensor": "airflow_bifrost.sensors.batch",
-    "BatchSubmitOperator": "airflow_bifrost.operators.batch",
+    "BatchSubmitOperator": "airflow_bifrost.operators.submit",
     "BatchTrigger": "airflow_bifrost.triggers.batch",
     "BifrostHook": "airflow_bifrost.hooks.bifrost",
 }

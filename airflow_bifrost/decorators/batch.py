@@ -9,7 +9,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from airflow.sdk.definitions.context import context_merge
 
 from airflow_bifrost._compat import keyword_arguments
-from airflow_bifrost.operators.batch import BatchRunOperator
+from airflow_bifrost.operators.run import BatchRunOperator
 from airflow_bifrost.worker.verdict import outcome_of_rows
 
 if TYPE_CHECKING:
