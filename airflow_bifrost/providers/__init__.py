@@ -1,0 +1,34 @@
+"""What is known about each model provider behind the gateway: one file each.
+
+``get(name)`` is the only way in, and no other module compares a provider's name. A provider without a file here gets the strictest of each
+limit and rule, and nothing is assumed about its list.
+"""
+
+from __future__ import annotations
+
+from airflow_bifrost.providers import anthropic, azure, bedrock, gemini, openai, vertex
+from airflow_bifrost.providers.base import Limits, LineForm, Provider
+
+ALL = {module.PROVIDER.name: module.PROVIDER for module in (openai, azure, anthropic, gemini, bedrock, vertex)}
+
+
+def get(name: str) -> Provider:
+    """What is known about the provider of that name, as the gateway spells it."""
+    return ALL.get(name) or _unknown(name)
+
+
+def _unknown(name: str) -> Provider:
+    known = [provider.limits for provider in ALL.values()]
+    return Provider(
+        name=name,
+        # A minimum number of rows protects nobody, so there is none.
+        limits=Limits(
+            rows=min(limits.rows for limits in known), bytes=min(limits.bytes for limits in known), one_model=True
+        ),
+        custom_ids=anthropic.PROVIDER.custom_ids,
+        lines=LineForm(),
+        prompts=openai.PROMPTS,
+    )
+
+
+__all__ = ["ALL", "Provider", "get"]

@@ -1,0 +1,51 @@
+"""Azure OpenAI: OpenAI's API with quotas, files and a queue that differ."""
+
+from __future__ import annotations
+
+from airflow_bifrost.providers import openai
+from airflow_bifrost.providers.base import (
+    FileReadiness,
+    FullQueue,
+    ListBehavior,
+    ListedCounts,
+    Provider,
+    SchemaDialect,
+    SchemaForm,
+    says,
+)
+
+PROVIDER = Provider(
+    name="azure",
+    # "Max input file size 200 MB": https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
+    # That page has 100,000 requests for each file. OpenAI's 50,000, which no deployment refuses, are used here too.
+    # One deployment for each file: https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
+    limits=openai.LIMITS,
+    prompts=openai.PROMPTS,
+    schema=SchemaForm(
+        # No keywords at all: https://learn.microsoft.com/azure/ai-services/openai/how-to/structured-outputs
+        dialect=SchemaDialect(),
+        request=openai.request_schema,
+    ),
+    metadata=True,  # gateway 1.4.19 and 1.5.16, recorded
+    expires_output=True,  # https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
+    listing=ListBehavior(pages=True, counts=ListedCounts.IN_LIST),
+    # An upload is ``pending`` first, and a create is refused until it is ``processed``:
+    # https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
+    files=FileReadiness(
+        ready=frozenset({"processed", "succeeded"}),
+        failed=frozenset({"error", "failed", "deleted", "deleting", "canceled", "cancelled"}),
+    ),
+    full_queues=(
+        # The same code, "The number of enqueued tokens has surpassed the configured limit of ... for the deployment ...":
+        # https://learn.microsoft.com/en-us/answers/questions/2285577/azure-openai-batch-api-token-limit-exceeded-error
+        openai.TOKENS_QUEUED,
+        # "Queueing batch jobs": some regions fail fast, with a 400 that has `token_limit_exceeded` somewhere in it:
+        # https://learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/batch
+        FullQueue(where="create", statuses=frozenset({400}), word="token_limit_exceeded"),
+        FullQueue(
+            where="create",
+            statuses=frozenset({400}),
+            message=says("token_limit_exceeded|number of enqueued tokens has surpassed"),
+        ),
+    ),
+)

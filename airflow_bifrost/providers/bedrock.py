@@ -1,0 +1,58 @@
+"""AWS Bedrock: IDs are base64 of the job's ARN, results are in S3, and ``PartiallyCompleted`` arrives as ``failed``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from airflow_bifrost.providers.base import (
+    MB,
+    FullQueue,
+    Limits,
+    LineForm,
+    ListBehavior,
+    ListedCounts,
+    PromptForm,
+    Provider,
+    ResultLocation,
+    StoredResults,
+    says,
+)
+from airflow_bifrost.providers.openai import messages
+
+
+def job_id(batch_id: str) -> str:
+    """The last part of the job's ARN: the only form of the ID that reaches AWS unharmed through the native routes."""
+    try:
+        arn = base64.b64decode(batch_id, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return batch_id
+    return arn.rpartition("/")[2] if arn.startswith("arn:") else batch_id
+
+
+PROVIDER = Provider(
+    name="bedrock",
+    # 100 to 50,000 records in a file of at most 1 GB. These are defaults by model, and an account may have others:
+    # https://docs.aws.amazon.com/general/latest/gr/bedrock.html#limits_bedrock
+    limits=Limits(rows=50_000, bytes=1_000 * MB, min_rows=100),
+    # `recordId` is a string: https://docs.aws.amazon.com/bedrock/latest/userguide/batch-inference-data.html
+    lines=LineForm(id="recordId", body="modelInput", envelope=False, names_model=False),
+    prompts={None: PromptForm(messages)},
+    schema=None,  # each model has its own way to ask
+    needs_model=True,
+    listing=ListBehavior(pages=False, counts=ListedCounts.NOWHERE),  # gateway 1.4.19 and 1.5.16, recorded
+    results=ResultLocation.OBJECT_STORAGE,
+    # AWS writes below the prefix into a folder for each job, and the prefix may hold those of many jobs:
+    # https://docs.aws.amazon.com/bedrock/latest/userguide/batch-inference-results.html
+    stored=StoredResults(scheme="s3", file=re.compile(r".*\.jsonl\.out"), in_job_folder=True),
+    failed_hides_results=True,
+    full_queues=(
+        # ServiceQuotaExceededException, 400, "The number of requests exceeds the service quota. Resubmit your request later.":
+        # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_CreateModelInvocationJob.html
+        # Inferred: that the gateway passes the name on (AWS gives it in a header as a rule), or else that the message is as documented.
+        FullQueue(where="create", statuses=frozenset({400}), word="ServiceQuotaExceededException"),
+        FullQueue(where="create", statuses=frozenset({400}), message=says("exceeds the service quota")),
+    ),
+    native_id=job_id,
+)

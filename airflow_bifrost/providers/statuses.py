@@ -1,0 +1,92 @@
+"""The statuses of a batch, and its outcome: one vocabulary for what all providers say."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Protocol
+
+
+class BatchStatus(StrEnum):
+    """The statuses that this package understands, in OpenAI's spelling. Anything else is ``UNKNOWN``, which is not terminal."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    PARTIALLY_COMPLETED = "partially_completed"
+    ENDED = "ended"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def of(cls, status: str) -> BatchStatus:
+        """Read a status as the gateway sent it.
+
+        Case, ``canceled``, Google's prefixes ``JOB_STATE_`` and ``BATCH_STATE_``, and AWS's words are folded into one spelling.
+        """
+        word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", status.strip()).lower().replace("-", "_").replace(" ", "_")
+        word = re.sub(r"^(job_state|batch_state)_", "", word)
+        return _WORDS.get(word, cls.UNKNOWN)
+
+
+TERMINAL = frozenset(
+    {
+        BatchStatus.COMPLETED,
+        BatchStatus.PARTIALLY_COMPLETED,
+        BatchStatus.ENDED,
+        BatchStatus.FAILED,
+        BatchStatus.EXPIRED,
+        BatchStatus.CANCELLED,
+    }
+)
+
+_WORDS = {
+    **{str(status): status for status in BatchStatus if status != "unknown"},
+    "canceled": BatchStatus.CANCELLED,  # the gateway's published API has one l; recorded answers have two
+    "canceling": BatchStatus.CANCELLING,
+    # Google
+    "pending": BatchStatus.VALIDATING,
+    "queued": BatchStatus.VALIDATING,
+    "running": BatchStatus.IN_PROGRESS,
+    "updating": BatchStatus.IN_PROGRESS,
+    "succeeded": BatchStatus.COMPLETED,
+    "partially_succeeded": BatchStatus.PARTIALLY_COMPLETED,
+    # AWS
+    "submitted": BatchStatus.VALIDATING,
+    "scheduled": BatchStatus.VALIDATING,
+    "stopping": BatchStatus.CANCELLING,
+    "stopped": BatchStatus.CANCELLED,
+    "inprogress": BatchStatus.IN_PROGRESS,
+    "partiallycompleted": BatchStatus.PARTIALLY_COMPLETED,
+}
+
+
+class Outcome(StrEnum):
+    """This package's verdict on a terminal batch."""
+
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Counts(Protocol):
+    """How many rows of a batch are where. Each is None where the gateway gave nothing."""
+
+    @property
+    def total(self) -> int | None: ...
+    @property
+    def completed(self) -> int | None: ...
+    @property
+    def failed(self) -> int | None: ...
+    @property
+    def succeeded(self) -> int | None: ...
+    @property
+    def expired(self) -> int | None: ...
+    @property
+    def canceled(self) -> int | None: ...
