@@ -143,7 +143,7 @@ def _errors(value: Any) -> tuple[Any, ...]:
 
 
 class Batch(Model):
-    """A batch as the gateway describes it. ``status`` is kept as it came; see :mod:`airflow_bifrost.gateway.outcome`."""
+    """A batch as the gateway describes it. ``status`` is kept as it came; see :meth:`airflow_bifrost.providers.base.Provider.outcome`."""
 
     id: Annotated[str, Field(min_length=1)]
     status: Annotated[str, Field(min_length=1)]

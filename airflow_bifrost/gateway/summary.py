@@ -8,9 +8,10 @@ from typing import Any
 import pendulum
 from pydantic import BaseModel, ConfigDict
 
+from airflow_bifrost import providers
 from airflow_bifrost.gateway.models import Batch, RequestCounts
-from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch
 from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.providers.statuses import Outcome
 
 MAX_ERRORS = 20
 MAX_ERROR_LENGTH = 500
@@ -53,7 +54,7 @@ class BatchSummary(BaseModel):
 
         :param batch_id: the id that was asked for; the gateway may spell it otherwise (Gemini).
         """
-        outcome = outcome_of_batch(batch, provider)
+        outcome = providers.get(provider).outcome(batch.status, batch.request_counts)
         ended = batch.ended_at if outcome else None
         return cls(
             batch_id=batch_id,

@@ -61,15 +61,6 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """A spelling of a batch's status: ``said`` is read as ``means``."""
-
-    said: str
-    means: str
-    versions: str
-
-
-@dataclass(frozen=True, slots=True)
 class Field:
     """A field that only some versions have. ``where``: ``batch``, or ``extra_fields``, which every answer may carry."""
 
@@ -93,7 +84,7 @@ _INACTIVE = "The virtual key is inactive: have it activated, or use another."
 _CHECK_THE_KEYS = "Check the provider's keys in the gateway; if they are good, this passes."
 _NO_BATCH_KEY = "Give a key of this provider `use_for_batch_api` in the gateway, or change `provider`."
 
-TABLE: tuple[Fault | Word | Field, ...] = (
+TABLE: tuple[Fault | Field, ...] = (
     # Mistakes of configuration, or in the request
     Fault(
         "the provider is unknown, mis-spelt or not configured",
@@ -256,9 +247,6 @@ TABLE: tuple[Fault | Word | Field, ...] = (
         type="request_timed_out",
         advice="If it goes on, raise `default_request_timeout_in_seconds` of the provider in the gateway.",
     ),
-    # Words
-    Word("canceled", "cancelled", "the published API of all versions; Azure's own word, handed on"),
-    Word("canceling", "cancelling", "the published API of all versions"),
     # Fields
     Field("batch", "display_name", SINCE_2),
     Field("batch", "input_blob", SINCE_1_6),
@@ -279,7 +267,6 @@ TABLE: tuple[Fault | Word | Field, ...] = (
 )
 
 FAULTS = tuple(row for row in TABLE if isinstance(row, Fault))
-WORDS = {row.said: row.means for row in TABLE if isinstance(row, Word)}
 EXTRA_FIELDS = frozenset(row.name for row in TABLE if isinstance(row, Field) and row.where == "extra_fields")
 
 

@@ -58,6 +58,6 @@ class BatchCancelOperator(OneBatchOperator):
 
 def _needs_no_cancel(summary: BatchSummary) -> bool:
     """Whether the batch is cancelling or terminal."""
-    from airflow_bifrost.gateway.outcome import BatchStatus
+    from airflow_bifrost.providers.statuses import BatchStatus
 
     return summary.outcome is not None or BatchStatus.of(summary.status) is BatchStatus.CANCELLING

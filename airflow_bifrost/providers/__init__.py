@@ -6,6 +6,8 @@ limit and rule, and nothing is assumed about its list.
 
 from __future__ import annotations
 
+from functools import cache
+
 from airflow_bifrost.providers import anthropic, azure, bedrock, gemini, openai, vertex
 from airflow_bifrost.providers.base import Limits, LineForm, Provider
 
@@ -17,6 +19,7 @@ def get(name: str) -> Provider:
     return ALL.get(name) or _unknown(name)
 
 
+@cache
 def _unknown(name: str) -> Provider:
     known = [provider.limits for provider in ALL.values()]
     return Provider(

@@ -272,7 +272,7 @@ class Provider:
         """
         match BatchStatus.of(status):
             case BatchStatus.COMPLETED:
-                return self._outcome_of_completed(counts)
+                return self._outcome_of_completed(status, counts)
             case BatchStatus.PARTIALLY_COMPLETED:
                 return Outcome.PARTIAL
             case BatchStatus.ENDED:
@@ -301,11 +301,12 @@ class Provider:
         # The gateway leaves out ``succeeded`` where it is 0.
         return None if counts.completed is None or counts.failed is None else counts.completed - counts.failed
 
-    def _outcome_of_completed(self, counts: Counts) -> Outcome:
+    def _outcome_of_completed(self, status: str, counts: Counts) -> Outcome:
         if not counts.failed:
-            unknown = self.completed_hides_failures and counts.total is None and counts.completed is None
+            translated = status.strip().lower() == BatchStatus.COMPLETED  # Google's own word tells the two apart
+            hidden = self.completed_hides_failures and translated and counts.total is None and counts.completed is None
             some_missing = _is_short(counts) or counts.expired or counts.canceled
-            return Outcome.PARTIAL if unknown or some_missing else Outcome.SUCCEEDED
+            return Outcome.PARTIAL if hidden or some_missing else Outcome.SUCCEEDED
         if self.completed_includes_failed:
             return Outcome.PARTIAL if counts.succeeded else Outcome.FAILED
         if counts.total is not None:

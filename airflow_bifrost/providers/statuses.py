@@ -75,6 +75,9 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+WITH_RESULTS = frozenset({Outcome.SUCCEEDED, Outcome.PARTIAL})  # batches of other outcomes may have some results
+
+
 class Counts(Protocol):
     """How many rows of a batch are where. Each is None where the gateway gave nothing."""
 

@@ -21,11 +21,12 @@ from functools import partial
 from itertools import chain
 from typing import IO, Any
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import WITH_RESULTS, outcome_of_batch
 from airflow_bifrost.gateway.requests import native_id
+from airflow_bifrost.providers.statuses import WITH_RESULTS
 from airflow_bifrost.results.lines import chunks_of, lines_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.rows import is_invented
@@ -120,7 +121,7 @@ def sources_of(
     :raises ResultsUnavailable: there are none.
     :raises BifrostProtocolError: there are some, and the gateway does not say where.
     """
-    outcome = outcome_of_batch(batch, provider)
+    outcome = providers.get(provider).outcome(batch.status, batch.request_counts)
     if outcome is None:
         raise ResultsUnavailable(
             f"Batch {batch_id} of {provider} is {batch.status}: it has no results yet. Wait for it first, with BatchSensor or"

@@ -52,7 +52,7 @@ def differences(came: Mapping[str, int], rows: int, counts: RequestCounts, provi
 
     :param came: results of the batch by outcome.
     :param rows: of its input.
-    :param provider: the provider's name: what ``completed`` means differs, see :mod:`airflow_bifrost.gateway.outcome`.
+    :param provider: the provider's name: what ``completed`` means differs, see :meth:`airflow_bifrost.providers.base.Provider.outcome`.
     """
     return list(_differences(Counter(came), rows, counts, provider))
 

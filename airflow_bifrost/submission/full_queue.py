@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_bifrost.exceptions import BifrostGatewayError
-from airflow_bifrost.gateway.outcome import BatchStatus
+from airflow_bifrost.providers.statuses import BatchStatus
 
 RAN = ("completed", "failed", "succeeded", "expired", "canceled")  # counts of rows that a provider is done with
 

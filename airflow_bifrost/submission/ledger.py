@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import (
     BatchNotFound,
     BifrostGatewayError,
@@ -31,7 +32,7 @@ from airflow_bifrost.exceptions import (
 )
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import BatchStatus, outcome_of_batch
+from airflow_bifrost.providers.statuses import BatchStatus
 
 TAG = "airflow_bifrost"  # the key in a batch's metadata
 TELLING = frozenset({"openai", "azure"})  # providers whose lists show metadata, and every page (gateway 1.4.19)
@@ -205,7 +206,10 @@ class Ledger:
         if self._memory is None:
             with suppress(_CannotTell):  # which stops the submission
                 for tag, batch in self._found_without_record:
-                    if tag.digest != wanted and outcome_of_batch(batch, self._provider) is None:
+                    if (
+                        tag.digest != wanted
+                        and providers.get(self._provider).outcome(batch.status, batch.request_counts) is None
+                    ):
                         self._supersede(batch.id, self._provider)
 
     def _settled(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
@@ -345,7 +349,7 @@ class Ledger:
         return (cancelled and not self._keep_cancelled) or self._has_ended_badly(batch)
 
     def _has_ended_badly(self, batch: Batch) -> bool:
-        outcome = outcome_of_batch(batch, self._provider)
+        outcome = providers.get(self._provider).outcome(batch.status, batch.request_counts)
         if outcome is None or str(outcome) not in self._resubmit:
             return False
         log.info("Batch %s was submitted by an earlier try and has %s: submitting again", batch.id, outcome)
@@ -361,7 +365,7 @@ class Ledger:
     def _cancel(self, batch_id: str, provider: str) -> None:
         try:
             batch = self._client.get_batch(batch_id, provider=provider)
-            if outcome_of_batch(batch, provider) is None:
+            if providers.get(provider).outcome(batch.status, batch.request_counts) is None:
                 batch = self._client.cancel_batch(batch_id, provider=provider)
         except BifrostGatewayError as error:
             if error.transient:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pendulum
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import (
     BatchNotFound,
     BifrostAuthError,
@@ -24,8 +25,8 @@ from airflow_bifrost.exceptions import (
     BifrostRateLimited,
 )
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import BatchStatus, processed_rows
 from airflow_bifrost.gateway.summary import BatchSummary
+from airflow_bifrost.providers.statuses import BatchStatus
 
 MIN_POLL_INTERVAL = 1.0  # seconds; a poll_interval of 0 is no reason to ask without a pause
 FAULT_CAP = 300.0  # seconds; the longest pause between tries in an outage, unless the poll interval is longer
@@ -155,7 +156,7 @@ def on_batch(
     :param random: uniform in [0, 1).
     """
     summary = BatchSummary.of(batch, batch_id=watch.batch_id, provider=provider)
-    done = processed_rows(provider, batch.request_counts)
+    done = providers.get(provider).processed_rows(batch.request_counts)
     total = batch.request_counts.total
     percent = int(100 * min(done, total) / total) if total and done is not None else 0
     tell = batch.status != watch.status or percent >= watch.percent + SAY_PERCENT

@@ -30,7 +30,7 @@ from airflow_bifrost.exceptions import (
 )
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import ENDS, BatchStatus
+from airflow_bifrost.providers.statuses import TERMINAL, BatchStatus
 from airflow_bifrost.waiting.connection import SharedConnection
 from airflow_bifrost.waiting.decision import (
     Decision,
@@ -378,7 +378,7 @@ class Hub:
         if wait.confirm or wait.done():
             return
         group.due.pop(wait, None)
-        if BatchStatus.of(entry["status"]) in ENDS or now >= wait.policy.deadline:
+        if BatchStatus.of(entry["status"]) in TERMINAL or now >= wait.policy.deadline:
             wait.confirm = True
             self._look_again(wait, now)
             return

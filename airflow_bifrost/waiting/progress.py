@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Self
 
 import pendulum
 
+from airflow_bifrost import providers
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import processed_rows
 
 
 class Seen(NamedTuple):
@@ -25,7 +25,9 @@ class Seen(NamedTuple):
     def of(cls, batch: Batch, provider: str) -> Self:
         """``provider`` is the provider: they count differently."""
         counts = batch.request_counts
-        return cls(batch.status, processed_rows(provider, counts), counts.total, counts.completed, counts.failed)
+        return cls(
+            batch.status, providers.get(provider).processed_rows(counts), counts.total, counts.completed, counts.failed
+        )
 
 
 def progress_of(batches: Collection[Seen], *, now: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ OUTCOMES = (
     "failed",
     "expired",
     "cancelled",
-)  # gateway.outcome.Outcome, which DAG files must not load
+)  # providers.statuses.Outcome, which DAG files must not load
 DEFAULT_ACCEPT = ("succeeded", "partial")
 
 

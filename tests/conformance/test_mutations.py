@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page, RequestCounts
-from airflow_bifrost.gateway.outcome import Outcome, outcome_of_batch, processed_rows
 from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.summary import BatchSummary
+from airflow_bifrost.providers.statuses import Outcome
 
 from .recordings import RECORDINGS
 
@@ -199,7 +200,7 @@ def test_a_damaged_answer_is_a_model_or_a_typed_error(damaged):
 def test_nothing_succeeds_without_a_word_of_success_from_the_provider(damaged):
     recording, body = damaged
     for batch, source in batches_in(read(recording.call, body), body):
-        if outcome_of_batch(batch, recording.provider) is Outcome.SUCCEEDED:
+        if providers.get(recording.provider).outcome(batch.status, batch.request_counts) is Outcome.SUCCEEDED:
             assert SUCCESS.fullmatch(source["status"].strip().lower().replace("-", "_").replace(" ", "_"))
 
 
@@ -209,7 +210,7 @@ def test_no_success_hides_a_row_that_the_counts_miss(damaged):
     recording, body = damaged
     for batch, _ in batches_in(read(recording.call, body), body):
         counts = batch.request_counts
-        if outcome_of_batch(batch, recording.provider) is Outcome.SUCCEEDED:
+        if providers.get(recording.provider).outcome(batch.status, batch.request_counts) is Outcome.SUCCEEDED:
             assert (counts.failed or 0, counts.expired or 0, counts.canceled or 0) == (0, 0, 0)
             done = [number for number in (counts.completed, counts.succeeded) if number is not None]
             assert counts.total is None or all(number >= counts.total for number in done)
@@ -228,7 +229,7 @@ def test_no_count_is_invented(damaged):
         assert summary["request_counts"] == counts
         assert json.loads(json.dumps(summary, allow_nan=False)) == summary
         if batch.request_counts.completed is None:
-            assert processed_rows(recording.provider, batch.request_counts) is None
+            assert providers.get(recording.provider).processed_rows(batch.request_counts) is None
 
 
 @many

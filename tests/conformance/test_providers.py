@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from airflow_bifrost import providers
 from airflow_bifrost.gateway.models import RequestCounts
-from airflow_bifrost.gateway.outcome import BatchStatus, outcome_of
+from airflow_bifrost.providers.statuses import BatchStatus
 
 from .recordings import HERE, RECORDINGS
 
@@ -26,7 +27,7 @@ RESULTS = ("output_file_id", "error_file_id", "results_url")
 
 @pytest.mark.parametrize(("provider", "row"), ROWS)
 def test_a_row_has_the_outcome_that_the_package_comes_to(provider, row):
-    assert outcome_of(provider, row["status"], RequestCounts.model_validate(row["counts"])) == row["outcome"]
+    assert providers.get(provider).outcome(row["status"], RequestCounts.model_validate(row["counts"])) == row["outcome"]
 
 
 @pytest.mark.parametrize(("provider", "row"), [row for row in ROWS if row.values[1]["shown_by"]])

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from airflow_bifrost import providers
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.outcome import outcome_of_batch
 
 from .conftest import Live
 
@@ -74,7 +74,7 @@ def rows_of(live: Live, batch: Batch) -> list[str]:
 
 def test_a_batch_is_submitted_found_again_and_cancelled(live: Live, say: Callable[[str], None]) -> None:
     made = submit(live, say)
-    assert outcome_of_batch(made, live.provider) is None
+    assert providers.get(live.provider).outcome(made.status, made.request_counts) is None
     assert live.client.get_batch(made.id).id == made.id
     listed = {batch.id for batch in live.client.list_page(limit=20).data}
     assert {made.id, made.id.removeprefix("batches-")} & listed  # Gemini lists another spelling
@@ -90,7 +90,7 @@ def test_a_batch_runs_to_its_end_and_each_row_comes_back_once(
     patience = request.config.getoption("--wait")
     until = time.monotonic() + patience
     batch = live.client.get_batch(made.id)
-    while (outcome := outcome_of_batch(batch, live.provider)) is None:
+    while (outcome := providers.get(live.provider).outcome(batch.status, batch.request_counts)) is None:
         if time.monotonic() > until:
             pytest.skip(
                 f"{made.id} has not ended after {patience:g} s; it runs on, and costs what it costs: --wait for longer"

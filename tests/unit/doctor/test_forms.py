@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from airflow_bifrost.doctor.forms import Form, masked, unknown_forms
 from airflow_bifrost.gateway import requests
-from airflow_bifrost.gateway.outcome import BatchStatus
 from airflow_bifrost.gateway.requests import GatewayRequest
 from airflow_bifrost.gateway.responses import RawResponse
+from airflow_bifrost.providers.statuses import BatchStatus
 
 TOKEN = "sk-bf-0123456789abcdef"
 LIST = requests.list_batches("openai", limit=1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_bifrost.gateway.outcome import Outcome
+from airflow_bifrost.providers.statuses import Outcome
 from airflow_bifrost.worker.arguments import OUTCOMES, batch_ids_of, checked_accept, provider_of, seconds_of
 
 
