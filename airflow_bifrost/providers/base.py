@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
-from airflow_bifrost.providers.statuses import BatchStatus, Counts, Outcome
+from airflow_bifrost.providers.statuses import FINISHED, BatchStatus, Counts, Outcome
 
 JsonObject = dict[str, Any]
 
@@ -300,6 +300,27 @@ class Provider:
             return counts.completed
         # The gateway leaves out ``succeeded`` where it is 0.
         return None if counts.completed is None or counts.failed is None else counts.completed - counts.failed
+
+    def results_late(
+        self, status: str, counts: Counts, *, output_file_id: str | None, error_file_id: str | None
+    ) -> bool:
+        """Whether a terminal batch does not name its results yet, although rows have succeeded or may have.
+
+        Some batches are ``completed`` several polls before their ``output_file_id`` appears (seen at OpenAI behind gateways, with and
+        without counts). Poll such a batch again for a while. If it still names no file then, its results are not lost, but not known.
+
+        :param status: as the gateway sent it.
+        """
+        if self.results is ResultLocation.NATIVE or output_file_id or self.outcome(status, counts) is None:
+            return False
+        succeeded = self.succeeded_rows(counts)
+        if succeeded:
+            return True
+        if BatchStatus.of(status) not in FINISHED:
+            return False  # as a rule, a batch that failed, expired or was cancelled before a row succeeded has no output file
+        processed = self.processed_rows(counts)
+        nothing_succeeded = succeeded == 0 and (counts.total is None or (processed or 0) >= counts.total)
+        return not (nothing_succeeded or error_file_id)
 
     def _outcome_of_completed(self, status: str, counts: Counts) -> Outcome:
         if not counts.failed:

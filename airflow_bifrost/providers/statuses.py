@@ -44,6 +44,9 @@ TERMINAL = frozenset(
     }
 )
 
+# The provider has processed every row, or at least all that it is going to.
+FINISHED = frozenset({BatchStatus.COMPLETED, BatchStatus.PARTIALLY_COMPLETED, BatchStatus.ENDED})
+
 _WORDS = {
     **{str(status): status for status in BatchStatus if status != "unknown"},
     "canceled": BatchStatus.CANCELLED,  # the gateway's published API has one l; recorded answers have two
