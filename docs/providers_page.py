@@ -14,12 +14,12 @@ HEAD = """\
 <!-- Written by docs/providers_page.py from tests/conformance/providers.json: change it there. -->
 # What each provider says
 
-For each provider: its own word for a batch's status, what the gateway makes of it, and the [outcome](outcomes.md) that this package
-comes to. No outcome: the batch still runs, and a wait goes on.
+This page lists each provider's own word for a batch's status, the gateway's translation, and the [outcome](outcomes.md) that this package derives. If
+there is no outcome, the batch is still running and a wait continues.
 
-*Trust* names the counts of `request_counts` that mean what they say there. The others are missing, not yet counted, or count something
-else; for Gemini a missing one is 0. *Results* are the fields that lead to rows. A row with a dot ● stands on answers recorded from a real gateway (version 1.4.19), which
-the tests replay; the others on what the providers publish.
+*Trust* names the counts of `request_counts` that mean what they say. The others are absent, not yet counted, or count something
+else. For Gemini, an absent count is 0. *Results* names the fields that lead to rows. A dot ● marks a row that rests on answers recorded from a real gateway
+(version 1.4.19), which the tests replay. The other rows rest on what the providers publish.
 """
 
 
@@ -33,7 +33,7 @@ def section(provider: dict[str, Any]) -> str:
     return (
         f"\n## {provider['name']}\n\n{provider['about']}\n\n"
         f"| {provider['name']} says | When | Gateway | Outcome | Trust | Results | Recorded |\n|---|---|---|---|---|---|---|\n{lines}\n"
-        f"Where the results are: {provider['results']}\n"
+        f"Results: {provider['results']}\n"
     )
 
 
