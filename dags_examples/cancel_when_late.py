@@ -1,7 +1,7 @@
-"""Cancel a batch that is late, and go on with the rows that were done by then.
+"""Cancel a late batch, and continue with the rows that were done by then.
 
-The sensor gives up after ``timeout``; the batch would run on. So ``cancel`` runs if the wait has failed, for whatever reason: a batch
-that has ended badly is left alone. ``end`` runs in either case, and has the summary of how the batch ended.
+The sensor gives up after ``timeout``, but the batch would keep running. So ``cancel`` runs if the wait has failed for any reason. It does
+nothing to a batch that has already ended. ``end`` runs in both cases and pushes the summary of how the batch ended.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ with DAG(
     schedule=None,
     tags=["bifrost"],
     params={
-        "batch_id": Param(type="string", minLength=1, description="The batch to wait for, as the gateway calls it"),
-        "provider": Param("openai", type="string", description="The provider that runs the batch"),
+        "batch_id": Param(type="string", minLength=1, description="ID of the batch, as the gateway returned it"),
+        "provider": Param("openai", type="string", description="Model provider of the batch"),
     },
     default_args={
         "batch_id": "{{ params.batch_id }}",

@@ -1,7 +1,7 @@
-"""Rows in, rows out: a table of reviews becomes one batch, and each answer comes back as an object of a type.
+"""Rows in, rows out: classify a table of reviews in one batch, and get each answer as a typed object.
 
-The decorated function yields a row for each review; its ``custom_id`` leads from the answer back to the review. What it returns is known
-when the batch has ended, hours later: until then the task sleeps in the triggerer.
+The decorated function yields one row per review. Its ``custom_id`` leads from the answer back to the review. The batch may take hours, and
+the task sleeps in the triggerer until it has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Opinion(BaseModel):
     tags=["bifrost"],
     params={
         "reviews": Param(type="string", minLength=1, description="A CSV with the columns id and text"),
-        "folder": Param(type="string", minLength=1, description="Where the answers go; each run has a file of its own"),
+        "folder": Param(type="string", minLength=1, description="Folder for the answers; each run writes its own file"),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 )

@@ -1,6 +1,6 @@
-"""Embed the documents of a JSONL, however many there are: what is too large for one batch becomes several.
+"""Embed the documents of a JSONL file of any size. The operator splits what is too large for one batch.
 
-Each line is a text, as a JSON string, or a whole batch line with an id of your own::
+Each line is a JSON string, or a whole batch line with your own ID::
 
     "The first document."
     {"custom_id": "doc-2", "body": {"input": "The second document."}}
@@ -20,8 +20,8 @@ from airflow_bifrost.results import read_rows
     schedule=None,
     tags=["bifrost"],
     params={
-        "documents": Param(type="string", minLength=1, description="A JSONL"),
-        "folder": Param(type="string", minLength=1, description="Where the vectors go; each run has a file of its own"),
+        "documents": Param(type="string", minLength=1, description="A JSONL file"),
+        "folder": Param(type="string", minLength=1, description="Folder for the vectors; each run writes its own file"),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 )
@@ -42,7 +42,7 @@ def embed_documents() -> None:
             for row in read_rows(output_path)
             if row["outcome"] == "succeeded"
         }
-        return len(vectors)  # here they would go into a vector store
+        return len(vectors)  # load them into a vector store here
 
     load(embed.output["output_path"])
 

@@ -1,6 +1,6 @@
-"""One sensor for every provider: only ``provider`` differs.
+"""Wait for batches of any provider with the same sensor. Only ``provider`` differs.
 
-The gateway speaks to each provider in its own words (ids, statuses, counts); the summaries that come out look alike.
+Each provider has its own IDs, statuses and counts. The summaries have the same format.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROVIDERS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"]
             propertyNames={"enum": PROVIDERS},
             additionalProperties={"type": "string"},
             minProperties=1,
-            description="Provider to batch id, as the gateway gave it",
+            description="Model provider to batch ID, as the gateway returned it",
         )
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},

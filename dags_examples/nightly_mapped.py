@@ -1,6 +1,6 @@
-"""The same prompts to several providers, every night: one mapped task for each, and what came of them side by side.
+"""Send the same prompts to several providers every night, with one mapped task each, and compare the results.
 
-Each provider fails, is retried and is shown on its own; ``compare`` runs when all have ended, whatever their end.
+Each provider fails, is retried and is shown separately. ``compare`` runs when all of them have ended, whatever their outcome.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ PROVIDERS = [
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     tags=["bifrost"],
     params={
-        "prompts": Param("s3://my-bucket/prompts.jsonl", type="string", description="A JSONL, one prompt a line"),
+        "prompts": Param(
+            "s3://my-bucket/prompts.jsonl", type="string", description="A JSONL file with one prompt per line"
+        ),
         "folder": Param(
-            "s3://my-bucket/nightly", type="string", description="Where the answers go, in a folder by run"
+            "s3://my-bucket/nightly", type="string", description="Folder for the answers, with a subfolder per run"
         ),
     },
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},

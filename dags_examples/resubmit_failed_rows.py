@@ -1,7 +1,7 @@
-"""Submit, wait and download as tasks of their own, and submit again what has not succeeded.
+"""Submit, wait and download in separate tasks, and submit rows again that have not succeeded.
 
-``BatchRunOperator`` does this by itself for rows that failed for a reason that may pass. Here the DAG decides which rows go again.
-Each row of the input is a batch line with a ``custom_id``. If none is left, ``submit_again`` and what follows it are skipped.
+``BatchRunOperator`` does this on its own for rows that failed with a transient error. Here the DAG decides which rows to send again.
+Each row of the input is a batch line with a ``custom_id``. If all rows have succeeded, ``submit_again`` and the tasks after it are skipped.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ANY_ROWS = ("succeeded", "partial", "failed", "expired")
     schedule=None,
     tags=["bifrost"],
     params={
-        "input_path": Param(type="string", minLength=1, description="A JSONL of batch lines"),
-        "folder": Param(type="string", minLength=1, description="Where the results go, in a folder by run"),
+        "input_path": Param(type="string", minLength=1, description="A JSONL file of batch lines"),
+        "folder": Param(type="string", minLength=1, description="Folder for the results, with a subfolder per run"),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 )
@@ -36,7 +36,7 @@ def resubmit_failed_rows() -> None:
 
     @task
     def pick(results: str, again: str, params: dict[str, Any]) -> str:
-        """Write the lines of the input that have no good result; return the path, for rows do not belong into XComs."""
+        """Write the input lines that have not succeeded, and return the path. Rows do not belong in XComs."""
         done = {row["custom_id"] for row in read_rows(results) if row["outcome"] == "succeeded"}
         with ObjectStoragePath(params["input_path"]).open() as lines, ObjectStoragePath(again).open("w") as file:
             file.writelines(line for line in lines if json.loads(line)["custom_id"] not in done)

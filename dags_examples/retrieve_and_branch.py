@@ -1,7 +1,7 @@
-"""Decide by a batch's counts what happens next.
+"""Branch on a batch's counts.
 
-``BatchRetrieveOperator`` waits if it is told to, and pushes each part of the batch's summary as an XCom of its own:
-here ``request_counts`` chooses the branch, and the branch that repairs reads ``error_file_id``.
+``BatchRetrieveOperator`` can wait for the batch, and pushes each key of its summary as a separate XCom. Here ``request_counts`` decides the branch, and
+``repair`` reads ``error_file_id``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_bifrost import BatchRetrieveOperator
     tags=["bifrost"],
     params={
         "batch_id": Param(type="string", minLength=1),
-        "tolerated_percent": Param(5, type="number", minimum=0, description="Rows that may fail, of a hundred"),
+        "tolerated_percent": Param(5, type="number", minimum=0, description="Percentage of rows that may fail"),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 )
@@ -32,7 +32,7 @@ def retrieve_and_branch() -> None:
     )
 
     @task.branch
-    def raise_unless_accepted(counts: dict[str, int | None], params: dict[str, Any]) -> str:
+    def choose(counts: dict[str, int | None], params: dict[str, Any]) -> str:
         total, failed = counts["total"] or 0, counts["failed"] or 0
         return "repair" if failed * 100 > total * params["tolerated_percent"] else "publish"
 
@@ -42,10 +42,10 @@ def retrieve_and_branch() -> None:
 
     @task
     def repair(error_file_id: str | None) -> str:
-        return f"repairing what is in {error_file_id}"
+        return f"repairing the rows in {error_file_id}"
 
-    verdict = raise_unless_accepted(batch.output["request_counts"])
-    verdict >> [publish(batch.output["output_file_id"]), repair(batch.output["error_file_id"])]
+    branch = choose(batch.output["request_counts"])
+    branch >> [publish(batch.output["output_file_id"]), repair(batch.output["error_file_id"])]
 
 
 pipeline = retrieve_and_branch()

@@ -1,11 +1,11 @@
-"""Wait for a batch that something else has submitted, then hand on what came of it.
+"""Wait for a batch that something else submitted, then pass its summary on.
 
-Start it with the batch's id::
+Trigger the DAG with the batch's ID::
 
     airflow dags trigger wait_for_batch --conf '{"batch_id": "batch_abc123", "provider": "openai"}'
 
-The sensor occupies no worker while the batch runs. A restart of the triggerer, a retry or an outage of the gateway
-changes nothing about the batch; the wait goes on.
+The sensor occupies no worker while the batch is running. The wait survives restarts of the triggerer, retries, and outages of the
+gateway.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ with DAG(
     schedule=None,
     tags=["bifrost"],
     params={
-        "batch_id": Param(type="string", minLength=1, description="The batch to wait for, as the gateway calls it"),
-        "provider": Param("openai", type="string", description="The provider that runs the batch"),
+        "batch_id": Param(type="string", minLength=1, description="ID of the batch, as the gateway returned it"),
+        "provider": Param("openai", type="string", description="Model provider of the batch"),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 ) as pipeline:
@@ -30,7 +30,7 @@ with DAG(
         task_id="wait",
         batch_id="{{ params.batch_id }}",
         provider="{{ params.provider }}",
-        poke_interval=5,  # seconds, to have something to see in a demo; the default of 60 is right for real batches
+        poke_interval=5,  # seconds, to see progress in a demo; keep the default of 60 for real batches
     )
     retrieve = BatchRetrieveOperator(
         task_id="retrieve",

@@ -1,6 +1,6 @@
-"""Wait for as many batches as there are ids: one mapped sensor task for each, and their sum at the end.
+"""Wait for any number of batches, with one mapped sensor task each, and add up their rows.
 
-A batch that fails fails its own task only. A thousand waits cost a thousand sleeping triggers, which share one client.
+A failed batch fails only its own task. A thousand waits are a thousand sleeping triggers, which share one client.
 """
 
 from __future__ import annotations
