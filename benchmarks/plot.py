@@ -21,7 +21,7 @@ def waits(results: dict[str, Any], path: Path) -> None:
     panels = [
         ("CPU, s", lambda run: run["cpu"], None),
         ("Requests", requests, None),
-        ("TaskStateStore above the floor, KB a batch", lambda run: max(0.0, above_floor(run, runs) or 0.0), 20),
+        ("Memory above the floor, KB a batch", lambda run: max(0.0, above_floor(run, runs) or 0.0), 20),
         ("Longest block of the loop, ms", lambda run: 1000 * run["longest_block"], 50),
         ("From completion to event, p99, s", lambda run: run["delay_p99"], results["interval"] + 1),
         ("TCP connections", lambda run: run["connections"], None),

@@ -110,7 +110,7 @@ def waits(results: Row) -> str:
     runs = results["runs"]
     head = ["Batches", "Latency", "Contender", "Requests", "TCP connections", "CPU, s", "CPU a request, ms"]
     head += [
-        "TaskStateStore above the floor, KB a batch",
+        "Memory above the floor, KB a batch",
         "Longest block, ms",
         "Longest garbage collection, ms",
         "Delay p50, s",
@@ -173,7 +173,7 @@ def targets(results: Row) -> str:
         _judge(rows, case, "delay p99, s", run["delay_p99"], interval + 1, "{:.2f}")
     if not rows:
         return ""
-    return "What this package is held to:\n\n" + table(["Wait", "Figure", "Measured", "At most", "Met"], rows, left=2)
+    return "Targets:\n\n" + table(["Wait", "Figure", "Measured", "At most", "Met"], rows, left=2)
 
 
 def _key(run: Row) -> tuple[str, int, float]:

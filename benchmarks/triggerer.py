@@ -135,7 +135,7 @@ def section(results: dict[str, Any]) -> str:
         "Requests a minute",
         "CPU of the runner, %",
         "of the supervisor, %",
-        "TaskStateStore of the runner, KB a trigger",
+        "Memory of the runner, KB a trigger",
     ]
     head += ["Completion to queued, p50, s", "p99, s", "Completion to success, p50, s", "p99, s", "Resumed", "Failed"]
     rows = []

@@ -94,9 +94,9 @@ def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: 
     assert run(lambda: given, tmp_path / "out.jsonl", store).kind == "BatchFailed"
     assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=2).kind == "BatchFailed"
     assert len(gateway.batches) == 1
-    given = ["well_formed"]
+    given = ["corrected"]
     assert run(lambda: given, tmp_path / "out.jsonl", store, try_number=3).state == "success"
-    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: well_formed"]
+    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == ["echo: corrected"]
     assert len(gateway.batches) == 2
 
 
