@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
+        TaskDeferralError,
         TaskDeferralTimeout,
     )
 else:
@@ -29,6 +30,7 @@ else:
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
+            TaskDeferralError,
             TaskDeferralTimeout,
         )
     except ImportError:  # Airflow 3.1
@@ -40,6 +42,7 @@ else:
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
+            TaskDeferralError,
             TaskDeferralTimeout,
         )
 
@@ -103,6 +106,7 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "TaskDeferralError",
     "TaskDeferralTimeout",
     "async_connection",
     "conf",

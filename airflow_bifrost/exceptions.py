@@ -45,6 +45,10 @@ class BifrostError(AirflowException):
 class BifrostConfigurationError(BifrostError):
     """The Airflow connection cannot work as it is. The message names the field."""
 
+    undefined: bool = (
+        False  # whether Airflow says that there is no such connection, as it also does while its database is away
+    )
+
 
 class BifrostGatewayError(BifrostError):
     """The gateway answered with an error, or did not answer.

@@ -1,21 +1,24 @@
-"""``@task.bifrost_batch``: a function that gives rows, and a task that gives their results."""
+"""``@task.bifrost_batch``: a function that returns or yields rows becomes a task that returns their results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import context_merge
 
 from airflow_bifrost._compat import keyword_arguments
 from airflow_bifrost.operators.run import BatchRunOperator
-from airflow_bifrost.worker.verdict import outcome_of_rows
+from airflow_bifrost.worker.arguments import DecoratorArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_bifrost.worker.run import BatchRun
+
+NOT_GIVEN: Final[Any] = ...  # so that the `default_args` of the DAG, and then the operator's default, apply
 
 
 class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
@@ -32,12 +35,14 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
     ) -> None:
         for name in ("rows", "input_path"):
             if name in kwargs:
-                raise ValueError(f"{name}: the decorated function gives the rows")
+                raise ValueError(f"{name}: leave it out, the decorated function returns the rows")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, rows=(), **kwargs)
 
     def _begin(self, context: Context, run: BatchRun) -> dict[str, Any]:
-        """The function may give other rows each time it is called; so it is not called when its rows are submitted already. If they ended
-        as nobody accepts, others are wanted, or the same once more: then its rows decide, as those of an operator do."""
+        """Call the function, unless its rows are submitted already: it may return other rows each time. If the rows ended with an outcome
+        that is not accepted, it is called again, and then its rows decide, as those of an operator do."""
+        from airflow_bifrost.worker.verdict import outcome_of_rows
+
         record = run.recall()
         ended = record.written if record is not None else None
         in_vain = ended is not None and outcome_of_rows(ended["rows"]) not in self.accept
@@ -49,10 +54,45 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
         return super()._begin(context, run)
 
 
-def bifrost_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
-    """Make a task of a function that returns or yields rows: see :class:`~airflow_bifrost.operators.batch.BatchRunOperator` for the
-    arguments. The function is called once: when its rows are submitted, a retry or a clear goes on with them. It is called again only if
-    the task is cleared after an end that it does not accept, or after the output is gone.
+def bifrost_batch_task(
+    python_callable: Callable[..., Any] | None = None,
+    *,
+    output_path: str = NOT_GIVEN,
+    endpoint: str = NOT_GIVEN,
+    provider: str | None = NOT_GIVEN,
+    model: str | None = NOT_GIVEN,
+    system_prompt: str | None = NOT_GIVEN,
+    request_params: Mapping[str, Any] | None = NOT_GIVEN,
+    output_type: Any = NOT_GIVEN,
+    accept: Collection[str] = NOT_GIVEN,
+    max_parallel_batches: int = NOT_GIVEN,
+    max_row_attempts: int = NOT_GIVEN,
+    timeout: float | timedelta = NOT_GIVEN,
+    soft_fail: bool = NOT_GIVEN,
+    deferrable: bool = NOT_GIVEN,
+    poll_interval: float | timedelta | None = NOT_GIVEN,
+    poll_backoff: bool = NOT_GIVEN,
+    not_found_grace: float | timedelta = NOT_GIVEN,
+    cancel_on_kill: bool = NOT_GIVEN,
+    download_timeout: float | timedelta = NOT_GIVEN,
+    storage_conn_id: str | None = NOT_GIVEN,
+    completion_window: str = NOT_GIVEN,
+    metadata: Mapping[str, str] | None = NOT_GIVEN,
+    extra_body: Mapping[str, Any] | None = NOT_GIVEN,
+    extra_form: Mapping[str, str] | None = NOT_GIVEN,
+    max_rows: int | None = NOT_GIVEN,
+    max_input_bytes: int | None = NOT_GIVEN,
+    max_request_body_size_mb: int = NOT_GIVEN,
+    on_unknown: str = NOT_GIVEN,
+    on_changed_input: str = NOT_GIVEN,
+    bifrost_conn_id: str = NOT_GIVEN,
+    **kwargs: Unpack[DecoratorArguments],
+) -> TaskDecorator:
+    """Make a task of a function that returns or yields rows.
+
+    The arguments, their meaning and their defaults are those of :class:`~airflow_bifrost.operators.batch.BatchRunOperator`, without ``rows``
+    and ``input_path``; ``output_path`` is required. The function is called once: when its rows are submitted, a retry or a clear continues
+    with them. It is called again only if the task is cleared after an outcome that it does not accept, or after the output is gone.
 
     Usage::
 
@@ -61,7 +101,13 @@ def bifrost_batch_task(python_callable: Callable[..., Any] | None = None, **kwar
             for review in reviews:
                 yield f"Is this review good or bad? {review}"
     """
-    kwargs.setdefault("multiple_outputs", True)  # else Airflow asks the function's annotation, which is about rows
+    own = {name: value for name, value in locals().items() if name not in ("python_callable", "kwargs")}
+    kwargs.setdefault(
+        "multiple_outputs", True
+    )  # else Airflow takes it from the function's annotation, which is about rows
     return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=_BatchDecoratedOperator, **kwargs
+        python_callable=python_callable,
+        decorated_operator_class=_BatchDecoratedOperator,
+        **{name: value for name, value in own.items() if value is not NOT_GIVEN},
+        **kwargs,
     )

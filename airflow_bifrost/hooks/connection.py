@@ -107,11 +107,14 @@ def finding_the_connection(conn_id: str) -> Iterator[None]:
             raise _cannot_work(
                 conn_id, f"{variable} is set, but Airflow cannot read it: {why_unreadable(value)}"
             ) from None
-        problem = f"Connection {conn_id!r} cannot be had from Airflow ({error})."
-        advice = f"Create it with type 'bifrost', or set {variable}."
-        raise BifrostConfigurationError(
-            f"{problem} Nothing was sent. {advice}", problem=problem, advice=advice
-        ) from error
+        problem = f"Airflow cannot find the connection {conn_id!r} ({error})."
+        advice = (
+            f"Create it with type 'bifrost', or set {variable}. If it exists, Airflow's database or secrets backend may be away:"
+            " then retry the task later."
+        )
+        missing = BifrostConfigurationError(f"{problem} Nothing was sent. {advice}", problem=problem, advice=advice)
+        missing.undefined = True
+        raise missing from error
 
 
 def _cannot_work(conn_id: str, why: str) -> BifrostConfigurationError:

@@ -1,20 +1,26 @@
-"""What the operators share: those of one batch, and those that submit rows."""
+"""What the operators share: those of one batch, and those that submit rows.
+
+A DAG file loads the operators, and it is parsed again and again. So what a task needs in its worker is imported in the methods that run
+there: in this folder, in ``sensors`` and in ``decorators``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, XComArg
 
 from airflow_bifrost.worker.arguments import (
+    ON_CHANGED_INPUT,
+    ON_UNKNOWN,
+    OperatorArguments,
     batch_ids_of,
+    one_of,
     provider_of,
     whole_number,
 )
-from airflow_bifrost.worker.rows import after_the_tasks_that_make, rows_of
-from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -23,10 +29,11 @@ if TYPE_CHECKING:
     from airflow_bifrost.hooks.bifrost import BifrostHook
     from airflow_bifrost.submission.limits import Limits
     from airflow_bifrost.submission.requests_file import Part
+    from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy
 
 
 class OneBatchOperator(BaseOperator):
-    """What operators of one batch share: which batch it is, and its summary, each key of which becomes an XCom of its own."""
+    """An operator of one batch that exists. It returns a dict (the batch's summary, or a manifest), and pushes each key as an XCom."""
 
     template_fields: Sequence[str] = ("batch_id", "provider", "bifrost_conn_id")
     ui_color = "#d9f2e6"
@@ -37,7 +44,7 @@ class OneBatchOperator(BaseOperator):
         batch_id: str,
         provider: str | None = None,
         bifrost_conn_id: str = "bifrost_default",
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
@@ -49,7 +56,7 @@ class OneBatchOperator(BaseOperator):
         batch_ids = batch_ids_of(self.batch_id)
         if len(batch_ids) != 1:
             raise ValueError(
-                f"batch_id has {len(batch_ids)} ids and {type(self).__name__} takes one: expand it over the ids"
+                f"batch_id has {len(batch_ids)} IDs, and {type(self).__name__} takes one: expand the task over the IDs"
             )
         return batch_ids[0]
 
@@ -65,7 +72,7 @@ class OneBatchOperator(BaseOperator):
 
 
 class RowsOperator(BaseOperator):
-    """What operators that submit rows share: the rows, what is asked for, and what to do in doubt."""
+    """An operator that submits rows: where they come from, what is asked of the provider, and what a retry does."""
 
     template_fields: Sequence[str] = (
         "input_path",
@@ -83,24 +90,24 @@ class RowsOperator(BaseOperator):
     def __init__(
         self,
         *,
-        rows: Any = None,
-        input_path: str | None = None,
-        endpoint: str = "/v1/chat/completions",
-        provider: str | None = None,
-        model: str | None = None,
-        system_prompt: str | None = None,
-        request_params: Mapping[str, Any] | None = None,
-        completion_window: str = "24h",
-        metadata: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_form: Mapping[str, str] | None = None,
-        max_rows: int | None = None,
-        max_input_bytes: int | None = None,
-        on_unknown: str = "fail",
-        on_changed_input: str = "leave",
-        max_request_body_size_mb: int = 100,
-        bifrost_conn_id: str = "bifrost_default",
-        **kwargs: Any,
+        rows: Any,
+        input_path: str | None,
+        endpoint: str,
+        provider: str | None,
+        model: str | None,
+        system_prompt: str | None,
+        request_params: Mapping[str, Any] | None,
+        completion_window: str,
+        metadata: Mapping[str, str] | None,
+        extra_body: Mapping[str, Any] | None,
+        extra_form: Mapping[str, str] | None,
+        max_rows: int | None,
+        max_input_bytes: int | None,
+        max_request_body_size_mb: int,
+        on_unknown: str,
+        on_changed_input: str,
+        bifrost_conn_id: str,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.rows = rows
@@ -116,18 +123,25 @@ class RowsOperator(BaseOperator):
         self.extra_form = extra_form
         self.max_rows = max_rows
         self.max_input_bytes = max_input_bytes
-        self.recovery = RecoveryPolicy(on_unknown, on_changed_input)
         self.max_request_body_size_mb = whole_number("max_request_body_size_mb", max_request_body_size_mb)
+        self.on_unknown = one_of("on_unknown", on_unknown, ON_UNKNOWN)
+        self.on_changed_input = one_of("on_changed_input", on_changed_input, ON_CHANGED_INPUT)
+        self.resubmit: Collection[str] = ()
         self.bifrost_conn_id = bifrost_conn_id
-        after_the_tasks_that_make(self, rows)
+        if isinstance(rows, XComArg):
+            # Airflow sets this relationship for templated fields only. `rows` is not templated: Airflow would render `{{` in prompts,
+            # and would keep the prompts in its metadata database.
+            XComArg.apply_upstream_relationship(self, rows)
 
     def _params(self, provider: str) -> Mapping[str, Any] | None:
-        """Members of a body that a row may leave out."""
+        """Members of a request's body that a row may leave out."""
         if not isinstance(self.request_params or {}, Mapping):
             raise ValueError(f"request_params must be a dict, not {type(self.request_params).__name__}")
         return self.request_params
 
     def _order(self) -> BatchSpec:
+        from airflow_bifrost.worker.submit import BatchSpec
+
         return BatchSpec(
             self.endpoint,
             self.completion_window,
@@ -137,6 +151,11 @@ class RowsOperator(BaseOperator):
             self.extra_form or {},
         )
 
+    def _recovery(self) -> RecoveryPolicy:
+        from airflow_bifrost.worker.submit import RecoveryPolicy
+
+        return RecoveryPolicy(self.on_unknown, self.on_changed_input, self.resubmit)
+
     def _limits(self, provider: str) -> Limits:
         from airflow_bifrost.submission.limits import limits_of
 
@@ -144,6 +163,7 @@ class RowsOperator(BaseOperator):
 
     def _write_parts(self, context: Context, provider: str, folder: Path) -> list[Part]:
         from airflow_bifrost.submission.requests_file import write_parts
+        from airflow_bifrost.worker.rows import rows_of
 
         with rows_of(self.rows, self.input_path, context) as rows:
             return write_parts(
@@ -159,10 +179,3 @@ class RowsOperator(BaseOperator):
                 max_input_bytes=self.max_input_bytes,
                 unit="line" if self.input_path is not None else "row",
             )
-
-
-def push_all(context: Context, task: BaseOperator, value: Mapping[str, Any]) -> None:
-    """Push what a task that fails would have returned, for whoever looks into the failure."""
-    if task.do_xcom_push:
-        for key, item in (*value.items(), ("return_value", value)):
-            context["ti"].xcom_push(key, item)

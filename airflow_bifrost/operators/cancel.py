@@ -1,4 +1,4 @@
-"""Cancel a batch."""
+"""BatchCancelOperator: cancel a batch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.operators.base import OneBatchOperator
-from airflow_bifrost.worker.arguments import (
-    provider_of,
-)
+from airflow_bifrost.worker.arguments import provider_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class BatchCancelOperator(OneBatchOperator):
-    """Asks the provider to cancel a batch, and pushes the summary of what it is then, as :class:`BatchRetrieveOperator` does.
+    """Asks the provider to cancel a batch. Returns the batch's summary, and pushes each key of it as an XCom.
 
-    A batch that is cancelling or terminal is left alone, so that cancelling twice is the same as once, and cancelling one that
-    has just ended is no error. The task does not wait for the end: a :class:`~airflow_bifrost.sensors.batch.BatchSensor` after it
-    does, with ``"cancelled"`` in its ``accept``. The rows that were done by then are billed.
+    Cancelling twice is the same as cancelling once: a batch that has ended or is being cancelled is left alone. The task does not wait
+    for the end of the batch; a :class:`~airflow_bifrost.sensors.batch.BatchSensor` after it does, with ``"cancelled"`` in its ``accept``.
+    The provider bills the rows that are done by then.
 
-    :param batch_id: id of the batch. (templated)
-    :param provider: provider of the batch, as it was created with; None is the connection's. (templated)
-    :param bifrost_conn_id: id of the Airflow connection. (templated)
+    :param batch_id: ID of the batch. (templated)
+    :param provider: the provider that the batch was created with; None: the connection's. (templated)
+    :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -36,7 +34,7 @@ class BatchCancelOperator(OneBatchOperator):
         with BifrostHook(self.bifrost_conn_id) as hook:
             summary = self._retrieve(hook)
             if _needs_no_cancel(summary):
-                self.log.info("It is left alone: there is nothing to cancel")
+                self.log.info("There is nothing to cancel")
             else:
                 summary = self._cancel(hook)
         return summary.to_xcom()
@@ -45,19 +43,19 @@ class BatchCancelOperator(OneBatchOperator):
         try:
             hook.cancel_batch(self._checked_id(), provider=provider_of(self.provider))
         except BifrostGatewayError as error:
-            # The batch may have ended meanwhile, or be cancelling, with only the answer lost. Status codes do not tell: providers
-            # differ, and of several keys behind the gateway the last one's refusal comes through. So look at the batch itself.
+            # The batch may have ended in the meantime, or the cancel may have worked and only its answer was lost. The status code does
+            # not tell: providers differ, and of several keys behind the gateway the last one's refusal is passed on. The batch itself does.
             with suppress(BifrostGatewayError):
                 summary = self._retrieve(hook)
                 if _needs_no_cancel(summary):
-                    self.log.info("That the cancel met an error does not matter now: %s", error)
+                    self.log.info("The cancel call failed, but there is nothing left to cancel: %s", error)
                     return summary
             raise
         return self._retrieve(hook)
 
 
 def _needs_no_cancel(summary: BatchSummary) -> bool:
-    """Whether the batch is cancelling or terminal."""
+    """Whether the batch has ended or is being cancelled."""
     from airflow_bifrost.providers.statuses import BatchStatus
 
     return summary.outcome is not None or BatchStatus.of(summary.status) is BatchStatus.CANCELLING

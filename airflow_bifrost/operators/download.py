@@ -1,4 +1,4 @@
-"""Write the results of a batch to a file."""
+"""BatchDownloadOperator: write the results of a batch to a file."""
 
 from __future__ import annotations
 
@@ -6,32 +6,29 @@ from collections.abc import Sequence
 from datetime import timedelta
 from shutil import copyfileobj
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_bifrost.operators.base import OneBatchOperator
-from airflow_bifrost.worker.arguments import (
-    provider_of,
-    seconds_of,
-)
-from airflow_bifrost.worker.download import DOWNLOAD_TIMEOUT, manifest, report, results_of
+from airflow_bifrost.worker.arguments import DEFAULT_DOWNLOAD_TIMEOUT, OperatorArguments, provider_of, seconds_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class BatchDownloadOperator(OneBatchOperator):
-    """Writes the results of a terminal batch to a file, and returns what they amount to.
+    """Writes the results of a batch that has ended to a file. Returns the manifest, and pushes each key of it as an XCom.
 
-    One JSON object a line, the same for every provider (see :class:`airflow_bifrost.results.rows.ResultRow`), in the order in which the
-    provider gives them; of output and error file each row once. The file gets its name when it is whole.
+    One JSON object per line, in one shape for every provider (see :class:`airflow_bifrost.results.rows.ResultRow`), in the provider's
+    order; a row that is in the output file and in the error file is written once. The file appears under its name when it is complete.
 
-    :param batch_id: id of the batch. (templated)
-    :param output_path: a file at any URI that Airflow's object storage writes, or on the worker's disk. It is replaced. (templated)
-    :param provider: provider of the batch, as it was created with; None is the connection's. (templated)
-    :param raw: the provider's own lines, as they came: first those of the output, then those of the errors.
-    :param download_timeout: seconds that the provider may take for a whole file: the gateway reads all of it before it sends any.
-    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
-    :param bifrost_conn_id: id of the Airflow connection. (templated)
+    :param batch_id: ID of the batch. (templated)
+    :param output_path: the file, at any URI that Airflow's object storage writes or on the worker's disk. It is replaced. (templated)
+    :param provider: the provider that the batch was created with; None: the connection's. (templated)
+    :param raw: write the provider's own lines as they came: first those of the output file, then those of the error file.
+    :param download_timeout: seconds, or a timedelta, that the gateway may take to send one file. It reads the whole file from the provider
+        before it sends any of it. Default: 10 minutes.
+    :param storage_conn_id: the Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
+    :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
     template_fields: Sequence[str] = (*OneBatchOperator.template_fields, "output_path", "storage_conn_id")
@@ -43,10 +40,10 @@ class BatchDownloadOperator(OneBatchOperator):
         output_path: str,
         provider: str | None = None,
         raw: bool = False,
-        download_timeout: float | timedelta = DOWNLOAD_TIMEOUT,
+        download_timeout: float | timedelta = DEFAULT_DOWNLOAD_TIMEOUT,
         storage_conn_id: str | None = None,
         bifrost_conn_id: str = "bifrost_default",
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(batch_id=batch_id, provider=provider, bifrost_conn_id=bifrost_conn_id, **kwargs)
         self.output_path = output_path
@@ -60,6 +57,7 @@ class BatchDownloadOperator(OneBatchOperator):
         from airflow_bifrost.results.storage import locate_file, whole_file
         from airflow_bifrost.results.tally import differences
         from airflow_bifrost.results.writer import ResultsWriter
+        from airflow_bifrost.worker.download import manifest, report, results_of
 
         batch_id = self._checked_id()
         locate_file(self.output_path)

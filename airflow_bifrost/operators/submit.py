@@ -1,22 +1,16 @@
-"""Submit one batch."""
+"""BatchSubmitOperator: submit one batch."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_bifrost._compat import AirflowSkipException
 from airflow_bifrost.exceptions import BatchInputError
 from airflow_bifrost.operators.base import RowsOperator
-from airflow_bifrost.worker.arguments import (
-    checked_accept,
-    only_one_of,
-    provider_of,
-)
-from airflow_bifrost.worker.submit import submit_file, submit_part
+from airflow_bifrost.worker.arguments import OperatorArguments, checked_accept, only_one_of, provider_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,63 +19,106 @@ if TYPE_CHECKING:
 
 
 class BatchSubmitOperator(RowsOperator):
-    """Submits one batch exactly once, and returns its id: ``BatchSensor(batch_id=submit.output)`` waits for it.
+    """Submits one batch exactly once, and returns its ID: ``BatchSensor(batch_id=submit.output)`` waits for it.
 
-    A retry, a clear, or a crash between the call and its answer goes on with the batch that was paid for: it is known by a record that
-    outlives the attempt (Airflow 3.3's task state, or ``[bifrost] state_path``), and by a tag in its metadata, where the provider keeps
-    any (OpenAI, Azure). No rows at all: the task is skipped.
+    A retry, a clear, or a crash between the call and its answer continues with the batch that is already paid for. The task finds it by a
+    record that outlives the attempt (Airflow 3.3's task state, or ``[bifrost] state_path``), and by a tag in the batch's metadata where
+    the provider keeps metadata (OpenAI, Azure). If there are no rows, the task is skipped.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
-        A list, or the output of another task; no Jinja is rendered in them.
-    :param input_path: JSONL of such rows at any URI that Airflow's object storage reads, or on the worker's disk. (templated)
-    :param input_file_id: id of a file that the provider has already. (templated)
-    :param endpoint: what each row asks for, e.g. ``/v1/embeddings``. (templated)
-    :param provider: provider; None is the connection's. (templated)
-    :param model: for rows whose body names none; Gemini and Bedrock need it for the batch. (templated)
+        A list, or the output of another task. Airflow does not render Jinja in them.
+    :param input_path: a JSONL file of such rows, at any URI that Airflow's object storage reads or on the worker's disk. (templated)
+    :param input_file_id: ID of a file that was uploaded to the provider before. (templated)
+    :param endpoint: the API that each row calls, e.g. ``/v1/embeddings``. (templated)
+    :param provider: the provider; None: the connection's. (templated)
+    :param model: the model of rows whose body names none. Gemini and Bedrock need it for the whole batch. (templated)
     :param system_prompt: a system prompt for each row that has none.
-    :param request_params: members of a body that a row may leave out, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
-    :param completion_window: passed on to the provider.
-    :param metadata: passed on to the provider; text to text. (templated)
-    :param extra_body: members of the create call that this package does not know, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
-    :param extra_form: the same for the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
-    :param max_rows: an error above so many rows, before anything is uploaded.
-    :param max_input_bytes: the same for the size of the input.
-    :param max_request_body_size_mb: the gateway's own setting of this name: it takes no larger upload, and so no larger part.
-    :param on_unknown: what to do where an earlier try may have submitted and nobody can tell: ``"fail"``, with an error that says what to
-        check, or ``"resubmit"``, and perhaps pay twice.
-    :param on_changed_input: what becomes of the batch of an earlier try with another input: ``"leave"`` or ``"cancel"``.
-    :param resubmit: outcomes of an earlier try's batch with which a retry or a clear submits once more, e.g. ``("failed",)``.
-    :param bifrost_conn_id: id of the Airflow connection. (templated)
+    :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
+    :param completion_window: the time in which the provider promises to finish, passed on to it.
+    :param metadata: up to 16 pairs of text that the provider keeps with the batch. (templated)
+    :param extra_body: further members of the create call, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
+    :param extra_form: further fields of the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
+    :param max_rows: fail before anything is uploaded if the input has more rows than this.
+    :param max_input_bytes: fail before anything is uploaded if the input is larger than this, in bytes.
+    :param max_request_body_size_mb: the gateway's own setting of this name, in MiB. The gateway takes no larger upload, so no batch's input
+        may be larger.
+    :param on_unknown: what to do if an earlier attempt may have submitted a batch and nothing can tell: ``"fail"``, with an error that says
+        what to check, or ``"resubmit"``, which may pay twice.
+    :param on_changed_input: what to do with the batch of an earlier attempt that had another input: ``"leave"`` or ``"cancel"`` it.
+    :param resubmit: the outcomes of an earlier attempt's batch after which a retry or a clear submits again, e.g. ``("failed",)``.
+    :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
     template_fields: Sequence[str] = (*RowsOperator.template_fields, "input_file_id")
 
-    def __init__(self, *, input_file_id: str | None = None, resubmit: Collection[str] = (), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        rows: Any = None,
+        input_path: str | None = None,
+        input_file_id: str | None = None,
+        endpoint: str = "/v1/chat/completions",
+        provider: str | None = None,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        request_params: Mapping[str, Any] | None = None,
+        completion_window: str = "24h",
+        metadata: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_form: Mapping[str, str] | None = None,
+        max_rows: int | None = None,
+        max_input_bytes: int | None = None,
+        max_request_body_size_mb: int = 100,
+        on_unknown: str = "fail",
+        on_changed_input: str = "leave",
+        resubmit: Collection[str] = (),
+        bifrost_conn_id: str = "bifrost_default",
+        **kwargs: Unpack[OperatorArguments],
+    ) -> None:
+        super().__init__(
+            rows=rows,
+            input_path=input_path,
+            endpoint=endpoint,
+            provider=provider,
+            model=model,
+            system_prompt=system_prompt,
+            request_params=request_params,
+            completion_window=completion_window,
+            metadata=metadata,
+            extra_body=extra_body,
+            extra_form=extra_form,
+            max_rows=max_rows,
+            max_input_bytes=max_input_bytes,
+            max_request_body_size_mb=max_request_body_size_mb,
+            on_unknown=on_unknown,
+            on_changed_input=on_changed_input,
+            bifrost_conn_id=bifrost_conn_id,
+            **kwargs,
+        )
         self.input_file_id = input_file_id
-        self.recovery = replace(self.recovery, resubmit=checked_accept(resubmit, "resubmit"))
-        only_one_of(rows=self.rows, input_path=self.input_path, input_file_id=input_file_id)
+        self.resubmit = checked_accept(resubmit, "resubmit")
+        only_one_of(rows=rows, input_path=input_path, input_file_id=input_file_id)
 
     def execute(self, context: Context) -> str:
         from airflow_bifrost.hooks.bifrost import BifrostHook
+        from airflow_bifrost.worker.submit import submit_file, submit_part
 
         with BifrostHook(self.bifrost_conn_id) as hook, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             client = hook.get_conn()
             provider = client.config.provider_for(provider_of(self.provider))
+            spec, recovery = self._order(), self._recovery()
             if self.input_file_id is not None:
-                submission = submit_file(context, client, provider, self._order(), self.recovery, self.input_file_id)
-            else:
-                part = self._only_part(context, provider, Path(folder))
-                submission = submit_part(context, client, provider, self._order(), self.recovery, part)
-        return submission.batch_id
+                return submit_file(context, client, provider, spec, recovery, self.input_file_id).batch_id
+            part = self._only_part(context, provider, Path(folder))
+            return submit_part(context, client, provider, spec, recovery, part).batch_id
 
     def _only_part(self, context: Context, provider: str, folder: Path) -> Part:
         parts = self._write_parts(context, provider, folder)
         if not parts:
-            raise AirflowSkipException("There are no rows: nothing to submit.")
+            raise AirflowSkipException("There are no rows: nothing was submitted, and nothing is billed.")
         if len(parts) > 1:
             raise BatchInputError(
-                f"The input makes {len(parts)} batches of {provider}, and BatchSubmitOperator submits one. Use BatchRunOperator, which splits"
-                " it, or give each its own input. Nothing was submitted, and nothing is billed."
+                f"The input exceeds the limits of one batch of {provider}: it needs {len(parts)} batches, and BatchSubmitOperator submits one."
+                " Nothing was submitted, and nothing is billed. Use BatchRunOperator, which splits the input, or split it yourself."
             )
         return parts[0]

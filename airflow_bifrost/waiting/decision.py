@@ -68,6 +68,8 @@ class WaitState:
     """What a wait knows of one batch. JSON types only: it goes with the task from the worker to the triggerer.
 
     :param worked: whether the gateway has answered for this batch in this wait.
+    :param defined_before: whether an earlier attempt of the task ran, so that Airflow probably knew the connection. An undefined connection
+        is then tolerated for ``not_found_grace``: Airflow reports so while its database is away.
     :param faults: how many tries have failed since the last answer.
     :param doubt_since: unix seconds of the first 404 since the last answer.
     :param refreshed: whether the connection was looked up again since the last answer.
@@ -78,6 +80,7 @@ class WaitState:
 
     batch_id: str
     worked: bool = False
+    defined_before: bool = False
     faults: int = 0
     doubt_since: float | None = None
     refreshed: bool = False
@@ -185,7 +188,9 @@ def on_fault(
     watch: WaitState, error: BifrostError, policy: WaitPolicy, *, now: float, random: Callable[[], float]
 ) -> Decision:
     """Decide after a try that failed. See :func:`on_batch`."""
-    doubtful = isinstance(error, BatchNotFound) or (isinstance(error, BifrostConfigurationError) and watch.worked)
+    doubtful = isinstance(error, BatchNotFound) or (
+        isinstance(error, BifrostConfigurationError) and (watch.worked or (error.undefined and watch.defined_before))
+    )
     doubt_since = watch.doubt_since
     if doubtful and doubt_since is None:
         doubt_since = now

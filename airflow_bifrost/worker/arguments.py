@@ -1,33 +1,127 @@
-"""Arguments that several operators take, checked when the task runs: before that they may be templates."""
+"""The arguments of operators: their defaults, their checks, and what every waiting task does with them.
+
+The only module of this room that a DAG file loads. What costs time to import (the HTTP client, the waiting) is imported in methods that
+run in a worker. Templated arguments are checked when the task runs, the others when the DAG file is parsed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, TypeVar
 
-OUTCOMES = (
-    "succeeded",
-    "partial",
-    "failed",
-    "expired",
-    "cancelled",
-)  # providers.statuses.Outcome, which DAG files must not load
+from airflow.sdk import BaseOperator
+
+from airflow_bifrost._compat import TaskDeferralError, TaskDeferralTimeout
+from airflow_bifrost.exceptions import BatchFailed
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG, Context
+    from airflow.sdk.definitions.taskgroup import TaskGroup
+
+    from airflow_bifrost.worker.wait import BatchWait
+
+    _Operator = BaseOperator
+else:
+    _Operator = object  # Airflow's metaclass would give a mixin an __init__ that passes over the sensor's
+
+Result = TypeVar("Result")
+
+OUTCOMES = ("succeeded", "partial", "failed", "expired", "cancelled")  # as providers.statuses.Outcome has them
 DEFAULT_ACCEPT = ("succeeded", "partial")
+ON_UNKNOWN = ("fail", "resubmit")
+ON_CHANGED_INPUT = ("leave", "cancel")
+
+DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the providers' window of 24 hours, and an hour for clocks that differ
+DEFAULT_POLL_INTERVAL = 60.0  # seconds
+DEFAULT_NOT_FOUND_GRACE = 300.0  # seconds
+DEFAULT_DOWNLOAD_TIMEOUT = 600.0  # seconds
+
+
+class BaseOperatorArguments(TypedDict, total=False):
+    """The arguments of Airflow's ``BaseOperator``. With ``**kwargs: Unpack[...]`` a type checker rejects any other name."""
+
+    owner: str
+    email: str | Sequence[str] | None
+    email_on_retry: bool
+    email_on_failure: bool
+    retries: int | None
+    retry_delay: timedelta | float
+    retry_exponential_backoff: float
+    max_retry_delay: timedelta | float | None
+    retry_policy: Any  # Airflow 3.3 and later
+    start_date: datetime | None
+    end_date: datetime | None
+    depends_on_past: bool
+    ignore_first_depends_on_past: bool
+    wait_for_past_depends_before_skipping: bool
+    wait_for_downstream: bool
+    dag: DAG | None
+    params: MutableMapping[str, Any] | None
+    default_args: dict[str, Any] | None
+    priority_weight: int
+    weight_rule: Any
+    queue: str
+    pool: str | None
+    pool_slots: int
+    sla: timedelta | None
+    execution_timeout: timedelta | None
+    on_execute_callback: Callable[[Context], None] | list[Callable[[Context], None]] | None
+    on_failure_callback: Callable[[Context], None] | list[Callable[[Context], None]] | None
+    on_success_callback: Callable[[Context], None] | list[Callable[[Context], None]] | None
+    on_retry_callback: Callable[[Context], None] | list[Callable[[Context], None]] | None
+    on_skipped_callback: Callable[[Context], None] | list[Callable[[Context], None]] | None
+    pre_execute: Callable[[Context], None] | None
+    post_execute: Callable[[Context, Any], None] | None
+    trigger_rule: str
+    resources: dict[str, Any] | None
+    run_as_user: str | None
+    map_index_template: str | None
+    max_active_tis_per_dag: int | None
+    max_active_tis_per_dagrun: int | None
+    executor: str | None
+    executor_config: dict[str, Any] | None
+    do_xcom_push: bool
+    multiple_outputs: bool
+    inlets: Any
+    outlets: Any
+    task_group: TaskGroup | None
+    doc: str | None
+    doc_md: str | None
+    doc_json: str | None
+    doc_yaml: str | None
+    doc_rst: str | None
+    task_display_name: str | None
+    logger_name: str | None
+    allow_nested_operators: bool
+    render_template_as_native_obj: bool | None  # Airflow 3.2 and later
+
+
+class OperatorArguments(BaseOperatorArguments, total=False):
+    """The same, where the task's ID must be given: everywhere but in a decorator."""
+
+    task_id: Required[str]
+
+
+class DecoratorArguments(BaseOperatorArguments, total=False):
+    """The same, where the task's ID defaults to the function's name."""
+
+    task_id: str
 
 
 def batch_ids_of(value: Any) -> list[str]:
-    """The ids in ``batch_id``, which is one id or an iterable of ids (a list, the output of a mapped task).
+    """The IDs in ``batch_id``: one ID, or an iterable of IDs such as a list or the output of a mapped task.
 
-    :raises ValueError: says what is wrong, and with which id.
+    :raises ValueError: says what is wrong, and with which ID.
     """
     from airflow_bifrost.gateway.requests import checked_id
 
-    if value is None or value == "None":  # the text is what a template makes of None
-        raise ValueError("batch_id is None: the task that makes it has pushed nothing")
+    if value is None or value == "None":  # the text that Jinja renders for None
+        raise ValueError("batch_id is None: the task that it comes from pushed no XCom")
     if isinstance(value, str) and value.startswith("["):
         raise ValueError(
-            f"batch_id {value[:80]!r} is a list that was rendered to text: pass the task's output (`submit.output`), or set"
+            f"batch_id {value[:80]!r} is a list that Jinja rendered to text: pass the task's output (`submit.output`), or set"
             " render_template_as_native_obj=True on the DAG"
         )
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict):
@@ -36,12 +130,12 @@ def batch_ids_of(value: Any) -> list[str]:
 
 
 def provider_of(value: Any) -> str | None:
-    """The provider in ``provider``; None, or empty, is the connection's.
+    """The provider in ``provider``; None if the connection's provider is meant (``None`` or empty).
 
-    :raises ValueError: it is not a string, or a None that was rendered to text.
+    :raises ValueError: it is not a string, or a None that Jinja rendered to text.
     """
     if value == "None":
-        raise ValueError("provider is None, rendered to text: the task that makes it has pushed nothing")
+        raise ValueError("provider is None, rendered to text: the task that it comes from pushed no XCom")
     if value is not None and not isinstance(value, str):
         raise ValueError(f"provider must be a string, not {type(value).__name__}")
     return value or None
@@ -50,17 +144,27 @@ def provider_of(value: Any) -> str | None:
 def checked_accept(accept: Collection[str], name: str = "accept") -> tuple[str, ...]:
     """``accept`` as a tuple.
 
-    :raises ValueError: it names an outcome that there is not.
+    :raises ValueError: it is a string, or names an unknown outcome.
     """
     if isinstance(accept, str):
         raise ValueError(f"{name} must be a collection of outcomes, such as ({accept!r},), not a string")
     if unknown := sorted(set(accept) - set(OUTCOMES)):
-        raise ValueError(f"{name} has {unknown[0]!r}; outcomes are {', '.join(OUTCOMES)}")
+        raise ValueError(f"{name} has the unknown outcome {unknown[0]!r}; outcomes are {', '.join(OUTCOMES)}")
     return tuple(accept)
 
 
+def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
+    """``value``, which is one of ``allowed``.
+
+    :raises ValueError: it is not.
+    """
+    if value not in allowed:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")
+    return value
+
+
 def seconds_of(name: str, value: float | timedelta) -> float:
-    """A span of time in seconds.
+    """A duration in seconds.
 
     :raises ValueError: it is negative, or neither a number nor a timedelta.
     """
@@ -83,7 +187,100 @@ def whole_number(name: str, value: int) -> int:
 
 def only_one_of(**arguments: Any) -> None:
     """
-    :raises ValueError: not exactly one of them is given.
+    :raises ValueError: none of the arguments is given, or more than one.
     """
     if sum(value is not None for value in arguments.values()) != 1:
-        raise ValueError(f"give one of {', '.join(arguments)}")
+        raise ValueError(f"give exactly one of {', '.join(arguments)}")
+
+
+class WaitsForBatches(_Operator):
+    """The arguments of a wait, and what the sensor and the operators that wait do with them in the same way.
+
+    A class that mixes it in sets the attributes below and says which batches it waits for in :meth:`_current_wait`.
+    """
+
+    provider: str | None
+    bifrost_conn_id: str
+    deferrable: bool
+    poll_interval: float | None
+    poll_backoff: bool
+    timeout: Any  # seconds; Airflow's sensor declares it in a way of its own
+    not_found_grace: float
+    cancel_on_kill: bool
+    soft_fail: bool = False
+    never_fail: bool = False
+    _context: Context | None = None  # of the running task, for the handler of a kill signal
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """Go on after the deferral, with the trigger's event."""
+        raise NotImplementedError
+
+    def _current_wait(self, context: Context) -> BatchWait:
+        """The wait that the task is in."""
+        raise NotImplementedError
+
+    def _wait_mode(self) -> Literal["deferrable", "poke", "reschedule"]:
+        return "deferrable" if self.deferrable else "poke"
+
+    def _wait_for(
+        self, batch_ids: Sequence[str], provider: str | None, *, any_ended: bool = False, state_folder: str = ""
+    ) -> BatchWait:
+        """How this task waits for some batches.
+
+        :param any_ended: one terminal batch is enough.
+        :param state_folder: see :func:`airflow_bifrost.worker.state_store.open_state_store`.
+        """
+        from airflow_bifrost.worker.wait import BatchWait
+
+        return BatchWait(
+            batch_ids=batch_ids,
+            provider=provider,
+            conn_id=self.bifrost_conn_id,
+            mode=self._wait_mode(),
+            poll_interval=self.poll_interval,
+            timeout=float(self.timeout),
+            execution_timeout=self.execution_timeout,
+            not_found_grace=self.not_found_grace,
+            cancel_on_kill=self.cancel_on_kill,
+            poll_backoff=self.poll_backoff,
+            any_ended=any_ended,
+            state_folder=state_folder,
+        )
+
+    def _skipping(self) -> AbstractContextManager[None]:
+        from airflow_bifrost.worker.verdict import skipping
+
+        return skipping(soft_fail=self.soft_fail, never_fail=self.never_fail)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume the task. If Airflow ended the deferral because the trigger did not (the triggerer was away past the deadline, or
+        could not run the trigger), a last poll in the worker decides what happened."""
+        with self._skipping():
+            try:
+                # Not super(): Airflow's sensor would turn these errors into a bare "Trigger timeout".
+                return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            except (TaskDeferralTimeout, TaskDeferralError) as error:
+                return self.execute_complete(context, self._current_wait(context).last_poll(context, error))
+
+    def on_kill(self) -> None:
+        """Cancel the batches, if the task was asked to and a user ended it."""
+        if not self.cancel_on_kill or self._context is None:
+            return
+        from airflow_bifrost.worker.kill import cancel_if_a_user_ended_it
+
+        wait = self._current_wait(self._context)
+        cancel_if_a_user_ended_it(
+            self._context["ti"], wait.batch_ids, provider=wait.provider, conn_id=self.bifrost_conn_id
+        )
+
+    def _returned(self, context: Context, result: Result, raise_unless_accepted: Callable[[], None]) -> Result:
+        """``result``, if it is accepted. If it is not, it is pushed as XComs before the task fails, for whoever investigates."""
+        try:
+            raise_unless_accepted()
+        except BatchFailed:
+            if self.do_xcom_push:
+                members = result if self.multiple_outputs and isinstance(result, Mapping) else {}
+                for key, value in (*members.items(), ("return_value", result)):
+                    context["ti"].xcom_push(key, value)
+            raise
+        return result

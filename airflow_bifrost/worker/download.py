@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from airflow_bifrost.results.source import Source
     from airflow_bifrost.results.tally import Tally
 
-DOWNLOAD_TIMEOUT = 600.0  # seconds
-
 log = logging.getLogger("airflow.task")
 
 

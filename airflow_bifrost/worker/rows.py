@@ -1,4 +1,4 @@
-"""Where the rows of a task come from: its argument, the output of another task, or a JSONL anywhere."""
+"""Where a task's rows come from: its argument, the output of another task, or a JSONL file."""
 
 from __future__ import annotations
 
@@ -6,30 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from airflow.sdk import BaseOperator, XComArg
+from airflow.sdk import XComArg
 
-
-def after_the_tasks_that_make(task: BaseOperator, rows: Any) -> None:
-    """Let ``task`` run after those whose output ``rows`` is.
-
-    Airflow does this for templated fields. Rows are none: a prompt with ``{{`` in it must stay as it is, and prompts would be kept in
-    the metadata database for everyone to read.
-    """
-    if isinstance(rows, XComArg):
-        XComArg.apply_upstream_relationship(task, rows)
+from airflow_bifrost.results.lines import lines_in
+from airflow_bifrost.results.storage import locate
+from airflow_bifrost.submission.requests_file import read_jsonl
 
 
 @contextmanager
 def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> Iterator[Iterable[tuple[int, Any]]]:
-    """The rows, each with its number (or that of its line), from 1.
+    """The rows, each with its number (in a file: the number of its line), counted from 1.
 
-    :raises ValueError: ``rows`` is nothing that has rows.
-    :raises FileNotFoundError: ``input_path`` leads nowhere.
+    :raises ValueError: ``rows`` is not an iterable of rows.
+    :raises FileNotFoundError: there is no file at ``input_path``.
     """
-    from airflow_bifrost.results.lines import lines_in
-    from airflow_bifrost.results.storage import locate
-    from airflow_bifrost.submission.requests_file import read_jsonl
-
     if input_path is not None:
         path, fs = locate(input_path)
         with fs.open(path.path, "rb") as file:
@@ -39,6 +29,6 @@ def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> It
         rows = rows.resolve(context)
     if rows is None or isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         raise ValueError(
-            f"rows must be a list of prompts, bodies or batch lines, not {type(rows).__name__}; a JSONL goes into input_path"
+            f"rows must be a list of prompts, bodies or batch lines, not {type(rows).__name__}; for a JSONL file use input_path"
         )
     yield enumerate(rows, start=1)

@@ -136,12 +136,20 @@ class BatchRun:
 
     def resume(self, event: Any) -> dict[str, Any]:
         """Go on after a deferral."""
-        record = self.recall()
-        if record is None:
-            raise RuntimeError("The record of this run is gone: it was there when the task was deferred")
+        record = self._recorded()
         self._note_the_ends(record, self._wait_for(record).resume(self.context, event))
         with self._client() as client:
             return self._advance(client, record)
+
+    def current_wait(self) -> BatchWait:
+        """The wait that the task was deferred for."""
+        return self._wait_for(self._recorded())
+
+    def _recorded(self) -> RunState:
+        record = self.recall()
+        if record is None:
+            raise RuntimeError("The record of this run is gone: it was there when the task was deferred")
+        return record
 
     def recall(self) -> RunState | None:
         """What an earlier try has left; None: nothing."""

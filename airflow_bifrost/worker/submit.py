@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_bifrost.worker.arguments import ON_CHANGED_INPUT, ON_UNKNOWN, one_of
 from airflow_bifrost.worker.state_store import NoStateStore, open_state_store
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from airflow_bifrost.gateway.models import Batch
     from airflow_bifrost.submission.ledger import Attempt, Create, Ledger, Submission, TaskStateStore
     from airflow_bifrost.submission.requests_file import Part
-
-ON_UNKNOWN = ("fail", "resubmit")
-ON_CHANGED_INPUT = ("leave", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,8 @@ class RecoveryPolicy:
     resubmit: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        for name, allowed in (("on_unknown", ON_UNKNOWN), ("on_changed_input", ON_CHANGED_INPUT)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {getattr(self, name)!r}")
+        one_of("on_unknown", self.on_unknown, ON_UNKNOWN)
+        one_of("on_changed_input", self.on_changed_input, ON_CHANGED_INPUT)
 
 
 def attempt_of(context: Mapping[str, Any], part: int) -> Attempt:

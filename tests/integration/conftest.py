@@ -75,9 +75,17 @@ class End:
 
 
 def run_to_its_end(
-    make_task: Callable[[], Any], *, ti: FakeTI | None = None, store: Store | None = None, remembering: bool = True
+    make_task: Callable[[], Any],
+    *,
+    ti: FakeTI | None = None,
+    store: Store | None = None,
+    remembering: bool = True,
+    resume_from: Callable[[Any], tuple[str, dict[str, Any]]] | None = None,
 ) -> End:
-    """Run one attempt of a task, through deferrals and reschedules, to its end."""
+    """Run one attempt of a task, through deferrals and reschedules, to its end.
+
+    :param resume_from: the method, and its arguments, with which Airflow resumes the task after a trigger's deferral; None: the trigger fires.
+    """
     from airflow_bifrost._compat import (
         AirflowException,
         AirflowRescheduleException,
@@ -105,7 +113,11 @@ def run_to_its_end(
         except TaskDeferred as deferred:
             end.deferrals += 1
             end.defer_timeout = deferred.timeout.total_seconds()
-            resume = (deferred.method_name, {"event": fire(deferred.trigger)})
+            resume = (
+                resume_from(deferred.trigger)
+                if resume_from is not None
+                else (deferred.method_name, {"event": fire(deferred.trigger)})
+            )
             continue
         except AirflowRescheduleException as rescheduled:
             end.reschedules += 1

@@ -169,5 +169,5 @@ def test_each_key_of_the_manifest_is_an_xcom_of_the_decorated_task_too() -> None
 
 
 def test_rows_are_not_an_argument_of_the_decorator(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the decorated function gives the rows"):
+    with pytest.raises(ValueError, match="the decorated function returns the rows"):
         _BatchDecoratedOperator(task_id="a", python_callable=list, output_path="out", rows=["a"])

@@ -186,7 +186,7 @@ def test_rows_that_are_sent_again_are_split_by_what_the_gateway_takes(
 def test_the_input_is_not_taken_for_the_output(gateway: LocalGateway, output: str) -> None:
     Path(output).write_text('"a"\n')
     end = run(output, input_path=output)
-    assert "the rows would be lost" in str(end.error)
+    assert "would overwrite its input" in str(end.error)
     assert Path(output).read_text() == '"a"\n'
     assert not gateway.requests
 
@@ -203,11 +203,11 @@ def test_an_output_that_cannot_be_written_is_an_error_before_anything_is_submitt
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({}, "give one of rows, input_path"),
-        ({"rows": ["a"], "input_path": "b"}, "give one of rows, input_path"),
+        ({}, "give exactly one of rows, input_path"),
+        ({"rows": ["a"], "input_path": "b"}, "give exactly one of rows, input_path"),
         ({"rows": ["a"], "max_parallel_batches": 0}, "max_parallel_batches must be a whole number"),
         ({"rows": ["a"], "max_row_attempts": True}, "max_row_attempts must be a whole number"),
-        ({"rows": ["a"], "accept": ["fine"]}, "accept has 'fine'"),
+        ({"rows": ["a"], "accept": ["fine"]}, "accept has the unknown outcome 'fine'"),
     ],
     ids=str,
 )

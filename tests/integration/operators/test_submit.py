@@ -188,8 +188,8 @@ def test_doubt_stops_the_task_until_somebody_decides(gateway: LocalGateway) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"rows": None}, "give one of rows, input_path, input_file_id"),
-        ({"rows": ["a"], "input_path": "b"}, "give one of"),
+        ({"rows": None}, "give exactly one of rows, input_path, input_file_id"),
+        ({"rows": ["a"], "input_path": "b"}, "give exactly one of"),
         ({"rows": ["a"], "on_unknown": "ignore"}, "on_unknown must be 'fail' or 'resubmit', not 'ignore'"),
         ({"rows": ["a"], "on_changed_input": "kill"}, "on_changed_input must be 'leave' or 'cancel'"),
         ({"rows": ["a"], "resubmit": ("lost",)}, "lost"),

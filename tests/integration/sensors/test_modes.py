@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from integration.conftest import FakeTI, Store, run_to_its_end
 
-from airflow_bifrost import BatchRetrieveOperator, BatchSensor
-from airflow_bifrost._compat import AirflowSensorTimeout
+from airflow_bifrost import BatchSensor
 from airflow_bifrost.testing import Fault, LocalGateway
 
 try:
@@ -149,7 +148,7 @@ SITUATIONS = {
     "an id that is none": Situation(
         DONE, sensor={"batch_id": "../files"}, state="failed", kind="ValueError", says="batch_id"
     ),
-    "no id": Situation(DONE, sensor={"batch_id": None}, state="failed", kind="ValueError", says="pushed nothing"),
+    "no id": Situation(DONE, sensor={"batch_id": None}, state="failed", kind="ValueError", says="pushed no XCom"),
     "no connection": Situation(
         DONE, sensor={"bifrost_conn_id": "nowhere"}, state="failed", kind="BifrostConfigurationError", says="nowhere"
     ),
@@ -410,13 +409,6 @@ def test_execution_timeout_skips_where_the_sensor_is_to_skip(flag: str, gateway:
         )
     )
     assert end.state == "skipped"
-
-
-@pytest.mark.parametrize("make", [BatchSensor, BatchRetrieveOperator])
-def test_a_deferral_that_airflow_itself_ended_is_a_timeout_like_any_other(make: Any) -> None:
-    task = make(task_id="wait", batch_id="b1")
-    with pytest.raises(AirflowSensorTimeout):
-        task.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
 
 
 def test_rescheduling_keeps_the_timeout_where_airflow_remembers_nothing(gateway: LocalGateway) -> None:

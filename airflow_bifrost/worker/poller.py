@@ -1,0 +1,145 @@
+"""Polls batches from the worker. It sends the requests; :mod:`airflow_bifrost.waiting.decision` decides what the answers mean."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from airflow_bifrost.exceptions import BifrostError, BifrostUnavailable
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.retry import NO_RETRY, RetryPolicy
+from airflow_bifrost.hooks.bifrost import BifrostHook
+from airflow_bifrost.waiting.decision import (
+    Decision,
+    Finished,
+    GiveUp,
+    LookUpConnection,
+    TimedOut,
+    WaitPolicy,
+    WaitState,
+    on_batch,
+    on_fault,
+)
+from airflow_bifrost.waiting.progress import Seen, progress_of
+
+log = logging.getLogger("airflow.task")
+
+
+class Poller:
+    """Polls batches through one client, and keeps what the answers have shown.
+
+    :param provider: the provider; None: the connection's.
+    :param states: what is known of each batch, by its ID. The batches to poll.
+    :param retry: how the client repeats a request within a poll. By default it does not: the next poll does.
+    :param clock: returns Unix seconds.
+    """
+
+    def __init__(
+        self,
+        conn_id: str,
+        provider: str | None,
+        policy: WaitPolicy,
+        states: Mapping[str, WaitState],
+        *,
+        retry: RetryPolicy = NO_RETRY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.states = dict(states)
+        self.summaries: dict[str, dict[str, Any]] = {}
+        self.timed_out = False
+        self._conn_id = conn_id
+        self._provider = provider
+        self._policy = policy
+        self._retry = retry
+        self._clock = clock
+        self._latest: dict[str, Seen] = {}
+        self._outage: BifrostUnavailable | None = None
+        self._client: GatewayClient | None = None
+        self._connected_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._disconnect()
+
+    @property
+    def waiting(self) -> list[str]:
+        """IDs of the batches that have not ended, as far as is known."""
+        return [batch_id for batch_id in self.states if batch_id not in self.summaries]
+
+    @property
+    def first_due_at(self) -> float:
+        """When the first of the next polls is due, in Unix seconds."""
+        return min(self.states[batch_id].next_poll_at for batch_id in self.waiting)
+
+    @property
+    def last_due_at(self) -> float:
+        """When all of the next polls are due. A worker that starts anew for its polls takes all of them at once."""
+        return max(self.states[batch_id].next_poll_at for batch_id in self.waiting)
+
+    def poll(self, *, within: float | None = None) -> None:
+        """Poll each batch that has not ended and is due.
+
+        :param within: seconds after which no further poll begins; None: no limit.
+        :raises BifrostError: waiting longer cannot help.
+        """
+        began = self._clock()
+        self._outage = None
+        if self._client is not None and began > self._connected_at + self._client.config.connection_ttl:
+            self._disconnect()
+        for batch_id in self.waiting:
+            if self.states[batch_id].next_poll_at > began:
+                continue
+            if within is not None and self._clock() > began + within:
+                break
+            decision = self._poll_one(self.states[batch_id])
+            if isinstance(decision, LookUpConnection):
+                self._disconnect()
+                decision = self._poll_one(decision.watch)
+            self._follow(batch_id, decision)
+
+    def _follow(self, batch_id: str, decision: Decision) -> None:
+        self.states[batch_id] = decision.watch
+        if decision.line:
+            log.log(decision.line.level, decision.line.text)
+        if isinstance(decision, GiveUp):
+            raise decision.error
+        if isinstance(decision, Finished):
+            self.summaries[batch_id] = decision.summary.to_xcom()
+        elif isinstance(decision, TimedOut):
+            self.timed_out = True
+
+    def progress(self) -> dict[str, Any] | None:
+        """How far all of the batches are; None while one of them has never been polled successfully."""
+        if len(self._latest) < len(self.states):
+            return None
+        return progress_of(self._latest.values(), now=self._clock())
+
+    def _poll_one(self, state: WaitState) -> Decision:
+        try:
+            if self._outage is not None:
+                raise self._outage
+            client = self._connected()
+            batch = client.get_batch(state.batch_id, provider=self._provider)
+        except BifrostError as error:
+            if isinstance(error, BifrostUnavailable) and error.status_code is None:
+                self._outage = error  # a gateway that does not answer for one batch is not asked for the others
+            return on_fault(state, error, self._policy, now=self._clock(), random=random.random)
+        provider = client.config.provider_for(self._provider)
+        self._latest[state.batch_id] = Seen.of(batch, provider)
+        return on_batch(state, batch, provider, self._policy, now=self._clock(), random=random.random)
+
+    def _connected(self) -> GatewayClient:
+        if self._client is None:
+            self._client = BifrostHook(self._conn_id).open_client(retry=self._retry)
+            self._connected_at = self._clock()
+        return self._client
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None

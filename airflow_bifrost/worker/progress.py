@@ -1,0 +1,37 @@
+"""The ``progress`` XCom, written from the worker."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from airflow_bifrost.triggers.airflow_channel import progress_interval
+from airflow_bifrost.waiting.progress import ProgressPace
+
+log = logging.getLogger("airflow.task")
+
+
+class ProgressXCom:
+    """Keeps the ``progress`` XCom current. A failure to write it never harms the wait.
+
+    :param clock: returns seconds of a clock that never goes back.
+    """
+
+    def __init__(self, ti: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ti = ti
+        self._clock = clock
+        self._pace = ProgressPace(progress_interval())
+
+    def offer(self, progress: dict[str, Any] | None, *, last: bool = False) -> None:
+        """Write ``progress`` if it has changed and the interval has passed, or if it is the last.
+
+        :param progress: None: nothing is known yet.
+        """
+        if progress is None or (self._pace.due(lambda: progress, now=self._clock()) is None and not last):
+            return
+        try:
+            self._ti.xcom_push("progress", progress)
+        except Exception as error:  # noqa: BLE001 - Airflow and XCom backends raise anything, and the wait is worth more
+            log.warning("Writing the progress XCom failed (%s: %s). The wait continues", type(error).__name__, error)
