@@ -74,6 +74,7 @@ def bifrost_batch_task(
     poll_backoff: bool = NOT_GIVEN,
     not_found_grace: float | timedelta = NOT_GIVEN,
     cancel_on_kill: bool = NOT_GIVEN,
+    allow_incomplete: bool = NOT_GIVEN,
     download_timeout: float | timedelta = NOT_GIVEN,
     storage_conn_id: str | None = NOT_GIVEN,
     completion_window: str = NOT_GIVEN,

@@ -63,6 +63,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
     :param not_found_grace: seconds, or a timedelta, for which a waiting task tolerates a 404. Default: 5 minutes.
     :param cancel_on_kill: cancel the batches when a user ends the task.
+    :param allow_incomplete: write what there is, with a warning, if a batch's results stay unreadable or fewer than it counts. By default
+        the task fails and writes nothing: the rows are paid for, and a retry reads them again.
     :param download_timeout: seconds, or a timedelta, that the gateway may take to send one file of results. It reads the whole file from
         the provider before it sends any of it. Default: 10 minutes.
     :param storage_conn_id: the Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
@@ -104,6 +106,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         poll_backoff: bool = False,
         not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
         cancel_on_kill: bool = True,
+        allow_incomplete: bool = False,
         download_timeout: float | timedelta = DEFAULT_DOWNLOAD_TIMEOUT,
         storage_conn_id: str | None = None,
         completion_window: str = "24h",
@@ -152,6 +155,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         self.poll_backoff = poll_backoff
         self.not_found_grace = seconds_of("not_found_grace", not_found_grace)
         self.cancel_on_kill = cancel_on_kill
+        self.allow_incomplete = allow_incomplete
         self.download_timeout = seconds_of("download_timeout", download_timeout)
         self.storage_conn_id = storage_conn_id
         self._running: BatchRun | None = None
@@ -219,6 +223,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
             wait=self._wait,
             max_parallel_batches=self.max_parallel_batches,
             max_row_attempts=self.max_row_attempts,
+            allow_incomplete=self.allow_incomplete,
             download_timeout=self.download_timeout,
             storage_conn_id=self.storage_conn_id,
         )

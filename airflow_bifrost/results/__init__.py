@@ -1,6 +1,7 @@
 """Result rows: the same for every provider, one for each row of the input, in its order.
 
-``rows`` reads one line of any provider, ``writer`` joins lines and input, ``tally`` counts, ``reader`` reads what was written.
+``collect`` reads all results of a batch from its ``source``, ``parse`` turns a line of any provider into a row, ``writer`` joins lines and
+input, ``tally`` counts, and ``reader`` reads what was written.
 """
 
 from __future__ import annotations

@@ -8,20 +8,20 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from airflow_bifrost.results.lines import float_or_text
+
 MEMBER = "results"
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"[-+.0-9eE]+\Z")
-_decoder = json.JSONDecoder(
-    parse_constant=lambda _: None
-)  # as read_json: NaN and Infinity, which JSON has not, are None
+_decoder = json.JSONDecoder(parse_constant=str, parse_float=float_or_text)  # as parse_untidy
 
 
 def entries(chunks: Iterable[bytes]) -> Iterator[Any]:
-    """The entries of ``results``, as JSON types. In memory are one entry and a chunk, and each other member of the object.
+    """The entries of ``results``, as JSON types. Memory holds one entry and a chunk, and each other member of the object.
 
     :param chunks: the answer's bytes, cut anywhere.
-    :raises ValueError: it is no JSON object, or breaks off.
+    :raises ValueError: it is not a JSON object, or ends early.
     """
     text = _Text(chunks)
     text.expect("{")
@@ -42,7 +42,7 @@ def entries(chunks: Iterable[bytes]) -> Iterator[Any]:
 def _list(text: _Text) -> Iterator[Any]:
     if not text.skip("["):
         if text.value() is not None:
-            raise ValueError(f"{MEMBER} is no list")
+            raise ValueError(f"{MEMBER} is not a list")
         return
     if text.skip("]"):
         return
@@ -53,7 +53,7 @@ def _list(text: _Text) -> Iterator[Any]:
 
 
 class _Text:
-    """What is still to be read, of text that comes in chunks."""
+    """The rest of a text that comes in chunks."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(codecs.iterdecode(chunks, "utf-8", "replace"))
@@ -61,23 +61,23 @@ class _Text:
         self._at = 0
 
     def value(self) -> Any:
-        """The JSON value that comes next; as a rule it is there whole, else more is read until it is."""
+        """The next JSON value. If the text holds only a part of it, more is read until it is whole."""
         self._peek()
         while True:
             if _NUMBER.match(self._text, self._at) and self._more(1):
-                continue  # it may go on in the next chunk
+                continue  # the number may continue in the next chunk
             try:
                 value, self._at = _decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 if not self._more(len(self._text)):
-                    raise ValueError("it is no JSON, or breaks off") from None
+                    raise ValueError("it is not JSON, or ends early") from None
             except RecursionError:
                 raise ValueError("nested too deep") from None
             else:
                 return value
 
     def skip(self, sign: str) -> bool:
-        """Whether ``sign`` comes next; then it is passed over."""
+        """Whether ``sign`` comes next. If so, skip it."""
         if self._peek() != sign:
             return False
         self._at += 1
@@ -85,7 +85,7 @@ class _Text:
 
     def expect(self, sign: str) -> None:
         if not self.skip(sign):
-            raise ValueError(f"it is no JSON object, or breaks off: no {sign!r} where one belongs")
+            raise ValueError(f"it is not a JSON object, or ends early: {sign!r} expected")
 
     def _peek(self) -> str:
         while True:
@@ -98,7 +98,7 @@ class _Text:
                 return ""
 
     def _more(self, least: int) -> bool:
-        """Read at least so many characters more, so that a large value is not tried again for each small chunk."""
+        """Read at least this many more characters, so that a large value is not parsed again for each small chunk."""
         pieces, length = [], 0
         for piece in self._chunks:
             pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Result rows as the writer left them: one by one, or as a table."""
+"""Read result rows from a file: one by one, or as a table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from msgspec.json import encode
+
 from airflow_bifrost.results.lines import lines_in, parse_line
+from airflow_bifrost.results.rows import COLUMNS
 from airflow_bifrost.results.storage import locate
 
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import ObjectStoragePath
 
-ROWS_AT_ONCE = 10_000  # that become a piece of a table
+ROWS_AT_ONCE = 10_000  # rows per record batch of a table
 
 
 def read_rows(
@@ -24,16 +27,16 @@ def read_rows(
     """The rows of a file, one at a time.
 
     :param uri: any file that ``ObjectStoragePath`` knows, or a local path.
-    :param conn_id: the Airflow connection of the object store; None: that in the URI, or none.
+    :param conn_id: the Airflow connection of the object store; None: the one in the URI, if any.
     :raises FileNotFoundError: there is no such file.
-    :raises ValueError: a line is not a row; the message has its number.
+    :raises ValueError: a line is not a result row; the message has its number.
     """
     path, fs = locate(uri, conn_id)
     try:
         file = fs.open(path.path, "rb")
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"There are no result rows at {path}. The file appears when the task that writes it has ended."
+            f"There are no result rows at {path}. The file appears when the task that writes it succeeds."
         ) from error
     with file:
         for number, line in enumerate(lines_in(file), start=1):
@@ -49,13 +52,11 @@ def read_rows(
 
 
 def to_arrow(uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None) -> Any:
-    """The rows of a file as a ``pyarrow.Table``. ``response`` and ``output`` are JSON text: no two providers' have one type.
+    """The rows of a file as a ``pyarrow.Table``. ``response`` and ``output`` are JSON text, since their types differ by provider.
 
-    :raises ImportError: pyarrow is not installed. For the others see :func:`read_rows`.
+    :raises ImportError: pyarrow is not installed. For other errors see :func:`read_rows`.
     """
-    pa = _needed("pyarrow", "to_arrow")
-    from msgspec.json import encode
-
+    pa = _import("pyarrow", "to_arrow")
     tokens = ("input_tokens", "output_tokens", "total_tokens")
     schema = pa.schema(
         [(name, pa.string()) for name in ("custom_id", "outcome", "text", "finish_reason", "output", "response")]
@@ -68,25 +69,23 @@ def to_arrow(uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | 
         row | {name: encode(row[name]).decode() for name in ("output", "response") if row.get(name) is not None}
         for row in read_rows(uri, conn_id=conn_id)
     )
-    pieces = iter(lambda: list(islice(rows, ROWS_AT_ONCE)), [])
-    return pa.Table.from_batches((pa.RecordBatch.from_pylist(piece, schema=schema) for piece in pieces), schema=schema)
+    batches = iter(lambda: list(islice(rows, ROWS_AT_ONCE)), [])
+    return pa.Table.from_batches((pa.RecordBatch.from_pylist(batch, schema=schema) for batch in batches), schema=schema)
 
 
 def to_pandas(uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None) -> Any:
     """The rows of a file as a ``pandas.DataFrame``. ``response``, ``error`` and ``usage`` are dicts.
 
-    :raises ImportError: pandas is not installed. For the others see :func:`read_rows`.
+    :raises ImportError: pandas is not installed. For other errors see :func:`read_rows`.
     """
-    from airflow_bifrost.results.rows import COLUMNS
-
-    pandas = _needed("pandas", "to_pandas")
+    pandas = _import("pandas", "to_pandas")
     return pandas.DataFrame(list(read_rows(uri, conn_id=conn_id)), columns=COLUMNS)
 
 
-def _needed(library: str, by: str) -> Any:
+def _import(library: str, by: str) -> Any:
     try:
         return import_module(library)
     except ImportError as error:
         raise ImportError(
-            f"{by} needs {library}, which is not installed here: pip install {library}. read_rows needs nothing."
+            f"{by} needs {library}, which is not installed: pip install {library}. read_rows needs no further package."
         ) from error

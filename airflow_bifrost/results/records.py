@@ -1,37 +1,32 @@
 """One result -> what is kept of it until the rows are written: the row as JSON, and what the counts and the join need. Pure.
 
-Two ways lead there. :func:`record_of` reads everything. :func:`quick_record` reads the line that nearly all results are, a chat completion of
-OpenAI's files that succeeded, several times faster: the answer is not made into objects and back, but goes into the row in the bytes in
-which it came. What is in any way unusual it leaves to the former, which says the same of these lines.
+:func:`record_of` reads every line. :func:`quick_record` reads only the line that nearly all results are, a succeeded chat completion in
+OpenAI's form, several times faster: the response is not decoded and encoded again, but its bytes go into the row as they came. It leaves
+every other line to :func:`record_of`, which gives the same record for the lines that both read.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from pydantic import TypeAdapter
 
-from airflow_bifrost.gateway.models import read_json
-from airflow_bifrost.results.rows import (
-    MAX_TOKENS,
-    ResultRow,
-    RowError,
-    RowOutcome,
-    Usage,
-    model_of,
-    result_row,
-    transient,
-)
+from airflow_bifrost.results.answers import model_of
+from airflow_bifrost.results.lines import well_formed
+from airflow_bifrost.results.members import MAX_NUMBER
+from airflow_bifrost.results.parse import EMPTY_RESPONSE, is_transient, result_row
+from airflow_bifrost.results.rows import ResultRow, RowError, RowOutcome, Usage
 from airflow_bifrost.results.validation import INVALID_OUTPUT, validated
 
 
 class ResultRecord(NamedTuple):
     """
-    :param flags: the place of its outcome in :data:`OUTCOMES`, and any of ``TRANSIENT``, ``CUT_OFF`` and ``INVALID``.
+    What is kept of a result.
+
+    :param flags: the index of its outcome in :data:`OUTCOMES`, and any of ``TRANSIENT``, ``CUT_OFF`` and ``INVALID``.
     :param tokens: input, output and total; None where the provider gave nothing.
-    :param row: as JSON.
+    :param row: the row as JSON.
     """
 
     custom_id: str
@@ -41,18 +36,18 @@ class ResultRecord(NamedTuple):
     row: bytes
 
 
-OUTCOMES = tuple(RowOutcome)  # the first is that of success
-OUTCOME = 0b111  # the bits of the flags that hold it
-TRANSIENT = 1 << 3  # see :func:`airflow_bifrost.results.rows.transient`
+OUTCOMES = tuple(RowOutcome)  # ``succeeded`` is the first
+OUTCOME = 0b111  # the bits of the flags that hold the index of the outcome
+TRANSIENT = 1 << 3  # the row may succeed if it is sent again: see airflow_bifrost.results.parse.is_transient
 CUT_OFF = 1 << 4  # finish_reason is ``length``
-INVALID = 1 << 5  # the provider has it as succeeded; its answer is not of the type that was asked for
+INVALID = 1 << 5  # the provider reports a success, but its answer is missing or not of the type that was asked for
 
 
 def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | None:
-    """The record of a line of any provider; None: it is about no row.
+    """The record of a line of any provider; None if the line is about no row.
 
     :param value: the line as JSON types.
-    :param adapter: of the type that the answer is to be of, see :func:`airflow_bifrost.results.validation.validated`.
+    :param adapter: of the type that each answer must have, see :func:`airflow_bifrost.results.validation.validated`.
     """
     row = result_row(value)
     if row is None:
@@ -67,59 +62,54 @@ def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | No
             row = validated(row, adapter)
         except Exception as error:
             error.add_note(
-                f"It was the answer of row {row.custom_id!r}. A validator tells an invalid one by ValueError."
+                f"It was the answer of row {row.custom_id!r}. A validator rejects an answer by raising ValueError."
             )
             raise
         encoded = encode(row)
-    return _record(row, encoded, passing=transient(value, row))
+    return _record(row, encoded, may_succeed=is_transient(value, row))
 
 
 def quick_record(line: bytes) -> ResultRecord | None:
-    """The record of the usual line; None: it is another, or perhaps another, or no JSON."""
+    """The record of the usual line; None if it is, or might be, any other."""
     try:
-        line.isascii() or line.decode()  # msgspec does not look at what it passes over
+        line.isascii() or line.decode()  # msgspec does not check the members that it skips
         said = _decode_line(line)
         body = _decode_body(said.response.body)
     except (msgspec.MsgspecError, ValueError, RecursionError):  # the first is no ValueError before msgspec 0.22
         return None
     choice, usage = body.choices[0], body.usage
     text, reason = choice.message.content, choice.finish_reason
+    if text is None:
+        return None  # whether that is an answer depends on the other members
     tokens = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     row = _Row(said.custom_id, _SUCCEEDED, text, reason, None, said.response.body, None, _RowUsage(*tokens))
     return ResultRecord(said.custom_id, CUT_OFF if reason == "length" else 0, body.model, tokens, encode(row))
 
 
 def absent_record(custom_id: str, outcome: RowOutcome, error: RowError) -> ResultRecord:
-    """The record of a row for which nothing came."""
+    """The record of a row without a result."""
     row = ResultRow(well_formed(custom_id), outcome, error=error)
-    return _record(row, encode(row), passing=transient(None, row))
-
-
-def well_formed(value: Any) -> Any:
-    """JSON types with halves of surrogate pairs replaced, as :func:`read_json` does: nothing can encode them."""
-    if isinstance(value, str) and value.isascii():
-        return value
-    return read_json(json.dumps(value).encode())
+    return _record(row, encode(row), may_succeed=is_transient(None, row))
 
 
 encode = msgspec.json.Encoder().encode
 
 
-def _record(row: ResultRow, encoded: bytes, *, passing: bool) -> ResultRecord:
+def _record(row: ResultRow, encoded: bytes, *, may_succeed: bool) -> ResultRecord:
     usage = row.usage or Usage()
     flags = OUTCOMES.index(row.outcome)
-    flags |= TRANSIENT if passing else 0
+    flags |= TRANSIENT if may_succeed else 0
     flags |= CUT_OFF if row.finish_reason == "length" else 0
-    flags |= INVALID if row.error is not None and row.error.code == INVALID_OUTPUT else 0
+    flags |= INVALID if row.error is not None and row.error.code in (INVALID_OUTPUT, EMPTY_RESPONSE) else 0
     tokens = usage.input_tokens, usage.output_tokens, usage.total_tokens
-    return ResultRecord(row.custom_id, flags, model_of(row), tokens, encoded)
+    return ResultRecord(row.custom_id, flags, model_of(row.response or {}), tokens, encoded)
 
 
-# The usual line. A member that is not as it stands here makes it another.
+# The usual line. A line with any member of another form is left to record_of.
 
 _SUCCEEDED = RowOutcome.SUCCEEDED.value
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
-_Tokens = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -158,7 +148,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     error: None = None
 
 
-# What is written: as ResultRow and Usage, which are slower to make.
+# What is written: the members of ResultRow and Usage, which are slower to create.
 
 
 class _RowUsage(msgspec.Struct, gc=False):

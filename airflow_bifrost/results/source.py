@@ -1,96 +1,75 @@
-"""Where the results of a batch are, by provider, and how they are read: as they come, and from the begin where they break off.
+"""Where the results of a batch are: in files, in the gateway's native results, or in an object store.
 
-========== ============================================================================================
-openai     the output file and the error file, through the gateway
-azure      the same
-anthropic  the gateway's native results: one JSON object
-gemini     the same; of batches of Google's REST API the gateway gives one invented row, which is refused
-bedrock    every ``*.jsonl.out`` below the batch's S3 prefix, through Airflow's object storage
-========== ============================================================================================
+:attr:`airflow_bifrost.providers.base.Provider.results` says which of them a provider uses.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import IO, Any
+from typing import Any, Protocol
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable, ResultsUnavailable
+from airflow_bifrost.exceptions import BifrostProtocolError, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.requests import native_id
+from airflow_bifrost.providers.base import Provider, ResultLocation, StoredResults
 from airflow_bifrost.providers.statuses import WITH_RESULTS
-from airflow_bifrost.results.lines import chunks_of, lines_of
+from airflow_bifrost.results.completeness import (
+    Promise,
+    Taken,
+    promise_of_all,
+    promise_of_errors,
+    promise_of_output,
+)
+from airflow_bifrost.results.lines import chunks_of
 from airflow_bifrost.results.native import entries
-from airflow_bifrost.results.rows import is_invented
+from airflow_bifrost.results.parse import is_invented
 from airflow_bifrost.results.storage import locate
-from airflow_bifrost.results.writer import ResultsWriter
-
-TRIES = 4  # of a download that breaks off; the gateway cannot go on in the middle of one
-PAUSE = 5.0  # seconds before the second try; doubled for each further one
-NATIVE = frozenset({"anthropic", "gemini"})
-
-log = logging.getLogger("airflow.task")
-
 
 Content = Callable[[], AbstractContextManager[Iterator[bytes]]]
+Check = Callable[[Taken], None]
+
+
+class Sink(Protocol):
+    """What takes results. ``check`` is called with what came; if it raises, the sink forgets what came."""
+
+    def add_lines(self, chunks: Iterator[bytes], check: Check | None = None) -> Taken: ...
+
+    def add(self, values: Iterator[Any], check: Check | None = None) -> Taken: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Results as the provider has them: JSONL, or the gateway's native JSON object.
 
+    :param name: for messages, as in "the output file file-1".
     :param content: opens them, as bytes in chunks.
-    :param made_up: the error for native results that the gateway has made up, since it has found none; None: then there are none.
+    :param promise: what the source holds, from the number of results in the sources before it.
+    :param errors: whether it is the error file, which holds nothing that was paid for.
+    :param native: whether it is the gateway's native results.
+    :param made_up: the error to raise if the gateway found no native results and invented a row; None: then there are none.
     """
 
+    name: str
     content: Content
+    promise: Callable[[int], Promise]
+    errors: bool = False
     native: bool = False
     made_up: ResultsUnavailable | None = None
-    sleep: Callable[[float], None] = time.sleep
 
-    def add_to(self, results: ResultsWriter) -> None:
-        """
-        :raises ResultsUnavailable: there are none that can be trusted.
+    def read(self, sink: Sink, check: Check) -> Taken:
+        """Read it once.
+
+        :raises ResultsUnavailable: there are no results that can be trusted.
         :raises BifrostProtocolError: they are not what the API promises.
-        :raises BifrostUnavailable: they break off each time.
+        :raises BifrostUnavailable: the download broke off.
         """
-        self._read(lambda chunks: results.add(self._entries(chunks)) if self.native else results.add_lines(chunks))
-
-    def copy_to(self, file: IO[bytes]) -> None:
-        """Write them as JSONL, as they came, into an empty local file. For the errors see :meth:`add_to`."""
-
-        def copy(chunks: Iterator[bytes]) -> None:
-            file.seek(0)
-            file.truncate()
-            if self.native:
-                for entry in self._entries(chunks):
-                    file.write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
-            else:
-                file.writelines(line + b"\n" for line in lines_of(chunks))
-
-        self._read(copy)
-
-    def _read(self, take: Callable[[Iterator[bytes]], None]) -> None:
-        for number in range(1, TRIES + 1):
-            try:
-                with self.content() as chunks:
-                    take(chunks)
-            except BifrostUnavailable as error:
-                if number == TRIES or not error.transient:
-                    raise
-                pause = PAUSE * 2 ** (number - 1)
-                log.warning("%s Beginning anew in %g s (try %d of %d).", error, pause, number + 1, TRIES)
-                self.sleep(pause)
-            else:
-                return
+        with self.content() as chunks:
+            return sink.add(self._entries(chunks), check) if self.native else sink.add_lines(chunks, check)
 
     def _entries(self, chunks: Iterator[bytes]) -> Iterator[Any]:
         try:
@@ -101,75 +80,103 @@ class Source:
                 elif self.made_up is not None:
                     raise self.made_up
         except ValueError as error:
-            raise BifrostProtocolError(f"The gateway's results are not what its API promises: {error}.") from error
+            raise BifrostProtocolError(
+                f"{self.name[0].upper()}{self.name[1:]} cannot be read. The answer is not what the gateway's API promises: {error}.",
+                transient=True,
+            ) from error
 
 
 def sources_of(
-    client: GatewayClient,
-    batch: Batch,
-    batch_id: str,
-    provider: str,
-    *,
-    storage_conn_id: str | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    client: GatewayClient, batch: Batch, batch_id: str, provider: str, *, storage_conn_id: str | None = None
 ) -> list[Source]:
     """Where all results of a terminal batch are.
 
     :param client: with a timeout as long as the provider may take for a whole file: the gateway sends nothing before it has all of it.
     :param batch_id: as it was asked for.
-    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment.
+    :param storage_conn_id: Airflow connection for the object store; None: the credentials of the worker's environment.
     :raises ResultsUnavailable: there are none.
-    :raises BifrostProtocolError: there are some, and the gateway does not say where.
     """
-    outcome = providers.get(provider).outcome(batch.status, batch.request_counts)
+    known = providers.get(provider)
+    outcome = known.outcome(batch.status, batch.request_counts)
     if outcome is None:
         raise ResultsUnavailable(
             f"Batch {batch_id} of {provider} is {batch.status}: it has no results yet. Wait for it first, with BatchSensor or"
             " BatchRetrieveOperator(wait_for_completion=True)."
         )
-    if provider == "bedrock":
-        return _in_storage(batch, batch_id, storage_conn_id, needed=outcome in WITH_RESULTS)
-    if provider in NATIVE:
-        content = partial(client.results_content, batch_id, provider=provider)
+    if known.results is ResultLocation.OBJECT_STORAGE:
+        return _in_storage(batch, batch_id, known, storage_conn_id, needed=outcome in WITH_RESULTS)
+    if known.results is ResultLocation.NATIVE:
         made_up = ResultsUnavailable(
-            f"The gateway has no results of batch {batch_id}: it gave one row that says so, and that is no result. Batches of"
-            " Google's REST API keep theirs in a file of their own (response.responsesFile): read it there."
+            f"The gateway has no results of batch {batch_id}: it invented one row that says so. Batches of"
+            " Google's REST API keep their results in a file of their own (response.responsesFile): read it there."
         )
-        return [Source(content, native=True, made_up=made_up if outcome in WITH_RESULTS else None, sleep=sleep)]
-    if batch.output_file_id is None and outcome in WITH_RESULTS and batch.request_counts.completed:
-        raise BifrostProtocolError(
-            f"Batch {batch_id} of {provider} is {batch.status} with {batch.request_counts.completed} rows done, and names no output file."
-            " Nothing was written; the rows are paid for, and a retry looks for them again."
-        )
-    return [
-        Source(partial(client.file_content, file_id, provider=provider), sleep=sleep)
-        for file_id in (batch.output_file_id, batch.error_file_id)
-        if file_id is not None
-    ]
+        return [
+            Source(
+                f"the results of batch {batch_id}",
+                partial(client.results_content, batch_id, provider=provider),
+                lambda _: promise_of_all(batch, known),
+                native=True,
+                made_up=made_up if outcome in WITH_RESULTS else None,
+            )
+        ]
+    return _in_files(client, batch, batch_id, known)
 
 
-def _in_storage(batch: Batch, batch_id: str, storage_conn_id: str | None, *, needed: bool) -> list[Source]:
-    """AWS writes below the prefix, into a folder for each job; the prefix may have those of many."""
-    if batch.output_file_id is None:
-        raise ResultsUnavailable(f"Batch {batch_id} names no S3 prefix for its results.")
+def _in_files(client: GatewayClient, batch: Batch, batch_id: str, provider: Provider) -> list[Source]:
+    def source(kind: str, file_id: str, promise: Callable[[int], Promise]) -> Source:
+        content = partial(client.file_content, file_id, provider=provider.name)
+        return Source(f"the {kind} file {file_id} of batch {batch_id}", content, promise, errors=kind == "error")
+
+    sources = []
+    if batch.output_file_id is not None:
+        sources.append(source("output", batch.output_file_id, lambda _: promise_of_output(batch, provider)))
+    if batch.error_file_id is not None:
+        sources.append(source("error", batch.error_file_id, lambda before: promise_of_errors(batch, provider, before)))
+    return sources
+
+
+def _in_storage(
+    batch: Batch, batch_id: str, provider: Provider, storage_conn_id: str | None, *, needed: bool
+) -> list[Source]:
+    stored = provider.stored
+    assert stored is not None
+    uri = batch.output_file_id
+    if uri is None:
+        if not needed:
+            return []
+        raise ResultsUnavailable(f"Batch {batch_id} does not name the place of its results in {stored.scheme}://.")
     try:
-        prefix, fs = locate(batch.output_file_id, storage_conn_id)
-        job = native_id(batch_id, "bedrock")
-        names = (name for name in fs.find(prefix.path) if name.endswith(".jsonl.out"))
-        outputs = sorted(name for name in names if f"/{job}/" in name)
+        prefix, fs = locate(uri, storage_conn_id)
+        names = _result_files(fs, prefix.path, stored, provider.native_id(batch_id))
     except (ImportError, ValueError) as error:
         raise ResultsUnavailable(
-            f"The results of batch {batch_id} are below {batch.output_file_id}, and this Airflow cannot read S3: {error}"
+            f"The results of batch {batch_id} are below {uri}, and this Airflow cannot read them: {error}"
         ) from error
-    if not outputs and needed:
+    if not names and needed:
+        credentials = f"connection {storage_conn_id}" if storage_conn_id else "the worker's environment"
         raise ResultsUnavailable(
-            f"There is no *.jsonl.out in a folder {job} below {batch.output_file_id}, where batch {batch_id} has its results: check the"
-            f" credentials for S3 ({f'connection {storage_conn_id}' if storage_conn_id else 'of the environment: storage_conn_id names none'}), and whether they were moved."
+            f"There is no file {stored.file.pattern} below {uri}, where batch {batch_id} has its results. Check the credentials for"
+            f" {stored.scheme}:// (from {credentials}; storage_conn_id names a connection), and whether somebody moved the files."
         )
-    return [Source(partial(_stored, fs, name)) for name in outputs]
+    if not names:
+        return []
+    return [Source(f"the results below {uri}", partial(_stored, fs, names), lambda _: promise_of_all(batch, provider))]
+
+
+def _result_files(fs: Any, prefix: str, stored: StoredResults, job: str) -> list[str]:
+    return sorted(
+        path
+        for path in fs.find(prefix)
+        if stored.file.fullmatch(path.rpartition("/")[2]) and (not stored.in_job_folder or f"/{job}/" in path)
+    )
 
 
 @contextmanager
-def _stored(fs: Any, name: str) -> Iterator[Iterator[bytes]]:
-    with fs.open(name, "rb") as file:
-        yield chunks_of(file)
+def _stored(fs: Any, names: list[str]) -> Iterator[Iterator[bytes]]:
+    def chunks() -> Iterator[bytes]:
+        for name in names:
+            with fs.open(name, "rb") as file:
+                yield from chunks_of(file)
+            yield b"\n"  # the last line of a file may have no end
+
+    yield chunks()

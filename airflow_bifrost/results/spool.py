@@ -1,7 +1,7 @@
-"""Rows that wait on the worker's disk, in any order, until they are written in that of the input.
+"""Keeps rows on the worker's disk, in any order, until they are written in the order of the input.
 
-They stand one after the other in a file; where each of them is, a small database knows. Both have no name, and are gone when the process
-is. Together they need about the room of the rows; memory does not grow with them.
+The rows are in a file, one after the other; a small database knows the place of each. Neither has a name, so both vanish with the process.
+Together they take about as much disk as the rows, and memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from airflow_bifrost.results.records import OUTCOME, OUTCOMES, ResultRecord
 from airflow_bifrost.results.rows import RowOutcome
 
-BUFFER = 2**18  # bytes that are written at once
+BUFFER = 2**18  # bytes to write at a time
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -24,14 +24,14 @@ PRAGMA synchronous = OFF;
 PRAGMA cache_size = -256;
 CREATE TABLE results (custom_id TEXT PRIMARY KEY, place INTEGER, size INTEGER, flags INTEGER) WITHOUT ROWID;
 """
-# Of several for one row: the first that succeeded, else the last.
+# Of several rows with one ID, keep the first that succeeded, else the last.
 _KEEP = f"""
 INSERT INTO results VALUES (?, ?, ?, ?)
 ON CONFLICT (custom_id) DO UPDATE SET place = excluded.place, size = excluded.size, flags = excluded.flags
 WHERE results.flags & {OUTCOME} <> {OUTCOMES.index(RowOutcome.SUCCEEDED)}
 """  # noqa: S608 - numbers of our own
 _KEEP_IF_NEW = "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?)"
-AT_ONCE = 128  # ids that are looked for with one question
+AT_ONCE = 128  # IDs to find with one query
 _FIND = f"""
 WITH asked (number, custom_id) AS (VALUES {", ".join(f"({number}, ?)" for number in range(AT_ONCE))})
 SELECT asked.custom_id, place, size, flags FROM asked LEFT JOIN results USING (custom_id) ORDER BY number
@@ -39,31 +39,31 @@ SELECT asked.custom_id, place, size, flags FROM asked LEFT JOIN results USING (c
 
 
 class Spool:
-    """Give it records, then ask for the rows."""
+    """Takes records, then gives their rows back by ID."""
 
     def __init__(self) -> None:
         self._rows = TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - closed by `close`
         self.end = 0
-        self._index = sqlite3.connect("")  # a file without a name
+        self._index = sqlite3.connect("")  # a temporary file without a name
         self._index.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Remove it from the disk."""
+        """Free the disk."""
         self._index.close()
         self._rows.close()
 
     def keep(self, records: Iterable[ResultRecord]) -> None:
-        """Of several for one row, the first that succeeded stays, else the last."""
+        """Keep records; of several with one ID, the first that succeeded, else the last."""
         self._index.executemany(_KEEP, self._placed(records))
 
     def keep_if_new(self, records: Iterable[ResultRecord]) -> int:
-        """Keep those of rows for which there is none yet, and say how many."""
+        """Keep those whose ID has no record yet, and return their number."""
         before = self._index.total_changes
         self._index.executemany(_KEEP_IF_NEW, self._placed(records))
         return self._index.total_changes - before
 
     def forget_after(self, end: int) -> None:
-        """Forget what was kept since the file had this end. A row that has taken another's place is gone with it: it is to come again."""
+        """Forget what was kept since the file had this end. A row that was replaced since then does not come back: its source must be read again."""
         self._index.execute("DELETE FROM results WHERE place >= ?", (end,))
         self._rows.flush()
         self._rows.truncate(end)
@@ -74,15 +74,15 @@ class Spool:
         return int(self._index.execute("SELECT count(*) FROM results").fetchone()[0])
 
     def custom_ids(self) -> Iterator[str]:
-        """In the order in which the rows came."""
+        """All IDs, in the order in which their rows came."""
         return (custom_id for (custom_id,) in self._index.execute("SELECT custom_id FROM results ORDER BY place"))
 
-    def marks_of(self, custom_ids: Iterable[str]) -> Iterator[int | None]:
-        """The flags of each; None: there is no row."""
+    def flags_of(self, custom_ids: Iterable[str]) -> Iterator[int | None]:
+        """The flags of each ID's row; None if there is no row."""
         return (flags for _, _, _, flags in self._found(custom_ids))
 
     def rows_of(self, custom_ids: Iterable[str]) -> Iterator[tuple[str, int, bytes | None]]:
-        """For each id the flags and the row; None: there is no row."""
+        """Each ID with the flags of its row and the row itself; None if there is no row."""
         self._rows.flush()
         read, file = os.pread, self._rows.fileno()
         for custom_id, place, size, flags in self._found(custom_ids):

@@ -1,4 +1,4 @@
-"""Where rows are: a URI -> a path and the file system that it is in, and files there that are whole or not at all."""
+"""Where rows are: a URI -> its path and file system, and files that appear there whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def locate(
 ) -> tuple[ObjectStoragePath, Any]:
     """The path of a URI, and its fsspec file system.
 
-    Airflow knows the schemes that its providers bring; without a connection fsspec may know more, such as ``memory``.
+    Airflow knows the schemes of the Airflow provider packages that are installed; without a connection, fsspec may know more, such as
+    ``memory``.
 
     :raises ValueError: neither knows the scheme.
     """
@@ -27,14 +28,16 @@ def locate(
 
     text = str(uri)
     if not isinstance(uri, ObjectStoragePath) and "://" not in text:
-        uri = os.path.abspath(text)  # Airflow 3.1 takes a relative path for one below the root
+        uri = os.path.abspath(text)  # Airflow 3.1 resolves a relative path against the root
     parts = urlsplit(text)
     unknown = ValueError(
-        f"Airflow cannot open {text}: no installed provider knows {parts.scheme}://. Install the one that does"
+        f"Airflow cannot open {text}: no installed Airflow provider package knows {parts.scheme}://. Install the one that does"
         " (s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google), or correct the path."
     )
     try:
-        path = ObjectStoragePath(uri, **{"conn_id": conn_id} if conn_id else {})  # Airflow 3.1: None is a choice, too
+        path = ObjectStoragePath(
+            uri, **{"conn_id": conn_id} if conn_id else {}
+        )  # in Airflow 3.1, None is a value of its own
     except ValueError as error:
         raise unknown from error
     try:
@@ -49,12 +52,12 @@ def locate(
 def locate_file(
     uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None
 ) -> tuple[ObjectStoragePath, Any]:
-    """The same of a file that is to be written.
+    """The same, for a file to write.
 
-    :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
+    :raises ValueError: ``uri`` names a folder, or a store that no installed package knows.
     """
     if not str(uri):
-        raise ValueError("The path is empty: name a file. Did the task that makes it push one?")
+        raise ValueError("The path is empty: name a file. Did the upstream task push it?")
     path, fs = locate(uri, conn_id)
     if str(uri).endswith("/") or fs.isdir(path.path):
         raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
@@ -63,10 +66,10 @@ def locate_file(
 
 @contextmanager
 def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None) -> Iterator[IO[bytes]]:
-    """A file that gets its name only when it was written to the end; where a store cannot rename, that is a copy within it.
+    """A file that gets its name only after it is written to the end. In a store that cannot rename, it is copied then.
 
-    :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
-    :raises OSError: it could not be written.
+    :raises ValueError: ``uri`` names a folder, or a store that no installed package knows.
+    :raises OSError: the file could not be written.
     """
     path, fs = locate_file(uri, conn_id)
     part = (path.parent / f".{path.name}.{uuid.uuid4().hex}.part").path
@@ -83,7 +86,7 @@ def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | N
 def _rename(fs: Any, part: str, path: str) -> None:
     from fsspec import AbstractFileSystem
 
-    if type(fs).mv is AbstractFileSystem.mv:  # copies and deletes what it takes for patterns: a name may have a [
+    if type(fs).mv is AbstractFileSystem.mv:  # its mv expands patterns, and a name may contain [
         fs.cp_file(part, path)
         fs.rm_file(part)
     else:
@@ -93,6 +96,6 @@ def _rename(fs: Any, part: str, path: str) -> None:
 def _open_new(fs: Any, path: str) -> IO[bytes]:
     try:
         return fs.open(path, "wb")  # type: ignore[no-any-return]
-    except FileNotFoundError:  # a store with folders; others are not asked for one, which may take more rights
+    except FileNotFoundError:  # only stores with folders need one; creating it elsewhere may need further permissions
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         return fs.open(path, "wb")  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The answer of a result row as an object of a type, or why it is none. Pure."""
+"""The answer of a result row as an object of a type, or why it is not one. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from airflow_bifrost.gateway.redact import quote
-from airflow_bifrost.results.rows import MAX_MESSAGE, JsonObject, ResultRow, RowError, RowOutcome
+from airflow_bifrost.results.lines import finite
+from airflow_bifrost.results.members import JsonObject
+from airflow_bifrost.results.rows import MAX_MESSAGE, ResultRow, RowError, RowOutcome
 
 INVALID_OUTPUT = "invalid_output"
 ERRORS_SHOWN = 5
@@ -23,12 +25,13 @@ _FENCED = re.compile(r"\s*```[^\n`]*\n(.*)```\s*", re.DOTALL)
 def validated(row: ResultRow, adapter: TypeAdapter[Any]) -> ResultRow:
     """The row with its answer as ``output``, in JSON types.
 
-    The answer is the input of the tool that was called, if any; else the text, also within a Markdown code fence. An answer that is no
-    JSON, or not of the type, makes the row a failed one; the rest of it stays. The message has pydantic's words, and those of the
-    type's own validators, but not the values that came.
+    The answer is the input of the first tool call, if there is one; else the text, without a Markdown code fence around it. If the answer
+    is not JSON or not of the type, the row becomes ``failed`` and keeps its other members. The message has pydantic's words, and those of
+    the type's own validators, but not the values that came. A float that JSON cannot hold becomes ``"NaN"``, ``"Infinity"`` or
+    ``"-Infinity"``, which the type reads again.
 
-    :param row: one that has not succeeded is returned as it is.
-    :raises Exception: what such a validator raises beside ``ValueError`` and ``AssertionError``.
+    :param row: returned as it is unless it succeeded.
+    :raises Exception: what such a validator raises other than ``ValueError`` and ``AssertionError``.
     """
     if row.outcome is not RowOutcome.SUCCEEDED:
         return row
@@ -42,21 +45,22 @@ def validated(row: ResultRow, adapter: TypeAdapter[Any]) -> ResultRow:
     if fenced := _FENCED.fullmatch(answer):
         answer = fenced[1]
     try:
-        return replace(row, output=adapter.dump_python(adapter.validate_json(answer), mode="json"))
+        output = adapter.dump_python(adapter.validate_json(answer), mode="json")
     except ValidationError as error:
-        return _invalid(row, _told(error))
+        return _invalid(row, _message(error))
     except PydanticSerializationError:
         return _invalid(row, "The answer is of the type, but the type cannot be written as JSON: give it a serializer.")
+    return replace(row, output=finite(output))
 
 
 def _invalid(row: ResultRow, message: str) -> ResultRow:
     if row.finish_reason == "length":
-        message = f"The answer was cut off: raise max_tokens, or what the provider calls it. {message}"
+        message = f"The answer was cut off: raise max_tokens, or the provider's name for it. {message}"
     error = RowError(INVALID_OUTPUT, quote(message, MAX_MESSAGE - 1))
     return replace(row, outcome=RowOutcome.FAILED, output=None, error=error)
 
 
-def _told(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     errors = error.errors(include_url=False, include_input=False)
     shown = "; ".join(map(_line, errors[:ERRORS_SHOWN]))
     more = len(errors) - ERRORS_SHOWN
@@ -65,14 +69,14 @@ def _told(error: ValidationError) -> str:
 
 def _line(error: ErrorDetails) -> str:
     message = error["msg"]
-    if error["type"] == "union_tag_invalid":  # the only one of pydantic's that quotes the input
+    if error["type"] == "union_tag_invalid":  # pydantic's only message that quotes the input
         message = f"Input tag does not match any of the expected tags: {error['ctx']['expected_tags']}"
     place = ".".join(map(str, error["loc"]))
     return f"{place}: {message}" if place else message
 
 
 def _tool_input(body: JsonObject) -> str | None:
-    """The input of the first tool that the model called, as JSON."""
+    """The input of the first tool call, as JSON."""
     return next(_tool_inputs(body), None)
 
 

@@ -1,4 +1,4 @@
-"""Result lines in any order -> one row for each row of the input, in its order, in one file that is there whole or not at all."""
+"""Result lines in any order -> one row for each row of the input, in its order, in one file that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from airflow_bifrost.results.lines import lines_of, parse_line
+from airflow_bifrost.results.completeness import Taken
+from airflow_bifrost.results.lines import lines_of, parse_line, well_formed
+from airflow_bifrost.results.parse import is_invented
 from airflow_bifrost.results.records import (
     CUT_OFF,
     INVALID,
@@ -21,9 +23,8 @@ from airflow_bifrost.results.records import (
     encode,
     quick_record,
     record_of,
-    well_formed,
 )
-from airflow_bifrost.results.rows import RowError, RowOutcome, Usage, is_invented, missing_row
+from airflow_bifrost.results.rows import RowError, RowOutcome, Usage, missing_row
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.storage import whole_file
 from airflow_bifrost.results.tally import Tally
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import ObjectStoragePath
 
-BYTES_AT_ONCE = 2**18  # that are written
+    from airflow_bifrost.results.source import Check
+
+BYTES_AT_ONCE = 2**18  # bytes to write at a time
 _CANCELLED = OUTCOMES.index(RowOutcome.CANCELLED)
 
 
@@ -41,23 +44,22 @@ class ResultsWriter:
     """Collects results from any number of sources, then writes the rows::
 
         with ResultsWriter() as results:
-            with hook.file_content(batch.output_file_id) as chunks:
-                results.add_lines(chunks)
+            collect(client, batch_id, provider, results)
             tally = results.write(custom_ids, "s3://bucket/answers.jsonl")
 
-    Of several results for one row the first that succeeded counts, else the last.
+    Of several results for one row, the first that succeeded counts, else the last. It is a :class:`airflow_bifrost.results.source.Sink`.
     """
 
     def __init__(self, output_type: Any = None) -> None:
         """
-        :param output_type: a type, such as a pydantic model, that the answer of each row is to be of; see
-            :func:`airflow_bifrost.results.validation.validated`. None: whatever it is.
+        :param output_type: a type, such as a pydantic model, that each answer must have; see
+            :func:`airflow_bifrost.results.validation.validated`. None: any answer will do.
         """
         self._adapter = None if output_type is None else TypeAdapter(output_type)
         self._spool = Spool()
-        self._marks: Counter[int] = Counter()  # of the results that came
-        self._tokens: dict[str, list[int]] = {}  # by model, of the same
-        self._absent: Counter[int] = Counter()  # of the rows for which nothing came
+        self._flags: Counter[int] = Counter()  # of the results that came
+        self._tokens: dict[str, list[int]] = {}  # of the same, by model: input, output, total
+        self._absent: Counter[int] = Counter()  # flags of the rows without a result
         self._unreadable = 0
 
     def __enter__(self) -> ResultsWriter:
@@ -66,48 +68,52 @@ class ResultsWriter:
     def __exit__(self, *_: object) -> None:
         self._spool.close()
 
-    def add_lines(self, chunks: Iterable[bytes]) -> None:
+    def add_lines(self, chunks: Iterable[bytes], check: Check | None = None) -> Taken:
         """Take an output or error file (JSONL).
 
-        :param chunks: its bytes, cut anywhere. If they end with an error, the file is to be taken once more, from its begin.
+        :param chunks: its bytes, cut anywhere. If they end with an error, nothing of them is kept: take the file again from its start.
+        :param check: called with what came. If it raises, nothing of it is kept.
         """
-        self._take(self._of_lines(lines_of(chunks)))
+        return self._take(self._of_lines(lines_of(chunks)), check)
 
-    def add(self, values: Iterable[Any]) -> None:
-        """Take lines that are JSON types already, as the gateway's native results are. The one that the gateway invents is passed over."""
-        self._take(self._of_values(values))
+    def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
+        """Take lines that are JSON types already, as the gateway's native results are. A row that the gateway invented is skipped.
+
+        :param check: see :meth:`add_lines`.
+        """
+        return self._take(self._of_values(values), check)
 
     def add_absent(self, custom_ids: Iterable[str], outcome: RowOutcome, error: RowError) -> None:
-        """Say what became of rows for which nothing came, and nothing has come of them."""
+        """Set the outcome of those of these rows that have no result."""
         template = absent_record("", outcome, error)
         records = (absent_record(custom_id, outcome, error) for custom_id in custom_ids)
         self._absent[template.flags] += self._spool.keep_if_new(records)
 
     def came(self) -> Counter[str]:
-        """How many results have come so far, by the outcome that the provider gave them: an answer that is not of the type that was asked
-        for has succeeded there."""
-        told: Counter[str] = Counter()
-        for flags, number in self._marks.items():
-            told[RowOutcome.SUCCEEDED if flags & INVALID else OUTCOMES[flags & OUTCOME]] += number
-        return told
+        """How many results came so far, by the outcome that the provider reported: an answer that is empty, or not of the type that was
+        asked for, is a success there."""
+        came: Counter[str] = Counter()
+        for flags, number in self._flags.items():
+            came[RowOutcome.SUCCEEDED if flags & INVALID else OUTCOMES[flags & OUTCOME]] += number
+        return came
 
     def custom_ids(self) -> Iterator[str]:
-        """The ids that there are results for, in the order in which those that count have come."""
+        """The IDs that have a result, in the order in which the results that count came."""
         return self._spool.custom_ids()
 
     def retryable(self, custom_ids: Iterable[str], *, failed: bool = True, cancelled: bool = False) -> Iterator[bool]:
-        """Whether each row is one to be sent again; it ends at once where none can be.
+        """Whether to send each row again. Yields nothing at all if that holds for no row.
 
-        :param failed: those that may fare better another time are, see :func:`airflow_bifrost.results.rows.transient`.
-        :param cancelled: those that were cancelled are.
+        :param failed: send rows again that may succeed then, see :func:`airflow_bifrost.results.parse.is_transient`.
+        :param cancelled: send rows again that were cancelled.
         """
 
-        def worth(flags: int) -> bool:
+        def is_retryable(flags: int) -> bool:
             return (failed and bool(flags & TRANSIENT)) or (cancelled and flags & OUTCOME == _CANCELLED)
 
-        if any(map(worth, self._marks | self._absent)):
-            for flags in self._spool.marks_of(map(well_formed, custom_ids)):
-                yield flags is not None and worth(flags)
+        if any(map(is_retryable, self._flags | self._absent)):
+            for flags in self._spool.flags_of(map(well_formed, custom_ids)):
+                yield flags is not None and is_retryable(flags)
 
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
@@ -115,21 +121,25 @@ class ResultsWriter:
         """Write a row for each of ``custom_ids``, in their order.
 
         :param custom_ids: each once.
-        :param uri: a file: any that ``ObjectStoragePath`` knows, or a local path. It is replaced if it is there; after a failure it is
-            as it was.
-        :param conn_id: the Airflow connection of the object store; None: that in the URI, or none.
+        :param uri: a file: any that ``ObjectStoragePath`` knows, or a local path. It is replaced; after a failure it is as it was.
+        :param conn_id: the Airflow connection of the object store; None: the one in the URI, if any.
         :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
         :raises OSError: the file could not be written.
         """
         with whole_file(uri, conn_id) as file:
             return self._write(map(well_formed, custom_ids), file)
 
-    def _take(self, records: Iterable[ResultRecord | None]) -> None:
+    def _take(self, records: Iterable[ResultRecord | None], check: Check | None) -> Taken:
+        results, unreadable = self._flags.total(), self._unreadable
         with self._whole_or_not_at_all():
             self._spool.keep(self._counted(records))
+            taken = Taken(self._flags.total() - results, self._unreadable - unreadable)
+            if check is not None:
+                check(taken)
+        return taken
 
     def _counted(self, records: Iterable[ResultRecord | None]) -> Iterator[ResultRecord]:
-        flags, tokens = self._marks, self._tokens
+        flags, tokens = self._flags, self._tokens
         for record in records:
             if record is None:
                 self._unreadable += 1
@@ -148,13 +158,13 @@ class ResultsWriter:
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
-        """Forget what came of a source that ended with an error: it may come again, from its begin."""
+        """Forget what came of a source that ended with an error: it may come again, from its start."""
         end = self._spool.end
-        before = self._marks.copy(), {model: [*sums] for model, sums in self._tokens.items()}, self._unreadable
+        before = self._flags.copy(), {model: [*sums] for model, sums in self._tokens.items()}, self._unreadable
         try:
             yield
         except BaseException:
-            self._marks, self._tokens, self._unreadable = before
+            self._flags, self._tokens, self._unreadable = before
             self._spool.forget_after(end)
             raise
 
@@ -183,17 +193,7 @@ class ResultsWriter:
                     written[flags] += 1
                     yield row
 
-        some: list[bytes] = []
-        size = 0
-        for line in lines():
-            some.append(line)
-            size += len(line)
-            if size >= BYTES_AT_ONCE:
-                file.write(b"\n".join([*some, b""]))
-                some.clear()
-                size = 0
-        if some:
-            file.write(b"\n".join([*some, b""]))
+        _write_lines(lines(), file)
         kept = len(self._spool)
         outcomes = Counter(missing=missing)
         for flags, number in written.items():
@@ -201,7 +201,7 @@ class ResultsWriter:
         return Tally(
             total=outcomes.total(),
             **outcomes,
-            duplicates=self._marks.total() + self._absent.total() - kept,
+            duplicates=self._flags.total() + self._absent.total() - kept,
             unknown=max(0, kept - written.total()),
             unreadable=self._unreadable,
             cut_off=sum(number for flags, number in written.items() if flags & CUT_OFF),
@@ -210,8 +210,22 @@ class ResultsWriter:
         )
 
 
+def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:
+    buffered: list[bytes] = []
+    size = 0
+    for line in lines:
+        buffered.append(line)
+        size += len(line)
+        if size >= BYTES_AT_ONCE:
+            file.write(b"\n".join([*buffered, b""]))
+            buffered.clear()
+            size = 0
+    if buffered:
+        file.write(b"\n".join([*buffered, b""]))
+
+
 def _parsed(line: bytes) -> Any:
-    """A line as JSON types; None, which is no result, if it is none."""
+    """A line as JSON types; None, which is not a result, if it is not JSON."""
     try:
         return parse_line(line)
     except ValueError:

@@ -37,6 +37,7 @@ DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the providers' window of 24 hours, and
 DEFAULT_POLL_INTERVAL = 60.0  # seconds
 DEFAULT_NOT_FOUND_GRACE = 300.0  # seconds
 DEFAULT_DOWNLOAD_TIMEOUT = 600.0  # seconds
+DEFAULT_RESULTS_GRACE = 600.0  # seconds
 
 
 class BaseOperatorArguments(TypedDict, total=False):

@@ -1,35 +1,61 @@
-"""How a task brings results home, and what it says of them. Shared by the operators that write rows."""
+"""Reads results in a worker, and says in the log what they amount to. Shared by the operators that write rows."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from airflow_bifrost.gateway.client import GatewayClient
-    from airflow_bifrost.gateway.models import Batch
-    from airflow_bifrost.results.source import Source
-    from airflow_bifrost.results.tally import Tally
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.summary import BatchSummary
+from airflow_bifrost.results.collect import ReadPolicy, collect
+from airflow_bifrost.results.raw import RawLines
+from airflow_bifrost.results.storage import whole_file
+from airflow_bifrost.results.tally import Tally, differences
+from airflow_bifrost.results.writer import ResultsWriter
 
 log = logging.getLogger("airflow.task")
 
 
-def results_of(
-    client: GatewayClient, batch_id: str, provider: str, storage_conn_id: str | None
-) -> tuple[Batch, list[Source]]:
-    """A batch, and where its results are. See :func:`airflow_bifrost.results.source.sources_of`."""
-    from airflow_bifrost.results.source import sources_of
+def download(
+    client: GatewayClient,
+    batch_id: str,
+    provider: str,
+    output_path: str,
+    *,
+    raw: bool = False,
+    storage_conn_id: str | None = None,
+    policy: ReadPolicy | None = None,
+) -> dict[str, Any]:
+    """Write the results of a terminal batch to a file.
 
-    batch = client.get_batch(batch_id, provider=provider)
-    return batch, sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id)
+    :param raw: write the provider's own lines instead of result rows.
+    :return: the manifest.
+    :raises BifrostError: see :func:`airflow_bifrost.results.collect.collect`. Then the file is as it was.
+    """
+    if raw:
+        with RawLines() as lines:
+            batch = collect(client, batch_id, provider, lines, storage_conn_id=storage_conn_id, policy=policy)
+            with whole_file(output_path) as file:
+                lines.copy_to(file)
+        return manifest(output_path, [_summary(batch, batch_id, provider)], None)
+    with ResultsWriter() as results:
+        batch = collect(client, batch_id, provider, results, storage_conn_id=storage_conn_id, policy=policy)
+        tally = results.write(results.custom_ids(), output_path)
+        report(tally, output_path, differences(results.came(), tally.total, batch.request_counts, provider))
+    return manifest(output_path, [_summary(batch, batch_id, provider)], tally)
+
+
+def _summary(batch: Batch, batch_id: str, provider: str) -> dict[str, Any]:
+    return BatchSummary.of(batch, batch_id=batch_id, provider=provider).to_xcom()
 
 
 def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Tally | None) -> dict[str, Any]:
-    """What an operator that has written rows returns: JSON types only, and none of the rows.
+    """What an operator that wrote rows returns: JSON types only, and none of the rows.
 
-    :param tally: None: the rows were not looked at.
+    :param tally: None if the rows were written as they came.
     """
     return {
         "output_path": output_path,
@@ -40,23 +66,23 @@ def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Ta
     }
 
 
-def report(tally: Tally, output_path: str, differences: Iterable[str] = ()) -> None:
-    """Say in the log what was written, and what was odd about it.
+def report(tally: Tally, output_path: str, odd: Iterable[str] = ()) -> None:
+    """Log what was written, and what is odd about it.
 
-    :param differences: between the results and the provider's own counts, see :func:`airflow_bifrost.results.tally.differences`.
+    :param odd: differences between the results and the provider's own counts, see :func:`airflow_bifrost.results.tally.differences`.
     """
     counts = ", ".join(
         f"{number:,} {outcome}" for outcome, number in tally.rows.items() if number and outcome != "total"
     )
     log.info("%s has %s rows: %s", output_path, f"{tally.total:,}", counts or "none")
     for number, what in (
-        (tally.missing, "rows that never came back (outcome `missing`)"),
-        (tally.cut_off, "rows that were cut off by the limit of tokens (finish_reason `length`)"),
-        (tally.duplicates, "results beside the one that counts, of rows that have several"),
-        (tally.unknown, "results of rows that are not in the input, which were left out"),
-        (tally.unreadable, "lines of the results that could not be read, and were left out"),
+        (tally.missing, "rows without a result (outcome `missing`)"),
+        (tally.cut_off, "rows whose answer a token limit cut off (finish_reason `length`)"),
+        (tally.duplicates, "duplicate results; each row keeps one, the first that succeeded"),
+        (tally.unknown, "results of rows that are not in the input; they were left out"),
+        (tally.unreadable, "lines in the results that cannot be read; they were left out"),
     ):
         if number:
-            log.warning("There are %s %s", f"{number:,}", what)
-    for difference in differences:
-        log.warning("The counts differ. %s", difference)
+            log.warning("%s %s", f"{number:,}", what)
+    for difference in odd:
+        log.warning("The batch's counts differ from its results. %s", difference)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_bifrost._compat import AirflowSkipException
 from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError, BifrostRateLimited
 from airflow_bifrost.results.storage import locate, locate_file
-from airflow_bifrost.worker.download import manifest, report, results_of
+from airflow_bifrost.worker.download import manifest, report
 from airflow_bifrost.worker.folder import TaskFolder
 from airflow_bifrost.worker.run_state import RunPart, RunState
 from airflow_bifrost.worker.state_store import open_state_store
@@ -57,6 +57,7 @@ class BatchRun:
     :param wait: how to wait for some batches of a provider; True: until one of them has ended.
     :param max_parallel_batches: how many are on their way at a time.
     :param max_row_attempts: how often a row is sent at most.
+    :param allow_incomplete: accept fewer results than a batch counts.
     :param download_timeout: seconds that the provider may take for a whole file of results.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket.
     """
@@ -74,6 +75,7 @@ class BatchRun:
     wait: Callable[[BatchRun, str, list[str], bool], BatchWait]
     max_parallel_batches: int
     max_row_attempts: int
+    allow_incomplete: bool
     download_timeout: float
     storage_conn_id: str | None
     record: RunState | None = None  # as last seen: for a signal handler, which must not ask for it
@@ -372,15 +374,22 @@ class BatchRun:
         :return: the batch's summary.
         """
         from airflow_bifrost.gateway.summary import BatchSummary
+        from airflow_bifrost.results.collect import POLICY, collect
         from airflow_bifrost.results.rows import RowError, RowOutcome
         from airflow_bifrost.results.tally import differences
         from airflow_bifrost.submission.requests_file import custom_id_of
 
         assert piece.batch_id is not None
-        batch, sources = results_of(client, piece.batch_id, record.provider, self.storage_conn_id)
         before = results.came()
-        for source in sources:
-            source.add_to(results)
+        batch = collect(
+            client,
+            piece.batch_id,
+            record.provider,
+            results,
+            rows=piece.rows,
+            storage_conn_id=self.storage_conn_id,
+            policy=replace(POLICY, allow_incomplete=self.allow_incomplete),
+        )
         came = results.came() - before
         odd += (
             f"Batch {piece.batch_id}: {found}"

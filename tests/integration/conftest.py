@@ -163,13 +163,13 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
 @pytest.fixture
 def quick_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway as the other, whose batches end after a moment; and nobody pauses for long."""
-    from airflow_bifrost.results import source
+    from airflow_bifrost.results import collect
     from airflow_bifrost.submission import ledger
     from airflow_bifrost.waiting import decision
 
     monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
     monkeypatch.setattr(ledger, "SETTLE", 0.0)
-    monkeypatch.setattr(source, "PAUSE", 0.0)
+    monkeypatch.setattr(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02))
     with LocalGateway(batch_seconds=0.2) as running:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
         yield running

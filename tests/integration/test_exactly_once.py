@@ -28,7 +28,7 @@ from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost.exceptions import SubmissionInDoubt
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import RetryPolicy
-from airflow_bifrost.results import read_rows, source, storage
+from airflow_bifrost.results import collect, read_rows, storage
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.submission import ledger, limits
@@ -88,7 +88,7 @@ def patched(steps: Steps) -> Iterator[None]:
             mock.patch.object(decision, "MIN_POLL_INTERVAL", 0.0),
             mock.patch.object(decision, "_pause_after_fault", return_value=0.05),
             mock.patch.object(ledger, "SETTLE", 0.0),
-            mock.patch.object(source, "PAUSE", 0.0),
+            mock.patch.object(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02)),
             mock.patch.object(RetryPolicy, "delay", return_value=None),
             mock.patch.object(limits, "LIMITS", small),
             mock.patch.object(GatewayClient, "_repeat", steps.around(GatewayClient._repeat)),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from integration.conftest import End, FakeTI, Store, run_to_its_end
+from integration.operators.running import cancel
 
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
@@ -114,7 +115,7 @@ def test_a_clear_after_a_success_with_cancelled_rows_sends_those_again_and_does_
         def set(self, key: str, value: Any) -> None:
             super().set(key, value)
             for batch in gateway.batches[1:2]:
-                gateway.set_batch(batch["id"], status="cancelled", output_file_id=None, error_file_id=None)
+                cancel(gateway, batch["id"])
 
     first = CancelsSecond()
     assert run(ask, tmp_path / "out.jsonl", first, deferrable=False).value["rows"]["cancelled"] == 3
@@ -136,7 +137,7 @@ def test_it_is_not_called_again_while_rows_that_were_cancelled_are_on_their_way_
         def set(self, key: str, value: Any) -> None:
             super().set(key, value)
             for batch in gateway.batches:
-                gateway.set_batch(batch["id"], status="cancelled", output_file_id=None, error_file_id=None)
+                cancel(gateway, batch["id"])
 
     class Dies(Store):
         def set(self, key: str, value: Any) -> None:

@@ -45,5 +45,8 @@ def outcomes(output: str) -> list[str]:
 
 
 def cancel(gateway: LocalGateway, *batch_ids: str) -> None:
+    """Show batches as cancelled before any of their rows was run."""
     for batch_id in batch_ids:
-        gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None)
+        rows = next(batch["rows"] for batch in gateway.batches if batch["id"] == batch_id)
+        counts = {"total": rows, "completed": 0, "failed": 0}
+        gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None, request_counts=counts)

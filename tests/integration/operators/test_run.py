@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from integration.conftest import Store
-from integration.operators.running import CREATE, outcomes, run
+from integration.operators.running import CREATE, cancel, outcomes, run
 from pydantic import BaseModel
 
 from airflow_bifrost import BatchRunOperator, BifrostHook
-from airflow_bifrost.exceptions import BatchFailed, BatchInputError
+from airflow_bifrost._compat import AirflowFailException
+from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostProtocolError
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.submission import ledger
 from airflow_bifrost.testing import Fault, LocalGateway
@@ -119,13 +120,39 @@ def test_a_row_is_sent_at_most_so_often(gateway: LocalGateway, output: str) -> N
     assert [batch["rows"] for batch in gateway.batches] == [2, 1]
 
 
-def test_rows_that_never_came_back_are_missing_and_said(
+def test_fewer_results_than_a_batch_counts_fail_the_task_and_nothing_is_written(
+    gateway: LocalGateway, output: str
+) -> None:
+    end = run(output, ["a", "!missing", "b"])
+    assert isinstance(end.error, BifrostProtocolError)
+    assert "2 results can be read, and the batch counts 3" in str(end.error)
+    assert not Path(output).exists()
+
+
+def test_rows_without_a_result_are_missing_if_that_is_allowed(
     gateway: LocalGateway, output: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    run(output, ["a", "!missing", "b"])
+    run(output, ["a", "!missing", "b"], allow_incomplete=True)
     assert outcomes(output) == ["succeeded", "missing", "succeeded"]
-    assert "1 rows that never came back" in caplog.text
+    assert "1 rows without a result" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x00 not a file", b"", {"error": {"message": "no"}}], ids=["garbage", "empty", "error"]
+)
+def test_results_that_cannot_be_read_are_read_again_by_a_retry_and_nothing_is_paid_twice(
+    gateway: LocalGateway, output: str, body: Any
+) -> None:
+    store = Store()
+    gateway.inject(Fault(status=200, body=body, path_contains="/content", times=4))
+    end = run(output, ["a", "b"], store=store)
+    assert isinstance(end.error, BifrostProtocolError), end
+    assert not isinstance(end.error, AirflowFailException)
+    assert not Path(output).exists()
+    assert run(output, ["a", "b"], store=store).state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert len(gateway.batches) == 1
 
 
 def test_without_any_success_the_task_fails_and_the_output_is_there(gateway: LocalGateway, output: str) -> None:
@@ -147,7 +174,7 @@ def test_rows_of_a_batch_that_is_cancelled_are_cancelled(gateway: LocalGateway, 
         def set(self, key: str, value: Any) -> None:
             super().set(key, value)
             for batch in gateway.batches:
-                gateway.set_batch(batch["id"], status="cancelled", output_file_id=None, error_file_id=None)
+                cancel(gateway, batch["id"])
 
     store = Cancelling()
     end = run(output, ["a", "b"], store=store)
@@ -280,7 +307,7 @@ def test_counts_that_differ_from_those_of_the_batches_are_said(
     caplog.set_level(logging.WARNING)
     assert run(output, ["a"]).state == "success"
     [batch] = gateway.batches
-    assert f"The counts differ. Batch {batch['id']}: total: the batch counts 9" in caplog.text
+    assert f"counts differ from its results. Batch {batch['id']}: total: the batch counts 9" in caplog.text
 
 
 def test_any_unicode_and_a_megabyte_in_a_row_come_back_as_they_went(gateway: LocalGateway, output: str) -> None:

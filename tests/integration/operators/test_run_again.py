@@ -28,7 +28,7 @@ def test_a_task_that_was_ended_and_cancelled_is_run_again_by_a_clear(gateway: Lo
         Fault(status=400, method="GET", path_contains="/v1/batches/")
     )  # the try ends with its batch on the way
     assert run(output, ["a", "b"], store=store, deferrable=False).state == "failed"
-    gateway.set_batch(gateway.batches[0]["id"], status="cancelled", output_file_id=None, error_file_id=None)
+    cancel(gateway, gateway.batches[0]["id"])
     end = run(output, ["a", "b"], store=store, try_number=2, max_row_attempts=1)
     assert end.state == "success", end.error
     assert outcomes(output) == ["succeeded", "succeeded"]
@@ -111,7 +111,7 @@ def test_a_row_whose_second_attempt_a_user_has_cancelled_is_sent_again(
     again = {"store": Store(), "max_row_attempts": 2, "deferrable": False}
     assert run(output, ["fine", "!flaky 503"], **again).state == "failed"
     gateway.clear_faults()
-    gateway.set_batch(submitted[1], status="cancelled", output_file_id=None, error_file_id=None)
+    cancel(gateway, submitted[1])
     assert run(output, ["fine", "!flaky 503"], **again, try_number=2).state == "success"
     assert outcomes(output) == ["succeeded", "succeeded"]
 
@@ -186,7 +186,7 @@ def test_rows_whose_batches_were_cancelled_for_another_input_are_answered_when_t
     changed = {"store": store, "on_changed_input": "cancel"}
     assert run(output, ["other"], try_number=2, **changed).state == "success"
     for batch_id in old:
-        gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None)
+        cancel(gateway, batch_id)
     end = run(output, rows, try_number=3, **changed)
     assert end.state == "success", end.error
     assert outcomes(output) == ["succeeded"] * 7

@@ -13,7 +13,9 @@ from conformance.recordings import RECORDINGS, Recording, ids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_bifrost.results.rows import COLUMNS, ResultRow, Usage, is_invented, missing_row, model_of, result_row
+from airflow_bifrost.results.answers import model_of
+from airflow_bifrost.results.parse import is_invented, result_row
+from airflow_bifrost.results.rows import COLUMNS, ResultRow, Usage, missing_row
 
 
 def row_of(line: Any) -> ResultRow:
@@ -180,7 +182,8 @@ def test_a_row_without_an_answer_says_by_its_error_what_became_of_it(code: Any, 
 def test_an_answer_that_is_an_error_is_none_whatever_its_http_status() -> None:
     row = answered({"status": "failed", "output": [], "error": {"code": "server_error", "message": "no"}})
     assert (row.outcome, row.error and row.error.code) == ("failed", "server_error")
-    assert answered({"status": "completed", "output": [], "error": None}).outcome == "succeeded"
+    answer = [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}]
+    assert answered({"status": "completed", "output": answer, "error": None}).outcome == "succeeded"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +218,12 @@ def test_googles_own_files_are_read() -> None:
         "modelVersion": "gemini-3",
     }
     row = row_of({"key": "r", "response": answer})
-    assert (row.outcome, row.text, row.response, model_of(row)) == ("succeeded", "Hi", answer, "gemini-3")
+    assert (row.outcome, row.text, row.response, model_of(row.response or {})) == (
+        "succeeded",
+        "Hi",
+        answer,
+        "gemini-3",
+    )
     assert row_of({"key": "r", "error": {"code": 3, "message": "no"}}).outcome == "failed"
 
 
@@ -397,4 +405,4 @@ def test_no_line_ever_raises_and_every_row_keeps_the_contract(line: Any) -> None
         assert (row.error is None) == (row.outcome == "succeeded")
         assert row.text is None or isinstance(row.text, str)
         assert row.usage is None or row.usage.total_tokens is not None
-        assert model_of(row) is None or isinstance(model_of(row), str)
+        assert model_of(row.response or {}) is None or isinstance(model_of(row.response or {}), str)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
-from airflow_bifrost.results.rows import ResultRow, RowError, RowOutcome, Usage, result_row
+from airflow_bifrost.results.parse import result_row
+from airflow_bifrost.results.rows import ResultRow, RowError, RowOutcome, Usage
 from airflow_bifrost.results.validation import validated
 from airflow_bifrost.testing.model import Row, anthropic_answer, gemini_summary, openai_answer
 

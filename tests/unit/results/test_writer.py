@@ -151,8 +151,8 @@ def test_a_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("memory://some_conn@bucket/out.jsonl", "no installed provider knows memory://"),
-        ("odd://bucket/out.jsonl", "Unsupported filesystem: 'odd'|no installed provider knows odd://"),
+        ("memory://some_conn@bucket/out.jsonl", "no installed Airflow provider package knows memory://"),
+        ("odd://bucket/out.jsonl", "Unsupported filesystem: 'odd'|no installed Airflow provider package knows odd://"),
     ],
 )
 def test_a_store_that_nobody_knows_is_refused(uri: str, said: str) -> None:

@@ -1,0 +1,146 @@
+"""Read all results of a terminal batch, or raise: rows that are paid for are never left out without a word."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from airflow_bifrost import providers
+from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, BifrostProtocolError
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.results.completeness import Promise, Taken
+from airflow_bifrost.results.source import Sink, Source, sources_of
+
+log = logging.getLogger("airflow.task")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPolicy:
+    """How patiently to read results.
+
+    :param attempts: how often to read a source that breaks off, cannot be read, or is incomplete. The gateway cannot resume a download.
+    :param pause: seconds before the second attempt; doubled for each further one.
+    :param grace: seconds for a terminal batch to name its files.
+    :param poll_interval: seconds between two polls of such a batch.
+    :param allow_incomplete: accept what came after the last attempt, with a warning, instead of raising.
+    """
+
+    attempts: int = 4
+    pause: float = 5.0
+    grace: float = 600.0
+    poll_interval: float = 15.0
+    allow_incomplete: bool = False
+    sleep: Callable[[float], object] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+
+POLICY = ReadPolicy()  # where none is given
+
+
+def collect(
+    client: GatewayClient,
+    batch_id: str,
+    provider: str,
+    sink: Sink,
+    *,
+    rows: int | None = None,
+    storage_conn_id: str | None = None,
+    policy: ReadPolicy | None = None,
+) -> Batch:
+    """Read all results of a terminal batch into ``sink``.
+
+    :param client: see :func:`airflow_bifrost.results.source.sources_of`, also for ``storage_conn_id``.
+    :param sink: such as a :class:`airflow_bifrost.results.writer.ResultsWriter`. After an error, do not use it any more.
+    :param rows: rows of the batch, if known. With a result for each, nothing is missing, whatever the batch counts.
+    :return: the batch, as it was when its results were read.
+    :raises BifrostProtocolError: the batch does not name its files, or its results cannot be read or are incomplete. The rows are paid for;
+        a retry reads them again.
+    :raises BifrostUnavailable: the download broke off each time.
+    :raises ResultsUnavailable: there are no results, or none that this gateway can give.
+    """
+    policy = policy or POLICY
+    batch = _with_files(client, batch_id, provider, policy)
+    taken = 0
+    for source in sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id):
+        left = None if rows is None else max(0, rows - taken)
+        try:
+            taken += _read(source, sink, source.promise(taken), left, policy).results
+        except BatchNotFound as error:
+            nothing_paid = providers.get(provider).succeeded_rows(batch.request_counts) == 0
+            if not source.errors or not (batch.output_file_id or nothing_paid):
+                raise
+            log.warning("%s Rows that failed have no result: nothing was paid for them.", error)
+    return batch
+
+
+def _with_files(client: GatewayClient, batch_id: str, provider: str, policy: ReadPolicy) -> Batch:
+    """The batch, polled until it names its files."""
+    deadline = None
+    while True:
+        batch = client.get_batch(batch_id, provider=provider)
+        late = providers.get(provider).results_late(
+            batch.status, batch.request_counts, output_file_id=batch.output_file_id, error_file_id=batch.error_file_id
+        )
+        if not late:
+            return batch
+        now = policy.clock()
+        if deadline is None:
+            deadline = now + policy.grace
+            log.warning(
+                "Batch %s of %s is %s, and does not name its output file yet. Polling it for up to %g s.",
+                batch_id,
+                provider,
+                batch.status,
+                policy.grace,
+            )
+        if now >= deadline:
+            raise BifrostProtocolError(
+                f"Batch {batch_id} of {provider} is {batch.status}, but has not named its output file within {policy.grace:g} s."
+                " Its rows are paid for, and nothing was written. Retry or clear the task to look for the file again; if it never"
+                " appears, ask the provider.",
+                transient=True,
+            )
+        policy.sleep(min(policy.poll_interval, deadline - now))
+
+
+def _read(source: Source, sink: Sink, promise: Promise, rows: int | None, policy: ReadPolicy) -> Taken:
+    """Read a source until it is whole.
+
+    :param rows: rows of the batch that have no result yet; None if unknown.
+    """
+    for attempt in range(1, policy.attempts + 1):
+        last = attempt == policy.attempts
+        try:
+            return source.read(sink, partial(_check, source, promise, rows, last and policy.allow_incomplete))
+        except BifrostGatewayError as error:
+            again = error.transient or (source.errors and isinstance(error, BatchNotFound))
+            if last or not again:
+                raise
+            pause = policy.pause * 2 ** (attempt - 1)
+            log.warning(
+                "%s Reading again in %g s (attempt %d of %d).", error.problem, pause, attempt + 1, policy.attempts
+            )
+            policy.sleep(pause)
+    raise AssertionError("a policy has at least one attempt")
+
+
+def _check(source: Source, promise: Promise, rows: int | None, allow_incomplete: bool, taken: Taken) -> None:
+    flaw = promise.flaw(taken)
+    if flaw is None or (
+        rows is not None and taken.results >= rows
+    ):  # no row is without a result, whatever the counts say
+        return
+    what = f"{source.name[0].upper()}{source.name[1:]} is incomplete or cannot be read: {flaw}"
+    if allow_incomplete:
+        log.warning("%s allow_incomplete is set: the rows without a result are left out.", what)
+        return
+    raise BifrostProtocolError(
+        f"{what} The rows are paid for, and nothing was written. Retry or clear the task to read them again;"
+        " allow_incomplete=True writes what there is.",
+        problem=what,
+        transient=True,
+    )

@@ -1,0 +1,83 @@
+"""Whether what was read of a batch's results is all of it, by the batch's own counts. Pure.
+
+A gateway may answer 200 with something else than the file: nothing, a web page, an error, or half of it. The rows are paid for, so fewer
+results than the batch counts are never taken for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.providers.base import Provider
+from airflow_bifrost.providers.statuses import FINISHED, BatchStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of one reading of a source.
+
+    :param results: lines that are about a row.
+    :param unreadable: lines that are not JSON, or about no row.
+    """
+
+    results: int = 0
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a source holds according to the batch.
+
+    :param results: at least this many.
+    :param is_all: whether this many results are all of them. If not, the counts leave room for more.
+    :param may_be_empty: whether the source may hold nothing, as far as anyone knows.
+    """
+
+    results: int = 0
+    is_all: bool = False
+    may_be_empty: bool = False
+
+    def flaw(self, taken: Taken) -> str | None:
+        """Why what was taken is not all that the source holds, or may not be; None if it is."""
+        lines = f" {taken.unreadable:,} lines cannot be read." if taken.unreadable else ""
+        if taken.results < self.results:
+            return f"{taken.results:,} results can be read, and the batch counts {self.results:,}.{lines}"
+        if self.is_all:
+            return None
+        if not taken.results and not self.may_be_empty:
+            return f"No result can be read.{lines}"
+        return lines.strip() or None
+
+
+def promise_of_all(batch: Batch, provider: Provider) -> Promise:
+    """Of a source that holds the results of all rows, whatever their outcome."""
+    if BatchStatus.of(batch.status) not in FINISHED:
+        return promise_of_output(batch, provider)
+    processed = provider.processed_rows(batch.request_counts)
+    return Promise(processed or 0, is_all=_are_final(batch, processed))
+
+
+def promise_of_output(batch: Batch, provider: Provider) -> Promise:
+    """Of the output file, which holds the rows that succeeded. Others may be in it, too."""
+    finished = BatchStatus.of(batch.status) in FINISHED
+    succeeded = provider.succeeded_rows(batch.request_counts)
+    is_all = _are_final(batch, provider.processed_rows(batch.request_counts)) if finished else succeeded is not None
+    return Promise(succeeded or 0, is_all=is_all, may_be_empty=not finished)
+
+
+def promise_of_errors(batch: Batch, provider: Provider, in_output: int) -> Promise:
+    """Of the error file. If the batch ended early, nobody promises that its counts and its error file agree.
+
+    :param in_output: results that the output file had.
+    """
+    if BatchStatus.of(batch.status) not in FINISHED:
+        return Promise(is_all=provider.succeeded_rows(batch.request_counts) is not None, may_be_empty=True)
+    processed = provider.processed_rows(batch.request_counts)
+    return Promise(max(0, (processed or 0) - in_output), is_all=_are_final(batch, processed))
+
+
+def _are_final(batch: Batch, processed: int | None) -> bool:
+    """Whether the counts of a finished batch cover all its rows. Counts can be late, as files can."""
+    total = batch.request_counts.total
+    return processed is not None and (total is None or processed >= total)

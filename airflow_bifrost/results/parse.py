@@ -1,0 +1,166 @@
+"""One line of any provider's results -> one result row. Pure.
+
+A line tells its provider by its members, so none need be named. Lines are untidy: a member of the wrong type counts as absent, and
+no line ever raises.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.results.answers import has_answer, text_and_finish_reason
+from airflow_bifrost.results.lines import parse_line
+from airflow_bifrost.results.members import JsonObject, number_of, object_of, text_of, word_of
+from airflow_bifrost.results.rows import MAX_CODE, MAX_MESSAGE, ResultRow, RowError, RowOutcome
+from airflow_bifrost.results.usage import usage_of
+
+EMPTY_RESPONSE = "empty_response"
+
+
+def result_row(line: Any) -> ResultRow | None:
+    """The row that a line is about.
+
+    :param line: one line of an output or error file, or one entry of the gateway's native results, as JSON types.
+    :return: None if it is about no row: it is no object, has no ID, or is the gateway's invention.
+    """
+    if not isinstance(line, dict) or is_invented(line):
+        return None
+    custom_id = _id_of(line)
+    if custom_id is None:
+        return None
+    outcome, body, error = _of_anthropic(line["result"], line) if "result" in line else _of_response(line)
+    text, finish_reason = text_and_finish_reason(body or {})
+    usage = usage_of(body) if body else None
+    return ResultRow(custom_id, outcome, text, finish_reason, response=body, error=error, usage=usage)
+
+
+def is_invented(line: Any) -> bool:
+    """Whether the gateway invented this line: if it finds no results of a Gemini batch, it answers with one row that says so."""
+    match line:
+        case {"custom_id": "info", "response": {"body": {"message": str() as message}}}:
+            return "No results available" in message
+    return False
+
+
+def is_transient(line: Any, row: ResultRow) -> bool:
+    """Whether the same request may succeed another time: it expired, or met a limit or a fault of the provider."""
+    if row.outcome is RowOutcome.EXPIRED:
+        return True
+    if row.outcome is not RowOutcome.FAILED or row.error is None:
+        return False
+    code = row.error.code
+    if row.finish_reason == "length":
+        return False  # it would be cut off again
+    status = number_of(object_of(object_of(line).get("response")).get("status_code"))
+    status = status or int(code if code.isdecimal() else 0)
+    return status in _TRANSIENT_STATUS or 500 <= status <= 599 or code.lower() in _TRANSIENT_CODES
+
+
+_IDS = ("custom_id", "recordId", "key")  # the gateway's and OpenAI's; Bedrock's; Google's
+
+_TYPES = {  # Anthropic's
+    "succeeded": RowOutcome.SUCCEEDED,
+    "errored": RowOutcome.FAILED,
+    "expired": RowOutcome.EXPIRED,
+    "canceled": RowOutcome.CANCELLED,
+    "cancelled": RowOutcome.CANCELLED,
+}
+_CODES = {
+    "batch_expired": RowOutcome.EXPIRED,
+    "batch_cancelled": RowOutcome.CANCELLED,
+    "batch_canceled": RowOutcome.CANCELLED,
+    "1": RowOutcome.CANCELLED,  # Gemini's are google.rpc.Code: CANCELLED
+    "4": RowOutcome.EXPIRED,  # DEADLINE_EXCEEDED
+}
+
+# The last three are google.rpc.Code: RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE.
+_TRANSIENT_STATUS = frozenset({408, 429, 8, 13, 14})
+_TRANSIENT_CODES = (
+    frozenset(  # without a status: OpenAI's and Anthropic's types of error, AWS's exceptions, and our own words
+        {
+            "rate_limit_exceeded",
+            "rate_limit_error",
+            "server_error",
+            "overloaded_error",
+            "api_error",
+            "timeout_error",
+            "throttlingexception",
+            "internalserverexception",
+            "serviceunavailableexception",
+            "modeltimeoutexception",
+            "invalid_output",
+            EMPTY_RESPONSE,
+        }
+    )
+)
+
+_NO_ANSWER = RowError(EMPTY_RESPONSE, "The provider reports success, but its response has no answer.")
+
+_Reading = tuple[RowOutcome, JsonObject | None, RowError | None]
+
+
+def _id_of(line: JsonObject) -> str | None:
+    for name in _IDS:
+        if custom_id := text_of(line.get(name)):
+            return custom_id
+    # Vertex's own files: the gateway labels each request of the input that it writes
+    return text_of(object_of(object_of(line.get("request")).get("labels")).get("bifrost_custom_id"))
+
+
+def _of_anthropic(result: Any, line: JsonObject) -> _Reading:
+    result = object_of(result)
+    kind = text_of(result.get("type"))
+    outcome = _TYPES.get(kind or "", RowOutcome.FAILED)
+    if outcome is RowOutcome.SUCCEEDED:
+        return _success(_parsed_object(result.get("message")))
+    error = object_of(result.get("error"))  # the gateway keeps only its code, outside of the result
+    return outcome, None, _error([error.get("error"), error, line.get("error")], kind or outcome)
+
+
+def _of_response(line: JsonObject) -> _Reading:
+    response = _parsed_object(line.get("response"))
+    status = number_of(response.get("status_code"))
+    if "modelOutput" in line:  # Bedrock's own files
+        body = _parsed_object(line["modelOutput"])
+    elif "body" in response or "status_code" in response:
+        body = _parsed_object(response.get("body"))
+    else:  # Google's own files
+        body = response
+    complaint = line.get("error") or text_of(line.get("status"))  # the latter is Vertex's
+    succeeded = bool(body) and not complaint if status is None else 200 <= status < 300 and bool(body or not complaint)
+    if succeeded and not body.get("error"):  # the Responses API answers 200 for a request that failed
+        return _success(body)
+    code = RowOutcome.FAILED.value if succeeded or status is None else str(status)
+    error = _error([body.get("error"), complaint, body], code)
+    return _CODES.get(error.code, RowOutcome.FAILED), body or None, error
+
+
+def _success(body: JsonObject) -> _Reading:
+    """What the provider reports as a success, which it is only with an answer."""
+    if has_answer(body):
+        return RowOutcome.SUCCEEDED, body, None
+    return RowOutcome.FAILED, body or None, _NO_ANSWER
+
+
+def _parsed_object(value: Any) -> JsonObject:
+    """An object; also one that the server sent as a string of JSON (OGX does)."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with suppress(ValueError):
+            value = parse_line(value.encode(errors="surrogatepass"))
+    return object_of(value)
+
+
+def _error(told: list[Any], code: str) -> RowError:
+    """The first of ``told`` that says anything.
+
+    :param code: used if it has none.
+    """
+    for error in told:
+        error = object_of(error) or {"message": error}
+        said = next(filter(None, (word_of(error.get(name)) for name in ("code", "type", "errorCode"))), None)
+        message = text_of(error.get("message")) or text_of(error.get("errorMessage"))
+        if said or message:
+            return RowError(quote(said or code, MAX_CODE - 1), message and quote(message, MAX_MESSAGE - 1))
+    return RowError(code)

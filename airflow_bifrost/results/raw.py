@@ -1,0 +1,72 @@
+"""Result lines as the provider sent them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from airflow_bifrost.results.completeness import Taken
+from airflow_bifrost.results.lines import lines_of, parse_line
+from airflow_bifrost.results.parse import is_invented, result_row
+from airflow_bifrost.results.source import Check
+
+
+class RawLines:
+    """Collects result lines of any number of sources as JSONL, on the worker's disk."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> RawLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add_lines(self, chunks: Iterable[bytes], check: Check | None = None) -> Taken:
+        """Take an output or error file. See :class:`airflow_bifrost.results.source.Sink`."""
+        return self._take(((line, _is_result(line)) for line in lines_of(chunks)), check)
+
+    def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
+        """Take the gateway's native results, without a row that the gateway invented."""
+        lines = (
+            (json.dumps(value, ensure_ascii=True).encode(), result_row(value) is not None)
+            for value in values
+            if not is_invented(value)
+        )
+        return self._take(lines, check)
+
+    def copy_to(self, file: IO[bytes]) -> None:
+        """Write all lines that came."""
+        self._file.seek(0)
+        copyfileobj(self._file, file)
+
+    def _take(self, lines: Iterator[tuple[bytes, bool | None]], check: Check | None) -> Taken:
+        start = self._file.tell()
+        results = unreadable = 0
+        try:
+            for line, is_result in lines:
+                self._file.write(line + b"\n")
+                results += is_result is True
+                unreadable += is_result is False
+            taken = Taken(results, unreadable)
+            if check is not None:
+                check(taken)
+        except BaseException:
+            self._file.seek(start)
+            self._file.truncate()
+            raise
+        return taken
+
+
+def _is_result(line: bytes) -> bool | None:
+    """Whether a line is about a row; None if it is blank."""
+    if not line or line.isspace():
+        return None
+    try:
+        return result_row(parse_line(line)) is not None
+    except ValueError:
+        return False
