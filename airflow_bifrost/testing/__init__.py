@@ -73,27 +73,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_bifrost.testing.behavior import ProviderBehavior
     from airflow_bifrost.testing.faults import Fault
     from airflow_bifrost.testing.governance import VirtualKey
+    from airflow_bifrost.testing.local_gateway import LocalGateway
     from airflow_bifrost.testing.provider_answers import ProviderAnswer
     from airflow_bifrost.testing.recorder import RecordedRequest
-    from airflow_bifrost.testing.server import LocalGateway
 
-__all__ = ["Fault", "LocalGateway", "ProviderAnswer", "RecordedRequest", "VirtualKey"]
+__all__ = ["Fault", "LocalGateway", "ProviderAnswer", "ProviderBehavior", "RecordedRequest", "VirtualKey"]
 
 _HOMES = {
     "Fault": "faults",
-    "LocalGateway": "server",
+    "LocalGateway": "local_gateway",
     "RecordedRequest": "recorder",
     "ProviderAnswer": "provider_answers",
+    "ProviderBehavior": "behavior",
     "VirtualKey": "governance",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from airflow_bifrost.testing.server import LocalGateway
+from airflow_bifrost.testing.local_gateway import LocalGateway
 
 
 def main(argv: Sequence[str] | None = None) -> None:

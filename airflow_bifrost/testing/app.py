@@ -15,10 +15,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from airflow_bifrost.testing import arguments, calls, control, routes
+from airflow_bifrost.testing.batches import UnreadablePage
 from airflow_bifrost.testing.calls import Call
 from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.faults import Fault, FaultPlan
-from airflow_bifrost.testing.gateway import Gateway, plain_name
+from airflow_bifrost.testing.files import plain_name
+from airflow_bifrost.testing.gateway import Gateway
 from airflow_bifrost.testing.governance import Governance
 from airflow_bifrost.testing.model import JsonObject
 from airflow_bifrost.testing.provider_answers import (
@@ -95,7 +97,9 @@ class App:
             return Response("Error when parsing request", 400, {"connection": "close"}, "text/plain")
         route = routes.match(method, path)
         call = None if route is None else await calls.read(request, route, path)
-        fault = self.faults.take(method, path, call.provider if call else None)
+        fault = self.faults.take(
+            method, path, call.provider if call else None, call=route.request_type if route else None
+        )
         if fault is None:
             return await self._real(method, path, request, call)
         return await self._faulty(fault, method, path, request, call)
@@ -154,6 +158,8 @@ class App:
             return await self._carry_out(call)
         except GatewayError as error:
             return _json(error.body(), error.status_code(native=call.route.native))
+        except UnreadablePage:
+            return Response(_GARBAGE, 200, media_type="application/json")
         except GatewayEnds:  # here, it costs the connection only
             raise Dropped from None
         except ReadableAnswer as mistake:
@@ -187,7 +193,7 @@ class App:
 
     async def _outcome(self, call: Call) -> JsonObject | File | ProviderAnswer:
         """What the provider says to the call, which is its fault if one is due."""
-        fault = self.faults.take(call.method, call.path, call.provider, at_provider=True)
+        fault = self.faults.take(call.method, call.path, call.provider, call=call.route.request_type, at_provider=True)
         if fault is None or fault.provider_answer is None:
             try:
                 return await self._effect(call)
@@ -203,11 +209,11 @@ class App:
         gateway, provider, route = self.gateway, call.provider, call.route
         native, segment = route.native, route.segment
         if route.request_type == "batch_retrieve":
-            return gateway.retrieve(provider, segment, native=native)
+            return gateway.batches.retrieve(provider, segment, native=native)
         if route.request_type == "batch_list":
-            return gateway.list_batches(provider, call.query, native=native)
+            return gateway.batches.list(provider, call.query, native=native)
         if route.request_type == "batch_cancel":
-            return gateway.cancel(provider, segment, native=native)
+            return gateway.batches.cancel(provider, segment, native=native)
         return await asyncio.to_thread(self._slow(call))
 
     def _slow(self, call: Call) -> Callable[[], JsonObject | File]:
@@ -216,20 +222,22 @@ class App:
         native, segment = route.native, route.segment
         if route.request_type == "batch_create":
             key = call.headers.get("x-bf-eh-idempotency-key")
-            return lambda: gateway.create(provider, call.body, native=native, idempotency_key=key)
+            return lambda: gateway.batches.create(provider, call.body, native=native, idempotency_key=key)
         if route.request_type == "batch_results":
-            return lambda: gateway.native_results(provider, segment)
+            return lambda: gateway.batches.native_results(provider, segment)
         if route.request_type == "file_list":
-            return lambda: gateway.list_files(provider, call.query, native=native)
+            return lambda: gateway.files.list(provider, call.query, native=native)
         if route.request_type == "file_retrieve":
-            return lambda: gateway.retrieve_file(provider, segment, native=native)
+            return lambda: gateway.files.retrieve(provider, segment, native=native)
         if route.request_type == "file_content":
-            return lambda: gateway.content(provider, segment)
+            return lambda: gateway.files.content(provider, segment)
         if route.request_type == "file_delete":
-            return lambda: gateway.delete_file(provider, segment, native=native)
+            return lambda: gateway.files.delete(provider, segment, native=native)
         upload = call.upload
         assert upload is not None
-        return lambda: gateway.upload(provider, call.form, plain_name(upload.filename), upload.file, native=native)
+        return lambda: gateway.files.upload(
+            provider, call.form, plain_name(upload.filename), upload.file, native=native
+        )
 
     def _download(self, file: File) -> Response:
         assert file.blob is not None

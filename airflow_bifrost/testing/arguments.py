@@ -25,6 +25,10 @@ from airflow_bifrost.testing.providers import PROVIDERS, WITHOUT_BATCHES
 KEYS = ("none", "not_for_batches")
 DEFAULT_KEYS = {"cohere": "not_for_batches"}
 
+_FIRST_PAGE = 30  # what the gateway asks for if no usable limit is given
+_PAGE_CAP = 100
+_PROVIDER_PAGE = 20  # what a provider gives if it is not asked for a number
+
 
 def check_input(body: JsonObject) -> None:
     """Raise if a create brings nothing to run."""
@@ -99,6 +103,15 @@ def read_cursor(given: str) -> str:
         raise _bad_cursor(
             f"failed to unmarshal cursor: invalid character '{first}' looking for beginning of value"
         ) from None
+
+
+def page_limit(query: Mapping[str, str]) -> int:
+    """How many entries a page of a list has at most."""
+    try:
+        limit = int(query.get("limit", _FIRST_PAGE))
+    except ValueError:
+        return _FIRST_PAGE
+    return min(limit, _PAGE_CAP) if limit > 0 else _PROVIDER_PAGE
 
 
 def _bad_cursor(cause: str) -> GatewayError:

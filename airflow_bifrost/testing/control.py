@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from airflow_bifrost.testing.behavior import ProviderBehavior
 from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.gateway import Gateway
 from airflow_bifrost.testing.provider_answers import ProviderAnswer
@@ -36,11 +37,14 @@ async def _answer(request: Request, path: str, gateway: Gateway, faults: FaultPl
         return Response(status_code=204)
     if call == "POST /batches":
         fields = await _object(request)
-        return JSONResponse({"id": await asyncio.to_thread(add_batch, gateway, **fields)})
+        return JSONResponse({"id": await asyncio.to_thread(gateway.by_hand.add_batch, **fields)})
     if call == "GET /batches":
-        return JSONResponse(await asyncio.to_thread(gateway.describe))
+        return JSONResponse(await asyncio.to_thread(gateway.by_hand.describe))
     if request.method == "PATCH" and path.startswith("/batches/"):
-        await asyncio.to_thread(gateway.set_batch, path.removeprefix("/batches/"), **await _object(request))
+        await asyncio.to_thread(gateway.by_hand.set_batch, path.removeprefix("/batches/"), **await _object(request))
+        return Response(status_code=204)
+    if request.method == "PUT" and path.startswith("/behavior/"):
+        gateway.behaviors.set(path.removeprefix("/behavior/"), ProviderBehavior.read(await _object(request)))
         return Response(status_code=204)
     if call == "GET /requests":
         return JSONResponse([_shown(record) for record in recorder.all()])
@@ -50,21 +54,6 @@ async def _answer(request: Request, path: str, gateway: Gateway, faults: FaultPl
     return JSONResponse({"error": f"no such control call: {call}"}, 404)
 
 
-def add_batch(
-    gateway: Gateway,
-    provider: str = "openai",
-    status: str | None = None,
-    batch_id: str | None = None,
-    rows: int | list[dict[str, Any]] = 1,
-    counts: dict[str, int] | None = None,
-    **fields: Any,
-) -> str:
-    """Put a batch into the state; see ``LocalGateway.add_batch``."""
-    if counts is not None:
-        fields["request_counts"] = counts
-    return gateway.put_batch(provider, rows=rows, status=status, batch_id=batch_id, **fields)
-
-
 def _fault(provider_answer: dict[str, Any] | None = None, **fields: Any) -> Fault:
     return Fault(provider_answer=None if provider_answer is None else ProviderAnswer(**provider_answer), **fields)
 
@@ -72,8 +61,7 @@ def _fault(provider_answer: dict[str, Any] | None = None, **fields: Any) -> Faul
 async def _object(request: Request) -> dict[str, Any]:
     value = json.loads(await request.body())
     if not isinstance(value, dict):
-        msg = "the body must be a JSON object"
-        raise TypeError(msg)
+        raise TypeError("the body must be a JSON object")
     return value
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_bifrost.testing.provider_answers import ProviderAnswer
 from airflow_bifrost.testing.providers import CONFIGURED, check_names
+from airflow_bifrost.testing.routes import CALLS
 
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # field -> what it may be, and how to say so
     "status": ((int, NoneType), "an HTTP status as an int"),
@@ -25,6 +26,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # field -> what it may be, 
     "method": ((str, NoneType), "a text"),
     "path_contains": ((str, NoneType), "a text"),
     "provider": ((str, NoneType), "a text"),
+    "call": ((str, NoneType), "a text"),
     "applied": ((bool,), "True or False"),
 }
 
@@ -45,8 +47,12 @@ class Fault:
     :param times: for how many matching calls; None: until cleared.
     :param rate: probability for each matching call.
     :param method: match this method only.
-    :param path_contains: match raw paths with this text in them only.
+    :param path_contains: match raw paths with this text in them only. A query is no part of the path: name the list
+        with ``call``.
     :param provider: match calls for this provider only.
+    :param call: match this call of the gateway only: ``health``, ``version``, ``batch_list``, ``batch_create``,
+        ``batch_retrieve``, ``batch_cancel``, ``batch_results``, ``file_list``, ``file_upload``, ``file_retrieve``,
+        ``file_delete``, ``file_content``.
     :param applied: the call takes effect first (a batch is created), and only its answer is lost.
     """
 
@@ -63,52 +69,54 @@ class Fault:
     method: str | None = None
     path_contains: str | None = None
     provider: str | None = None
+    call: str | None = None
     applied: bool = False
 
     def __post_init__(self) -> None:
         self._check_types()
         if self.status is None and not (self.delay or self.drop or self.garbage or self.provider_answer):
-            msg = "a fault needs one of status, delay, drop, garbage, provider_answer"
-            raise ValueError(msg)
+            raise ValueError("a fault needs one of status, delay, drop, garbage, provider_answer")
         if self.provider_answer and (self.replaces_answer or self.body is not None or self.retry_after is not None):
-            msg = "with provider_answer, the answer is the gateway's own: give no status, body, retry_after, drop or garbage"
-            raise ValueError(msg)
+            raise ValueError(
+                "with provider_answer, the answer is the gateway's own: give no status, body, retry_after, drop or garbage"
+            )
         if not 0.0 <= self.rate <= 1.0:
-            msg = f"rate is a probability, not {self.rate}"
-            raise ValueError(msg)
+            raise ValueError(f"rate is a probability, not {self.rate}")
         if self.status is not None and not 200 <= self.status <= 599:
-            msg = f"status is an HTTP status from 200 to 599, not {self.status}"
-            raise ValueError(msg)
+            raise ValueError(f"status is an HTTP status from 200 to 599, not {self.status}")
         if self.times is not None and self.times < 1:
-            msg = f"times is at least 1, or None for every call, not {self.times}"
-            raise ValueError(msg)
+            raise ValueError(f"times is at least 1, or None for every call, not {self.times}")
+        if self.path_contains is not None and "?" in self.path_contains:
+            raise ValueError(
+                'path_contains is compared with the path, which has no query: name a list with call="batch_list"'
+            )
         check_names("a provider", [] if self.provider is None else [self.provider], CONFIGURED)
+        check_names("a call", [] if self.call is None else [self.call], CALLS)
 
     def _check_types(self) -> None:
         """A wrong type would be found out in the server only, whose 500 the client repeats until the fault is used up."""
         for name, (types, wanted) in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-                msg = f"{name} is {wanted}, not {value!r}"
-                raise TypeError(msg)
+                raise TypeError(f"{name} is {wanted}, not {value!r}")
         if not isinstance(self.body, bytes):
             try:
                 json.dumps(self.body)
             except (TypeError, ValueError) as error:
-                msg = f"body is text, bytes or JSON: {error}"
-                raise TypeError(msg) from error
+                raise TypeError(f"body is text, bytes or JSON: {error}") from error
 
     @property
     def replaces_answer(self) -> bool:
         """Whether the caller gets something else than the real answer."""
         return self.drop or self.garbage or self.status is not None
 
-    def matches(self, method: str, path: str, provider: str | None) -> bool:
+    def matches(self, method: str, path: str, provider: str | None, call: str | None) -> bool:
         """Whether a call is one that this fault is meant for."""
         return (
             (self.method is None or self.method.upper() == method)
             and (self.path_contains is None or self.path_contains in path)
             and (self.provider is None or self.provider == provider)
+            and (self.call is None or self.call == call)
         )
 
 
@@ -152,14 +160,19 @@ class FaultPlan:
         with self._lock:
             return [fault for fault, _ in self._due]
 
-    def take(self, method: str, path: str, provider: str | None, *, at_provider: bool = False) -> Fault | None:
+    def take(
+        self, method: str, path: str, provider: str | None, *, call: str | None = None, at_provider: bool = False
+    ) -> Fault | None:
         """The fault for this call, counted as used; None if nothing goes wrong.
 
+        :param call: the gateway's name of the call; None: no call that it knows.
         :param at_provider: whether the call has come to its provider, where the faults with ``provider`` wait for it.
         """
         with self._lock:
             for index, (fault, left) in enumerate(self._due):
-                if (fault.provider_answer is not None) != at_provider or not fault.matches(method, path, provider):
+                if (fault.provider_answer is not None) != at_provider or not fault.matches(
+                    method, path, provider, call
+                ):
                     continue
                 if self._random.random() >= fault.rate:
                     continue
@@ -173,8 +186,6 @@ class FaultPlan:
 
 def _check_is_fault(given: Any) -> None:
     if isinstance(given, ProviderAnswer):
-        msg = "a ProviderAnswer is a part of a fault: give Fault(provider_answer=ProviderAnswer(...))"
-        raise TypeError(msg)
+        raise TypeError("a ProviderAnswer is a part of a fault: give Fault(provider_answer=ProviderAnswer(...))")
     if not isinstance(given, Fault):
-        msg = f"give a Fault(...), not {given!r}"
-        raise TypeError(msg)
+        raise TypeError(f"give a Fault(...), not {given!r}")

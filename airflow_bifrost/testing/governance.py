@@ -55,8 +55,7 @@ class VirtualKey:
 
     def __post_init__(self) -> None:
         if self.exhausted is not None and self.exhausted not in _EXHAUSTED:
-            msg = f"exhausted is one of {', '.join(_EXHAUSTED)}, not {self.exhausted!r}"
-            raise ValueError(msg)
+            raise ValueError(f"exhausted is one of {', '.join(_EXHAUSTED)}, not {self.exhausted!r}")
         check_names("a provider", self.providers or (), CONFIGURED)
         check_names("a provider", [self.exhausted_at] if self.exhausted_at else (), CONFIGURED)
 

@@ -58,19 +58,15 @@ class ProviderAnswer:
 
     def __post_init__(self) -> None:
         if self.failure is not None and self.failure not in _FAILURES:
-            msg = f"failure is one of {', '.join(_FAILURES)}, not {self.failure!r}"
-            raise ValueError(msg)
+            raise ValueError(f"failure is one of {', '.join(_FAILURES)}, not {self.failure!r}")
         if type(self.status) is not int or not 200 <= self.status <= 599:
-            msg = f"status is an HTTP status from 200 to 599, not {self.status!r}"
-            raise ValueError(msg)
+            raise ValueError(f"status is an HTTP status from 200 to 599, not {self.status!r}")
         if not isinstance(self.headers, Mapping) or not all(isinstance(value, str) for value in self.headers.values()):
-            msg = f"headers are names and texts, not {self.headers!r}"
-            raise ValueError(msg)
+            raise ValueError(f"headers are names and texts, not {self.headers!r}")
         try:
             json.dumps(self.body)
         except (TypeError, ValueError) as error:
-            msg = f"body is JSON or text: {error}"
-            raise ValueError(msg) from error
+            raise ValueError(f"body is JSON or text: {error}") from error
 
     @property
     def text(self) -> str:
@@ -240,11 +236,10 @@ def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonOb
             hollow = {"id": "", "status": "", "request_counts": {"total": 0, "completed": 0, "failed": 0}}
             shows_processing = provider == "anthropic" and request_type != "batch_cancel"
             return hollow | {"processing_status": ""} if shows_processing else hollow
-    msg = (
+    raise ReadableAnswer(
         "this ProviderAnswer can be read by the gateway, so it is no fault (put a batch into its state with add_batch or "
         f"set_batch): {json.dumps(value)[:200]}"
     )
-    raise ReadableAnswer(msg)
 
 
 def _check_gemini_job(request_type: str, value: JsonObject) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_bifrost.testing.server import LocalGateway
+    from airflow_bifrost.testing.local_gateway import LocalGateway
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,7 +27,7 @@ def bifrost_gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     ``@pytest.mark.bifrost_gateway(batch_seconds=0)`` and the like give arguments of ``LocalGateway``; ``token`` is what the
     connection sends. A test that injected what is no fault fails here, since it may have passed for another reason.
     """
-    from airflow_bifrost.testing.server import LocalGateway
+    from airflow_bifrost.testing.local_gateway import LocalGateway
 
     marker = request.node.get_closest_marker("bifrost_gateway")
     options = {"batch_seconds": 0.2, **(marker.kwargs if marker else {})}

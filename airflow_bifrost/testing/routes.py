@@ -22,6 +22,8 @@ _CALLS = {
     ("files", True, "content", "GET"): "file_content",
 }
 _PLAIN = {"/health": "health", "/api/version": "version"}
+CALLS = (*_PLAIN.values(), *_CALLS.values())
+"""The gateway's names of all calls."""
 
 
 @dataclass(frozen=True, slots=True)

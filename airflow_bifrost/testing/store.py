@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from airflow_bifrost.testing.clock import Batch
-from airflow_bifrost.testing.model import Fate, Row, Verdict, digest, verdict
+from airflow_bifrost.testing.model import Fate, Verdict, digest
+from airflow_bifrost.testing.scan import Scan
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -66,15 +67,6 @@ class Yield:
     kind: str
     file_id: str
     filename: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What reading an input once has told."""
-
-    rows: int
-    odd: list[tuple[int, Verdict]]
-    errors: list[dict[str, Any]]
 
 
 class Store:
@@ -226,8 +218,7 @@ class Store:
                     ),
                 )
         except sqlite3.IntegrityError as taken:
-            msg = f"there is a batch {columns['id']} already"
-            raise ValueError(msg) from taken
+            raise ValueError(f"there is a batch {columns['id']} already") from taken
         return _batch(self._all("SELECT * FROM batches WHERE seq = ?", seq)[0])
 
     def batch(self, provider: str, batch_id: str) -> Batch | None:
@@ -286,60 +277,11 @@ class Store:
         with self.open_blob(file.blob) as content:
             yield from (line for line in content if line.strip())
 
-    def scan(self, file: File, *, validated: bool) -> Scan:
-        """Read an input once: how many rows, and which of them do not simply succeed.
-
-        :param validated: whether the provider refuses the whole batch for a bad line, as OpenAI does.
-        """
-        odd: list[tuple[int, Verdict]] = []
-        errors: list[dict[str, Any]] = []
-        seen: set[str] = set()
-        rows = 0
-        for rows, line in enumerate(self.lines(file), start=1):
-            row = _read(line)
-            if row is None:
-                errors.append(
-                    {"code": "invalid_json_line", "message": "This line is not parseable as valid JSON.", "line": rows}
-                )
-                continue
-            if validated and not row.custom_id:
-                errors.append(
-                    {
-                        "code": "missing_required_parameter",
-                        "message": "Missing required parameter: 'custom_id'.",
-                        "line": rows,
-                    }
-                )
-            elif validated and row.custom_id in seen:
-                errors.append(
-                    {
-                        "code": "duplicate_custom_id",
-                        "message": f"The custom_id '{row.custom_id}' is used twice.",
-                        "line": rows,
-                    }
-                )
-            seen.add(row.custom_id)
-            wanted = verdict(row.prompt)
-            if wanted.fate is Fate.FLAKY and self._seen_before(row.prompt):
-                continue
-            if wanted.fate is not Fate.OK:
-                odd.append((rows - 1, wanted))
-        if validated and not rows:
-            errors.append({"code": "empty_file", "message": "The input file is empty."})
-        return Scan(rows, odd, errors[:50] if validated else [])
-
-    def _seen_before(self, prompt: str) -> bool:
+    def seen_before(self, prompt: str) -> bool:
+        """Whether a prompt was asked about before; it is remembered."""
         with self._transaction() as db:
             new = db.execute("INSERT OR IGNORE INTO seen_prompts VALUES (?)", (digest(prompt),)).rowcount
         return new == 0
-
-
-def _read(line: bytes) -> Row | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return Row.read(value) if isinstance(value, dict) else None
 
 
 def _batch(row: sqlite3.Row) -> Batch:

@@ -46,7 +46,7 @@ FAULTS = {
     "a create does not get through": Fault(status=503, **CREATE),
     "a create is refused": Fault(status=429, **CREATE),
     "an upload breaks off": Fault(drop=True, method="POST", path_contains="/files"),
-    "the list is away": Fault(status=503, method="GET", path_contains="/v1/batches?"),
+    "the list is away": Fault(status=503, call="batch_list"),
     "a look is in vain": Fault(status=502, method="GET", path_contains="/v1/batches/"),
     "a download breaks off": Fault(drop=True, path_contains="/content"),
 }

@@ -1,0 +1,168 @@
+"""The gateway's calls about batches."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from airflow_bifrost.testing import clock, results
+from airflow_bifrost.testing.arguments import cursor, page_limit, read_cursor
+from airflow_bifrost.testing.behavior import Behaviors, ProviderBehavior
+from airflow_bifrost.testing.clock import Batch
+from airflow_bifrost.testing.files import Files
+from airflow_bifrost.testing.model import JsonObject, to_line
+from airflow_bifrost.testing.providers import PROVIDERS, Provider
+from airflow_bifrost.testing.scan import scan
+from airflow_bifrost.testing.snapshots import snapshot
+from airflow_bifrost.testing.store import File, Store
+
+_NO_COUNTS = {"total": 0, "completed": 0, "failed": 0}
+
+
+class UnreadablePage(Exception):
+    """The page that was asked for is no JSON."""
+
+
+class Batches:
+    """Creates, shows, lists and cancels batches.
+
+    :param batch_seconds: seconds from creation to the end of a new batch.
+    """
+
+    def __init__(self, store: Store, files: Files, behaviors: Behaviors, batch_seconds: float) -> None:
+        self._store = store
+        self._files = files
+        self._behaviors = behaviors
+        self.batch_seconds = batch_seconds
+
+    def create(self, provider: str, body: JsonObject, *, native: bool, idempotency_key: str | None) -> JsonObject:
+        """Create a batch. The same call twice makes two."""
+        api = PROVIDERS[provider]
+        own_input, input_file = self._input(api, body)
+        batch = self.add(
+            api,
+            input_file,
+            id=api.new_batch_id(),
+            input_file_id=own_input,
+            endpoint=str(body.get("endpoint") or "/v1/chat/completions"),
+            completion_window=str(body.get("completion_window") or "24h"),
+            model=body.get("model"),
+            metadata=body.get("metadata") or {},
+            options={name: body[name] for name in ("job_name", "role_arn", "output_s3_uri") if name in body},
+            idempotency_key=idempotency_key,
+        )
+        at_creation = replace(snapshot(self._store, batch), progress=clock.at_creation(batch), yielded={})
+        return api.created(at_creation, native=native)
+
+    def _input(self, api: Provider, body: JsonObject) -> tuple[str | None, File]:
+        """The input's ID as the batch shows it, and the stored file; a file wins over inline requests."""
+        if body.get("input_file_id") and api.name != "anthropic":
+            own = api.own_file_id(str(body["input_file_id"]))
+            file = self._store.file(api.name, own)
+            if file is None:
+                raise api.no_input(own)
+            if (status := self._files.status(file)) != "processed":
+                raise api.input_not_ready(own, status)
+            shown = own if api.name == "bedrock" else str(body["input_file_id"])
+            return shown, file
+        file = self._files.add(api, map(to_line, body["requests"]), filename="batch_requests.jsonl")
+        inline_is_visible = api.name in ("openai", "azure", "bedrock")
+        return (file.id if inline_is_visible else None), file
+
+    def add(self, api: Provider, file: File, **columns: Any) -> Batch:
+        """Keep a new batch; ``columns`` are those of ``clock.Batch`` that have no default."""
+        found = scan(self._store.lines(file), validated=api.validates_input, seen_before=self._store.seen_before)
+        yields = api.yields(columns["id"], columns["input_file_id"], columns["options"])
+        defaults = {"created_at": time.time(), "seconds": self.batch_seconds, "overrides": {}}
+        columns = {**defaults, **columns, "provider": api.name, "input_file": file.seq}
+        return self._store.add_batch(found, yields, **columns)
+
+    def retrieve(self, provider: str, segment: str, *, native: bool) -> JsonObject:
+        """The batch as it stands now."""
+        batch = self._find(provider, segment, native=native)
+        body = self.wire(batch, native=native)
+        late = self._behaviors.of(provider)
+        if not snapshot(self._store, batch).progress.terminal:
+            return body
+        if not self._behaviors.is_one_of_the_first(late.files_late, "batch", batch.seq):
+            return body
+        shown = {name: value for name, value in body.items() if name not in ("output_file_id", "error_file_id")}
+        return shown if late.late_counts else shown | {"request_counts": dict(_NO_COUNTS)}
+
+    def list(self, provider: str, query: dict[str, str], *, native: bool) -> JsonObject:
+        """A page of batches, newest first."""
+        api = PROVIDERS[provider]
+        behavior = self._behaviors.of(provider)
+        page_number = 1
+        before = None
+        if api.cursors_advance and query.get("after"):
+            last = self._store.batch(provider, read_cursor(query["after"]))
+            before = 0 if last is None else last.seq
+            page_number = 2
+        if behavior.list_lie == "unreadable" and page_number > 1:
+            raise UnreadablePage
+        if behavior.list_lie == "repeated_cursor":
+            before = None
+        limit = min(page_limit(query), behavior.list_page or page_limit(query))
+        found = self._store.batches(provider, before, limit + 1)
+        shown = found[:limit]
+        page: JsonObject = {"object": "list", "data": [self._listed(batch, native=native) for batch in shown]}
+        if len(found) > limit:
+            page |= {"has_more": True, "next_cursor": cursor(shown[-1].id)}
+        return _lying(page, behavior, shown)
+
+    def _listed(self, batch: Batch, *, native: bool) -> JsonObject:
+        api = PROVIDERS[batch.provider]
+        entry = self.wire(batch, native=native, listed=True)
+        if not self._behaviors.of(batch.provider).list_metadata:
+            entry.pop("metadata", None)
+        about = {"request_type": api.list_request_type}
+        if api.list_request_type:
+            about["provider"] = batch.provider
+        return {**entry, "extra_fields": {**about, "latency": 0, "chunk_index": 0}}
+
+    def cancel(self, provider: str, segment: str, *, native: bool) -> JsonObject:
+        """Ask a batch to stop: it is cancelling for a fifth of its seconds, and keeps the rows that are done."""
+        api = PROVIDERS[provider]
+        batch = self._find(provider, segment, native=native)
+        now = snapshot(self._store, batch)
+        if now.progress.terminal:
+            raise api.not_cancellable(now)
+        if batch.cancel_at is None:
+            self._store.update_batch(batch, cancel_at=time.time())
+        batch = self._store.batch_by_seq(batch.seq)
+        body = api.cancelled(snapshot(self._store, batch, batch.cancel_at), native=native)
+        return body | {"id": batch.overrides.get("id") or body["id"]}
+
+    def native_results(self, provider: str, segment: str) -> JsonObject:
+        """The results as the native route gives them."""
+        batch = self._find(provider, segment, native=True)
+        return results.native(self._store, snapshot(self._store, batch), segment)
+
+    def wire(self, batch: Batch, *, native: bool, listed: bool = False) -> JsonObject:
+        """The batch as JSON, with what was overridden by hand."""
+        body = PROVIDERS[batch.provider].batch(snapshot(self._store, batch), native=native, listed=listed)
+        body |= batch.overrides
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _find(self, provider: str, segment: str, *, native: bool) -> Batch:
+        api = PROVIDERS[provider]
+        own = api.own_batch_id(segment, native=native)
+        batch = self._store.batch(provider, own)
+        if batch is None:
+            raise api.no_batch(own)
+        return batch
+
+
+def _lying(page: JsonObject, behavior: ProviderBehavior, shown: list[Batch]) -> JsonObject:
+    """The page as a list that lies gives it; see ``ProviderBehavior.list_lie``."""
+    if behavior.list_lie is None:
+        return page
+    if behavior.list_lie == "no_cursor":
+        page.pop("next_cursor", None)
+        return page | {"has_more": True}
+    if behavior.list_lie == "empty_pages":
+        return page | {"data": [], "has_more": True, "next_cursor": cursor(f"batch_{time.monotonic_ns()}")}
+    last = shown[-1].id if shown else "batch_0"  # repeated_cursor, unreadable
+    return page | {"has_more": True, "next_cursor": cursor(last)}
