@@ -1,6 +1,6 @@
-"""Airflow provider for the batch API of the Bifrost AI gateway.
+"""Airflow provider package for the batch API of the Bifrost AI gateway.
 
-Public names load their module when they are first used, so that a DAG file pays only for what it names.
+A public name loads its module when it is first used, so that a DAG file pays only for the names that it uses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one place that knows where Airflow 3.1, 3.2 and 3.3 keep the same name."""
+"""The differences between Airflow 3.1, 3.2 and 3.3. No other module branches on Airflow's version."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ else:
 def keyword_arguments(
     function: Callable[..., Any], args: Collection[Any], context: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Those of a decorated function, out of the task's context."""
+    """The keyword arguments that a decorated function takes from the task's context."""
     try:
         module = import_module("airflow.sdk.bases.decorator")  # Airflow 3.2 and later
         determine_kwargs = module.determine_kwargs
@@ -60,14 +60,14 @@ def keyword_arguments(
 
 
 async def async_connection(conn_id: str) -> Connection:
-    """An Airflow connection, without blocking the event loop.
+    """Look up an Airflow connection without blocking the event loop.
 
-    Before 3.3.2 ``BaseHook.aget_connection`` masks secrets by a sync call to Airflow, which may deadlock; there the sync lookup
-    runs in a thread from which Airflow's channel finds back to this loop (asgiref, which Airflow's own channel uses too).
+    Before Airflow 3.3.2 ``BaseHook.aget_connection`` masks secrets with a sync call to Airflow, which can deadlock. There the sync lookup
+    runs in a thread, through asgiref, so that Airflow's channel to the supervisor finds this event loop.
     """
     from airflow.sdk import BaseHook
 
-    if hasattr(BaseHook, "aget_hook"):  # came with the repaired aget_connection
+    if hasattr(BaseHook, "aget_hook"):  # was added together with the fixed aget_connection
         return await BaseHook.aget_connection(conn_id)
     from asgiref.sync import sync_to_async
 
@@ -76,9 +76,9 @@ async def async_connection(conn_id: str) -> Connection:
 
 @contextmanager
 def outside_of_tasks() -> Iterator[None]:
-    """Look connections up as Airflow's own commands do: in the metadata database too.
+    """Look up connections as Airflow's own commands do, also in the metadata database.
 
-    Outside of a task ``airflow.sdk`` asks secrets backends and the environment alone, unless the process calls itself a server.
+    Outside of a task ``airflow.sdk`` asks only secrets backends and the environment, unless the process declares itself a server.
     """
     variable = "_AIRFLOW_PROCESS_CONTEXT"
     before = os.environ.get(variable)
@@ -91,7 +91,7 @@ def outside_of_tasks() -> Iterator[None]:
 
 
 def stats() -> Any:
-    """Airflow's metrics, as they are set up in a triggerer. The copy in ``airflow.sdk`` is set up in workers only."""
+    """Airflow's metrics as a triggerer configures them. The copy in ``airflow.sdk`` is configured in workers only."""
     try:
         stats = import_module("airflow.observability.stats")  # Airflow 3.2 and later
     except ImportError:

@@ -1,4 +1,7 @@
-"""What Airflow learns about this package: the entry point ``apache_airflow_provider``. Loaded by every Airflow command, so it imports nothing."""
+"""What Airflow learns about this package, through the entry point ``apache_airflow_provider``.
+
+Every Airflow command loads this module, so it imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,17 @@ from typing import Any
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "provider": {
         "label": "Provider",
-        "description": "Provider used where a task names none: openai, azure, anthropic, gemini, bedrock, vertex. Default: openai.",
+        "description": "The model provider of tasks that name none: openai, azure, anthropic, gemini, bedrock or vertex. Default: openai.",
         "schema": {"type": ["string", "null"]},
     },
     "path_prefix": {
         "label": "Path prefix",
-        "description": "Where the OpenAI-compatible routes are, below the base URL. Default: /openai.",
+        "description": "The path of the OpenAI-compatible API below the base URL. Default: /openai.",
         "schema": {"type": ["string", "null"]},
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long one request may take. Default: 60; the gateway itself waits 30 s for a provider, by key.",
+        "description": "How long one request may take. Default: 60. The gateway itself waits 30 s for the provider, per key.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "connect_timeout": {
@@ -32,32 +35,32 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "max_connections": {
         "label": "Connections",
-        "description": "Size of a client's connection pool. Default: 16.",
+        "description": "The size of a client's connection pool. Default: 16.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "max_in_flight": {
-        "label": "Requests at a time",
-        "description": "How many requests the waits of a triggerer have on their way at a time. Default: [bifrost] max_in_flight.",
+        "label": "Concurrent requests",
+        "description": "How many requests all waiting tasks of a triggerer may have in flight together. Default: [bifrost] max_in_flight.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "poll_interval": {
         "label": "Poll interval (seconds)",
-        "description": "Between two looks at a batch, where a task does not say. Default: [bifrost] poll_interval.",
+        "description": "The time between two polls of a batch, for tasks that set none. Default: [bifrost] poll_interval.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "connection_ttl": {
         "label": "Connection lifetime (seconds)",
-        "description": "After which the waits of a triggerer look this connection up again. Default: [bifrost] connection_ttl.",
+        "description": "How long waiting tasks use this connection before they look it up again. Default: [bifrost] connection_ttl.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "coalesce": {
         "label": "Coalesce",
-        "description": "true or false: look at pages of the list instead of at each batch, where that pays. Default: [bifrost] coalesce.",
+        "description": "true or false: poll many batches through pages of the list, where that takes fewer requests. Default: [bifrost] coalesce.",
         "schema": {"type": ["string", "null"]},
     },
     "transport": {
         "label": "Transport",
-        "description": "What carries the requests of triggers: aiohttp (default) or httpx.",
+        "description": "The HTTP library of triggers: aiohttp (default) or httpx.",
         "schema": {"type": ["string", "null"]},
     },
 }
@@ -75,7 +78,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The provider's metadata, by Airflow's ``provider_info.schema.json``."""
+    """The metadata of this Airflow provider package, as Airflow's ``provider_info.schema.json`` defines it."""
     return {
         "package-name": "airflow-provider-bifrost",
         "name": "Bifrost",
@@ -106,24 +109,24 @@ def get_provider_info() -> dict[str, Any]:
         "cli": ["airflow_bifrost.doctor.cli.get_bifrost_cli_commands"],
         "config": {
             "bifrost": {
-                "description": "Settings of the Bifrost provider.",
+                "description": "Settings of the Airflow provider package for Bifrost.",
                 "options": {
                     "progress_interval": {
-                        "description": "Seconds between two updates of the `progress` XCom of a waiting task, at least.",
+                        "description": "The least number of seconds between two updates of a waiting task's `progress` XCom.",
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": "30",
                         "default": "60",
                     },
                     "max_in_flight": {
-                        "description": "How many requests the waits of a triggerer have on their way at a time, for each connection.",
+                        "description": "How many requests all waiting tasks of a triggerer may have in flight together, per connection.",
                         "version_added": "0.1.0",
                         "type": "integer",
                         "example": "16",
                         "default": "8",
                     },
                     "poll_interval": {
-                        "description": "Seconds between two looks at a batch, where a task does not say.",
+                        "description": "Seconds between two polls of a batch, for tasks that set none.",
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": "120",
@@ -131,8 +134,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "connection_ttl": {
                         "description": (
-                            "Seconds after which the waits of a triggerer look their connection up again. A refused token makes"
-                            " them do so at once."
+                            "Seconds for which waiting tasks use a connection before they look it up again. A refused token makes"
+                            " them look it up at once."
                         ),
                         "version_added": "0.1.0",
                         "type": "float",
@@ -141,8 +144,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "coalesce": {
                         "description": (
-                            "Whether the waits of a triggerer look at pages of the list of batches, a hundred at a time, instead"
-                            " of at each batch, where that pays."
+                            "Whether the waiting tasks of a triggerer poll many batches through pages of the list, a hundred batches at"
+                            " a time, where that takes fewer requests."
                         ),
                         "version_added": "0.1.0",
                         "type": "boolean",
@@ -151,10 +154,10 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "state_path": {
                         "description": (
-                            "Where tasks keep what must survive a retry (deadlines, what was submitted), as a URI that"
-                            " ObjectStoragePath takes. Used only before Airflow 3.3, which keeps it itself. Empty: each retry"
-                            " has the whole timeout again, BatchRunOperator keeps what it has submitted beside its output,"
-                            " and BatchSubmitOperator has nothing but the gateway's list."
+                            "Where tasks keep what must survive a retry (deadlines, what was submitted): a URI that ObjectStoragePath"
+                            " opens. Used before Airflow 3.3 only, which keeps it itself. If it is empty, each retry has the whole"
+                            " timeout again, BatchRunOperator keeps its record next to its output, and BatchSubmitOperator can only"
+                            " search the gateway's list."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

@@ -101,7 +101,8 @@ class BatchSubmitOperator(RowsOperator):
 
     def execute(self, context: Context) -> str:
         from airflow_bifrost.hooks.bifrost import BifrostHook
-        from airflow_bifrost.worker.submit import submit_file, submit_part
+        from airflow_bifrost.worker.state_store import open_state_store
+        from airflow_bifrost.worker.submit import submit_file, submit_part, supersede_others
 
         with BifrostHook(self.bifrost_conn_id) as hook, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             client = hook.get_conn()
@@ -109,16 +110,17 @@ class BatchSubmitOperator(RowsOperator):
             spec, recovery = self._order(), self._recovery()
             if self.input_file_id is not None:
                 return submit_file(context, client, provider, spec, recovery, self.input_file_id).batch_id
-            part = self._only_part(context, provider, Path(folder))
+            part = self._only_part(self._write_parts(context, provider, Path(folder)), provider)
+            if part is None:
+                supersede_others(context, client, provider, recovery, {1: None}, open_state_store(context))
+                raise AirflowSkipException("There are no rows, so nothing was submitted.")
             return submit_part(context, client, provider, spec, recovery, part).batch_id
 
-    def _only_part(self, context: Context, provider: str, folder: Path) -> Part:
-        parts = self._write_parts(context, provider, folder)
-        if not parts:
-            raise AirflowSkipException("There are no rows: nothing was submitted, and nothing is billed.")
+    def _only_part(self, parts: list[Part], provider: str) -> Part | None:
+        """The input, which must fit into one batch; None if there are no rows."""
         if len(parts) > 1:
             raise BatchInputError(
                 f"The input exceeds the limits of one batch of {provider}: it needs {len(parts)} batches, and BatchSubmitOperator submits one."
                 " Nothing was submitted, and nothing is billed. Use BatchRunOperator, which splits the input, or split it yourself."
             )
-        return parts[0]
+        return parts[0] if parts else None

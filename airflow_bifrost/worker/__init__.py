@@ -1,1 +1,1 @@
-"""What a task in a worker does, in whichever operator: wait for batches, and remember across its attempts."""
+"""What a task does in its worker, whichever operator it is: arguments, submitting, waiting, its record, cancelling."""

@@ -1,4 +1,4 @@
-"""What the end of a wait means for the task: success, failure, or a skip."""
+"""What the outcome of batches and rows means for the task: success, failure, or a skip."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import Any
 
 from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 from airflow_bifrost.exceptions import BatchFailed, BifrostError, SubmissionInDoubt
+from airflow_bifrost.gateway.redact import quote
 
 ERRORS_SHOWN = 3  # of each batch
 
 
 def raise_unless_accepted(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> None:
-    """Pass if every outcome is accepted.
+    """Return if the outcome of every batch is accepted.
 
-    :raises BatchFailed: names each batch that is not, with the provider's own errors.
+    :raises BatchFailed: names each batch whose outcome is not accepted, with the provider's own errors.
     """
     bad = [dict(summary) for summary in summaries if summary["outcome"] not in accept]
     if not bad:
         return
     which = "The batch" if len(summaries) == 1 else f"{len(bad)} of {len(summaries)} batches"
     raise BatchFailed(
-        f"{which} did not end as accepted ({', '.join(accept)}): {'; '.join(_describe(summary) for summary in bad)}."
-        " What had run by then is billed. Waiting again changes nothing: mend the rows and submit them again, or add the outcome"
-        " to `accept`.",
+        f"{which} ended with an outcome that is not accepted ({', '.join(accept)}):"
+        f" {'; '.join(_describe(summary) for summary in bad)}. Rows that the provider had processed by then are billed. A batch that has"
+        " ended never changes: correct the rows and submit them again, or add the outcome to `accept`.",
         summaries=bad,
     )
 
 
 def outcome_of_rows(rows: Mapping[str, int]) -> str:
-    """``succeeded`` if all have, ``partial`` if some have, else what most are.
+    """``succeeded`` if all rows have succeeded, ``partial`` if some have, else the most frequent outcome.
 
     :param rows: counts by outcome, as a manifest has them.
     """
@@ -44,7 +45,7 @@ def outcome_of_rows(rows: Mapping[str, int]) -> str:
 
 
 def raise_unless_rows_accepted(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
-    """Pass if the outcome of all rows together is accepted, see :func:`outcome_of_rows`.
+    """Return if the outcome of all rows together is accepted, see :func:`outcome_of_rows`.
 
     :raises BatchFailed: says what became of the rows.
     """
@@ -57,15 +58,16 @@ def raise_unless_rows_accepted(manifest: Mapping[str, Any], accept: Collection[s
         if name == "succeeded" or (number and name != "total")
     )
     raise BatchFailed(
-        f"The rows did not end as accepted ({', '.join(accept)}), but {outcome}: {counts}. Each row's error stands in"
-        f" {manifest['output_path']}. What has run is billed. Mend the rows and run them again, or add the outcome to `accept`.",
+        f"The outcome of the rows is {outcome}, which is not accepted ({', '.join(accept)}): {counts}. {manifest['output_path']} has each"
+        " row's error. Rows that the provider processed are billed. Correct the rows and run them again, or add the outcome to `accept`.",
         summaries=manifest["batches"],
     )
 
 
 @contextmanager
 def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
-    """Turn a failure into a skip where the task is to skip; the same in every mode. Doubt about money is never skipped."""
+    """Turn a failure into a skip where the task asks for that, in the same way in every mode. ``SubmissionInDoubt`` is never skipped: a
+    batch may be billed that nobody waits for."""
     try:
         yield
     except SubmissionInDoubt:
@@ -77,8 +79,6 @@ def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
 
 
 def _describe(summary: Mapping[str, Any]) -> str:
-    from airflow_bifrost.gateway.redact import quote
-
     text = f"{summary['batch_id']} of {summary['provider']} is {summary['status']}, outcome {summary['outcome']}"
     counts = {name: number for name, number in summary["request_counts"].items() if number is not None}
     if counts:

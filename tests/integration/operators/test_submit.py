@@ -126,6 +126,18 @@ def test_no_rows_are_a_skip_and_no_batch(gateway: LocalGateway) -> None:
     assert not gateway.batches
 
 
+@pytest.mark.parametrize(("on_changed_input", "cancels"), [("leave", 0), ("cancel", 1)])
+def test_a_retry_without_rows_supersedes_the_batch_of_the_attempt_before_and_is_then_skipped(
+    on_changed_input: str, cancels: int, gateway: LocalGateway
+) -> None:
+    store = Store()
+    batch_id = submit(store, rows=["hi"]).value
+    gateway.set_batch(batch_id, status="in_progress")
+    end = submit(store, try_number=2, rows=[], on_changed_input=on_changed_input)
+    assert end.state == "skipped"
+    assert sum(request.path.endswith(f"{batch_id}/cancel") for request in gateway.requests) == cancels
+
+
 def test_more_rows_than_one_batch_takes_are_an_error_that_names_the_operator_for_it(
     gateway: LocalGateway, tmp_path: Path
 ) -> None:
