@@ -28,9 +28,10 @@ help:
 	@echo "make bench-import   measure what a DAG file costs to parse; bench-import-peers: beside other providers'"
 	@echo "make clean   remove everything that the other targets made"
 
+# The demo, the benchmarks and the tests share tests/support.
 # make passes the variables of its command line on in the environment: the token is in no arguments but make's own.
 demo: $(VENV)/installed
-	@$(VENV)/bin/python demo/run.py
+	@PYTHONPATH=tests $(VENV)/bin/python demo/run.py
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
@@ -57,7 +58,7 @@ bench-import: $(VENV)/installed
 # The other providers go into an environment of their own, so that the tests run without them.
 bench bench-triggerer bench-outage bench-rows bench-import-peers:
 	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/installed-bench
-	$(BENCH_VENV)/bin/python $(BENCH_$@) $(ARGS)
+	PYTHONPATH=tests $(BENCH_VENV)/bin/python $(BENCH_$@) $(ARGS)
 
 BENCH_bench              := benchmarks/run.py
 BENCH_bench-triggerer    := benchmarks/triggerer.py

@@ -1,6 +1,6 @@
 """A thousand deferred tasks in a real Airflow: what its triggerer pays for them, and how long a task takes to go on.
 
-    python benchmarks/triggerer.py [--only ours] [--n 1000]
+    PYTHONPATH=tests python benchmarks/triggerer.py [--only ours] [--n 1000]
 
 A real Airflow is started for each contender (SQLite, LocalExecutor, all of it on this machine). A DAG with N mapped sensors defers them
 all. While all wait, the triggerer's two processes are measured for a minute: the runner, where the triggers run, and its supervisor,
@@ -25,9 +25,8 @@ import report
 from contenders import CONTENDERS
 from gateway import Gateway
 from measure import percentile
+from support.local_airflow import LocalAirflow
 from wire import batch_id
-
-from airflow_bifrost.testing.local_airflow import LocalAirflow
 
 DAGS = Path(__file__).with_name("triggerer_dags")
 SUBJECTS = ("ours", "floor")

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
-from airflow_bifrost.testing.processes import ProcessDied, Processes
+from support.processes import ProcessDied, Processes
 
 
 class DemoGateway:

@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 
 from rich.console import Console
+from support.local_airflow import LocalAirflow
 from watching import DemoError, Run
-
-from airflow_bifrost.testing.local_airflow import LocalAirflow
 
 DAGS = Path(__file__).resolve().parent.parent / "dags_examples"
 DAG_ID = "wait_for_batch"

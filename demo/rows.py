@@ -13,10 +13,10 @@ from typing import Any
 from gateway import DemoGateway
 from rich.console import Console
 from rich.table import Table
+from support.local_airflow import LocalAirflow
 from watching import DemoError, Run
 
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.testing.local_airflow import LocalAirflow
 
 DAGS = Path(__file__).parent / "dags"
 DAG_ID = "rows_in_rows_out"

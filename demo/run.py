@@ -24,10 +24,9 @@ import own_batch
 import rows
 from gateway import DemoGateway
 from rich.console import Console
+from support.local_airflow import LocalAirflow, LocalAirflowError
+from support.processes import ProcessDied, Processes
 from watching import DemoError
-
-from airflow_bifrost.testing.local_airflow import LocalAirflow, LocalAirflowError
-from airflow_bifrost.testing.processes import ProcessDied, Processes
 
 CONNECTION_VARIABLE = "AIRFLOW_CONN_BIFROST_DEFAULT"
 OUTPUT = Path(__file__).resolve().parent.parent / ".demo" / "results.jsonl"

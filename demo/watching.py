@@ -10,8 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-
-from airflow_bifrost.testing.local_airflow import FINISHED, LocalAirflow
+from support.local_airflow import FINISHED, LocalAirflow
 
 
 class DemoError(RuntimeError):

@@ -12,9 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-
-from airflow_bifrost.testing.local_airflow import LocalAirflow
-from airflow_bifrost.testing.processes import Processes
+from support.local_airflow import LocalAirflow
+from support.processes import Processes
 
 DAGS = Path(__file__).parent / "dags"
 PATIENCE = 90.0  # seconds, for a step that takes five on an idle machine

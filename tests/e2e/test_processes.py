@@ -24,7 +24,7 @@ while True:
 OWNER = """
 import os, sys, time
 from pathlib import Path
-from airflow_bifrost.testing.processes import Processes
+from support.processes import Processes
 with Processes(Path.cwd()) as processes:
     child = processes.start("child", [sys.executable, "-c", sys.argv[1]], env=os.environ, cwd=Path.cwd())
     print(child.pid, flush=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.local_airflow import LocalAirflow
 
 from airflow_bifrost.testing import LocalGateway, VirtualKey
-from airflow_bifrost.testing.local_airflow import LocalAirflow
 
 
 @pytest.fixture(scope="module")

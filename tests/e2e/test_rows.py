@@ -11,11 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
+from support.local_airflow import LocalAirflow
 
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.submission.ledger import SETTLE
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.testing.local_airflow import LocalAirflow
 
 PATIENCE = 90.0  # seconds, for a step that takes five on an idle machine
 TEXTS = [f"echo: {word}" for word in ("one", "two", "three", "four", "five")]

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_bifrost.testing.local_airflow import LocalAirflow
+    from support.local_airflow import LocalAirflow
 
     from .conftest import GatewayProcess, Wait
 

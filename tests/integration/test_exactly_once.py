@@ -22,7 +22,7 @@ from unittest import mock
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from integration.conftest import FakeTI, Store, run_to_its_end
+from support.airflow import FakeTI, Store, run_to_its_end
 
 from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost.exceptions import SubmissionInDoubt

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from integration.conftest import FakeTI, Store, run_to_its_end
+from support.airflow import FakeTI, Store, run_to_its_end
 
 from airflow_bifrost import BatchDownloadOperator, BatchRunOperator
 from airflow_bifrost.gateway.requests import native_id

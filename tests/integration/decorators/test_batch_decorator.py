@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.conftest import End, FakeTI, Store, run_to_its_end
-from integration.operators.running import cancel
+from support.airflow import End, FakeTI, Store, run_to_its_end
+from support.runs import cancel
 
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows

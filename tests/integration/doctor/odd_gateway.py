@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from integration.loopback_server import LoopbackServer
+from support.loopback_server import LoopbackServer
 
 ABOUT = {"provider": "openai", "latency": 1}
 BATCH = {"id": "batch_0123456789abcdef", "object": "batch", "status": "completed", "extra_fields": ABOUT}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
 
-from integration.loopback_server import LoopbackServer
+from support.loopback_server import LoopbackServer
 
 
 class WebServer(LoopbackServer):

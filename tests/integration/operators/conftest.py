@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.operators.running import CREATE, FULL
+from support.runs import CREATE, FULL
 
 from airflow_bifrost.submission import limits
 from airflow_bifrost.testing import Fault, LocalGateway

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from integration.conftest import End, run_to_its_end
+from support.airflow import End, run_to_its_end
 
 from airflow_bifrost import BatchDownloadOperator
 from airflow_bifrost.testing import LocalGateway

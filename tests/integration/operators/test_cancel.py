@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from integration.conftest import run_to_its_end
+from support.airflow import run_to_its_end
 
 from airflow_bifrost import BatchCancelOperator, BatchRetrieveOperator, BifrostHook
 from airflow_bifrost.testing import Fault, LocalGateway

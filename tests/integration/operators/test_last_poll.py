@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.conftest import End, FakeTI, run_to_its_end
+from support.airflow import End, FakeTI, run_to_its_end
 
 from airflow_bifrost import BatchRetrieveOperator, BatchRunOperator, BatchSensor, BifrostHook
 from airflow_bifrost.results import read_rows

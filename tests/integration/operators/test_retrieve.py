@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from integration.conftest import FakeTI, run_to_its_end
+from support.airflow import FakeTI, run_to_its_end
 
 from airflow_bifrost import BatchRetrieveOperator
 from airflow_bifrost.testing import Fault, LocalGateway

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.conftest import Store
-from integration.operators.running import CREATE, cancel, outcomes, run
 from pydantic import BaseModel
+from support.airflow import Store
+from support.runs import CREATE, cancel, outcomes, run
 
 from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost._compat import AirflowFailException

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.conftest import Store
-from integration.operators.running import CREATE, FULL, outcomes, run
+from support.airflow import Store
+from support.runs import CREATE, FULL, outcomes, run
 
 from airflow_bifrost.exceptions import BifrostRateLimited
 from airflow_bifrost.results import read_rows

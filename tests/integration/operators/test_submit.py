@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.conftest import End, FakeTI, Store, run_to_its_end
+from support.airflow import End, FakeTI, Store, run_to_its_end
 
 from airflow_bifrost import BatchSubmitOperator, BifrostHook
 from airflow_bifrost.exceptions import BatchInputError, BifrostRateLimited, SubmissionInDoubt

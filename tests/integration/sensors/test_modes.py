@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from integration.conftest import FakeTI, Store, run_to_its_end
+from support.airflow import FakeTI, Store, run_to_its_end
 
 from airflow_bifrost import BatchSensor
 from airflow_bifrost.testing import Fault, LocalGateway

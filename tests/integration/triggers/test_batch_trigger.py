@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from integration.conftest import fire, rebuilt
 from pytest_mock import MockerFixture
+from support.airflow import fire, rebuilt
 
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.testing import Fault, LocalGateway

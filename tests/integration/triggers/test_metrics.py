@@ -7,8 +7,8 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from integration.conftest import fire
 from pytest_mock import MockerFixture
+from support.airflow import fire
 
 from airflow_bifrost.exceptions import BifrostUnavailable
 from airflow_bifrost.testing import Fault, LocalGateway

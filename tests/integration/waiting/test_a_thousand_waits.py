@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from integration.loopback_server import LoopbackServer
+from support.loopback_server import LoopbackServer
 
 from airflow_bifrost.gateway.client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig

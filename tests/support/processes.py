@@ -44,7 +44,7 @@ class Processes:
     def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._keeper = subprocess.Popen(  # noqa: S603 - this very file
+        self._keeper = subprocess.Popen(
             [sys.executable, "-I", __file__],
             bufsize=0,
             stdin=subprocess.PIPE,
@@ -68,7 +68,7 @@ class Processes:
         :param capture: whether the caller reads the process's stdout, instead of its going to the log; stderr always goes there.
         """
         with self.log_path(name).open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - the caller's own command, no shell
+            process = subprocess.Popen(
                 command,
                 env=env,
                 cwd=cwd,

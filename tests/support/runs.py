@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from integration.conftest import End, FakeTI, Store, run_to_its_end
-
 from airflow_bifrost import BatchRunOperator
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.testing import LocalGateway, ProviderAnswer
+from support.airflow import End, FakeTI, Store, run_to_its_end
 
 CREATE = {"method": "POST", "path_contains": "/v1/batches"}
 
@@ -28,7 +27,7 @@ def run(
     remembering: bool = True,
     **arguments: Any,
 ) -> End:
-    given = {"model": "echo-1", "poll_interval": 0.05} | arguments
+    given: dict[str, Any] = {"model": "echo-1", "poll_interval": 0.05, **arguments}
     if rows is not None:
         given["rows"] = rows
     ti = FakeTI(task_id="run", try_number=try_number)

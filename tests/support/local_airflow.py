@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_bifrost.testing.processes import Processes
+from support.processes import Processes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -116,7 +116,7 @@ class LocalAirflow:
         :param timeout: seconds.
         :raises LocalAirflowError: if it fails.
         """
-        result = subprocess.run(  # noqa: S603 - this interpreter's own Airflow
+        result = subprocess.run(
             self._command(*arguments), env=self._env, cwd=self._home, capture_output=True, text=True, timeout=timeout
         )
         if result.returncode:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from airflow_bifrost.testing import local_airflow
-from airflow_bifrost.testing.local_airflow import LocalAirflow, LocalAirflowError
-from airflow_bifrost.testing.processes import Processes
+from support import local_airflow
+from support.local_airflow import LocalAirflow, LocalAirflowError
+from support.processes import Processes
 
 LOCKED = httpx.Response(500, json={"detail": {"reason": "Database error", "orig_error": "hidden"}})
 GOOD = httpx.Response(201, json={"dag_run_id": "a"})

@@ -1,0 +1,1 @@
+"""What several tests share: no fixtures, which stand in conftest.py."""
