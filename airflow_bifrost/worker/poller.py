@@ -10,8 +10,6 @@ from typing import Any, Self
 
 from airflow_bifrost.exceptions import BifrostError, BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
-from airflow_bifrost.gateway.retry import NO_RETRY, RetryPolicy
-from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.waiting.decision import (
     Decision,
     Finished,
@@ -31,29 +29,28 @@ log = logging.getLogger("airflow.task")
 class Poller:
     """Polls batches through one client, and keeps what the answers have shown.
 
+    :param open_client: looks the connection up and opens a client. A client that does not repeat a failed request is best: the next poll
+        does.
     :param provider: the provider; None: the connection's.
     :param states: what is known of each batch, by its ID. The batches to poll.
-    :param retry: how the client repeats a request within a poll. By default it does not: the next poll does.
     :param clock: returns Unix seconds.
     """
 
     def __init__(
         self,
-        conn_id: str,
+        open_client: Callable[[], GatewayClient],
         provider: str | None,
         policy: WaitPolicy,
         states: Mapping[str, WaitState],
         *,
-        retry: RetryPolicy = NO_RETRY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.states = dict(states)
         self.summaries: dict[str, dict[str, Any]] = {}
         self.timed_out = False
-        self._conn_id = conn_id
+        self._open_client = open_client
         self._provider = provider
         self._policy = policy
-        self._retry = retry
         self._clock = clock
         self._latest: dict[str, Seen] = {}
         self._outage: BifrostUnavailable | None = None
@@ -135,7 +132,7 @@ class Poller:
 
     def _connected(self) -> GatewayClient:
         if self._client is None:
-            self._client = BifrostHook(self._conn_id).open_client(retry=self._retry)
+            self._client = self._open_client()
             self._connected_at = self._clock()
         return self._client
 

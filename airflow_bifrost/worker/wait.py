@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_bifrost._compat import (
@@ -20,7 +21,8 @@ from airflow_bifrost._compat import (
     TaskDeferralTimeout,
 )
 from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError
-from airflow_bifrost.gateway.retry import RetryPolicy
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.retry import NO_RETRY, RetryPolicy
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
@@ -91,7 +93,7 @@ class BatchWait:
         deadline, states = self._recall(context, store)
         policy = self._policy(deadline)
         progress = ProgressXCom(context["ti"])
-        with Poller(self.conn_id, self.provider, policy, states, clock=self.clock) as poller:
+        with Poller(self._opener(NO_RETRY), self.provider, policy, states, clock=self.clock) as poller:
             while True:
                 poller.poll(within=FIRST_POLLS_WITHIN if self.mode == "deferrable" else None)
                 done = self._is_over(poller)
@@ -132,7 +134,7 @@ class BatchWait:
         states = {batch_id: WaitState(batch_id, worked=True) for batch_id in self.batch_ids}
         policy = self._policy(self.clock())  # this poll is the last
         error: BifrostError | None = None
-        with Poller(self.conn_id, self.provider, policy, states, retry=RetryPolicy(), clock=self.clock) as poller:
+        with Poller(self._opener(RetryPolicy()), self.provider, policy, states, clock=self.clock) as poller:
             try:
                 poller.poll()
             except BifrostError as reason:
@@ -154,6 +156,9 @@ class BatchWait:
 
     def _policy(self, deadline: float) -> WaitPolicy:
         return WaitPolicy(self._interval(), deadline, self.not_found_grace, self.poll_backoff)
+
+    def _opener(self, retry: RetryPolicy) -> Callable[[], GatewayClient]:
+        return partial(BifrostHook(self.conn_id).open_client, retry=retry)
 
     def _is_over(self, poller: Poller) -> bool:
         return not poller.waiting or (self.any_ended and bool(poller.summaries))
