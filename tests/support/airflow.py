@@ -23,7 +23,7 @@ from airflow_bifrost._compat import (
 try:
     from airflow.sdk.exceptions import TaskDeferred  # Airflow 3.2 and later
 except ImportError:
-    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef,attr-defined]
+    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef]
 
 
 class Store(dict[str, Any]):
