@@ -42,7 +42,7 @@ def test_a_running_batch_of_each_provider_is_cancelled(provider: str, gateway: L
     assert cancels(gateway) == 1
 
 
-def test_the_summary_is_whole_though_the_answer_to_a_cancel_is_not(gateway: LocalGateway) -> None:
+def test_the_summary_is_complete_although_the_answer_to_a_cancel_is_not(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=4, status="in_progress", metadata={"run": "nightly-7"})
     end = cancel(batch_id)
     assert end.value["created_at"]
@@ -51,18 +51,18 @@ def test_the_summary_is_whole_though_the_answer_to_a_cancel_is_not(gateway: Loca
     assert end.value == retrieved.value
 
 
-def test_each_key_becomes_an_xcom_of_its_own() -> None:
+def test_each_key_of_the_summary_is_an_xcom() -> None:
     assert BatchCancelOperator(task_id="cancel", batch_id="b1").multiple_outputs
 
 
-def test_cancelling_twice_is_the_same_as_once(gateway: LocalGateway) -> None:
+def test_cancelling_twice_is_the_same_as_cancelling_once(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=4, status="in_progress")
     assert cancel(batch_id).value == cancel(batch_id).value
     assert cancels(gateway) == 1
 
 
 @pytest.mark.parametrize("status", ["cancelling", "canceling", "JOB_STATE_CANCELLING"])
-def test_a_batch_that_somebody_else_has_cancelled_is_left_alone(status: str, gateway: LocalGateway) -> None:
+def test_a_batch_that_is_being_cancelled_is_left_alone(status: str, gateway: LocalGateway) -> None:
     end = cancel(gateway.add_batch(rows=4, status=status))
     assert (end.state, end.value["status"], end.value["outcome"]) == ("success", status, None)
     assert cancels(gateway) == 0
@@ -79,7 +79,7 @@ def test_a_terminal_batch_is_left_alone(provider: str, gateway: LocalGateway) ->
 @pytest.mark.parametrize(
     ("status", "outcome"), [("failed", "failed"), ("expired", "expired"), ("cancelled", "cancelled")]
 )
-def test_no_outcome_is_judged(status: str, outcome: str, gateway: LocalGateway) -> None:
+def test_the_task_succeeds_with_any_outcome(status: str, outcome: str, gateway: LocalGateway) -> None:
     end = cancel(gateway.add_batch(rows=4, status=status))
     assert (end.state, end.value["outcome"]) == ("success", outcome)
 
@@ -104,7 +104,7 @@ def test_the_refusal_of_another_key_does_not_hide_that_the_batch_has_ended(
     assert cancel(batch_id).value["outcome"] == "succeeded"
 
 
-def test_a_cancel_whose_answer_is_lost_is_asked_for_again(gateway: LocalGateway) -> None:
+def test_a_cancel_whose_answer_is_lost_is_repeated(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=4, status="in_progress")
     gateway.inject(Fault(drop=True, applied=True, **CANCEL))
     assert cancel(batch_id).value["status"] == "cancelling"
@@ -118,7 +118,7 @@ def test_a_refusal_to_cancel_what_is_cancelling_is_no_error(gateway: LocalGatewa
 
 
 @pytest.mark.parametrize(("status", "kind"), [(409, "BifrostRequestError"), (403, "BifrostAuthError")])
-def test_the_refusal_is_raised_if_the_batch_runs_on(status: int, kind: str, gateway: LocalGateway) -> None:
+def test_the_refusal_is_raised_if_the_batch_continues_to_run(status: int, kind: str, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=4, status="in_progress")
     gateway.inject(Fault(status=status, **CANCEL))
     end = cancel(batch_id)
@@ -126,7 +126,7 @@ def test_the_refusal_is_raised_if_the_batch_runs_on(status: int, kind: str, gate
     assert f"Cancelling batch '{batch_id}'" in str(end.error)
 
 
-def test_the_refusal_is_raised_if_the_batch_cannot_be_seen_after_it(
+def test_the_refusal_is_raised_if_the_batch_cannot_be_retrieved_after_it(
     gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id = gateway.add_batch(rows=4, status="in_progress")
@@ -136,14 +136,16 @@ def test_the_refusal_is_raised_if_the_batch_cannot_be_seen_after_it(
     assert (end.kind, end.error.status_code) == ("BifrostRequestError", 409)
 
 
-def test_a_batch_that_is_not_there_fails_by_name(gateway: LocalGateway) -> None:
+def test_an_unknown_batch_is_an_error_that_names_it(gateway: LocalGateway) -> None:
     end = cancel("batch_nowhere")
     assert end.kind == "BatchNotFound"
     assert "batch_nowhere" in str(end.error)
     assert cancels(gateway) == 0
 
 
-def test_id_provider_and_connection_are_templates(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_id_the_provider_and_the_connection_are_templated(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BIFROST_OTHER", gateway.connection_json(token="sk-bf-new"))
     batch_id = gateway.add_batch("anthropic", rows=4, status="in_progress")
     task = BatchCancelOperator(
@@ -158,7 +160,7 @@ def test_id_provider_and_connection_are_templates(gateway: LocalGateway, monkeyp
     assert {request.headers["authorization"] for request in gateway.requests} == {"Bearer sk-bf-new"}
 
 
-def test_several_ids_are_for_a_mapped_task(gateway: LocalGateway) -> None:
+def test_several_ids_are_an_error_that_advises_to_expand_the_task(gateway: LocalGateway) -> None:
     end = cancel(["b1", "b2"])
     assert end.kind == "ValueError"
     assert "BatchCancelOperator takes one: expand" in str(end.error)

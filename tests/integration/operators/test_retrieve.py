@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
 from support.airflow import FakeTI, run_to_its_end
+from support.meanwhile import after_requests
 
 from airflow_bifrost import BatchRetrieveOperator
 from airflow_bifrost.testing import Fault, LocalGateway
@@ -55,7 +55,7 @@ def test_it_returns_the_summary_with_all_its_keys(gateway: LocalGateway) -> None
     }
 
 
-def test_each_key_becomes_an_xcom_of_its_own() -> None:
+def test_each_key_of_the_summary_is_an_xcom() -> None:
     assert BatchRetrieveOperator(task_id="retrieve", batch_id="b1").multiple_outputs
 
 
@@ -65,13 +65,13 @@ def test_a_running_batch_is_retrieved_as_it_is(gateway: LocalGateway) -> None:
     assert (end.state, end.value["status"], end.value["outcome"]) == ("success", "in_progress", None)
 
 
-def test_without_waiting_no_outcome_is_judged(gateway: LocalGateway) -> None:
+def test_without_waiting_the_task_succeeds_with_any_outcome(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, status="failed")
     assert retrieve(batch_id).value["outcome"] == "failed"
 
 
-def test_a_short_outage_is_sat_out(gateway: LocalGateway) -> None:
+def test_a_short_outage_is_tolerated(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, **DONE)
     gateway.inject(Fault(status=503, times=2))
@@ -81,15 +81,13 @@ def test_a_short_outage_is_sat_out(gateway: LocalGateway) -> None:
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_waiting_ends_when_the_batch_is_terminal(deferrable: bool, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
-    timer = threading.Timer(0.3, lambda: gateway.set_batch(batch_id, **DONE))
-    timer.start()
-    end = retrieve(batch_id, wait_for_completion=True, deferrable=deferrable, poll_interval=0.05)
-    timer.join()
+    with after_requests(gateway, 2, lambda: gateway.set_batch(batch_id, **DONE)):
+        end = retrieve(batch_id, wait_for_completion=True, deferrable=deferrable, poll_interval=0.05)
     assert end.value["outcome"] == "succeeded"
     assert end.deferrals == int(deferrable)
 
 
-def test_waiting_for_what_is_not_accepted_fails_and_leaves_every_xcom(gateway: LocalGateway) -> None:
+def test_an_outcome_that_is_not_accepted_fails_the_task_after_pushing_every_xcom(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, status="expired", output_file_id="file-some")
     end = retrieve(batch_id, wait_for_completion=True)
@@ -98,13 +96,13 @@ def test_waiting_for_what_is_not_accepted_fails_and_leaves_every_xcom(gateway: L
     assert end.xcoms["output_file_id"] == "file-some"
 
 
-def test_a_batch_that_is_not_there_fails_by_name(gateway: LocalGateway) -> None:
+def test_an_unknown_batch_is_an_error_that_names_it(gateway: LocalGateway) -> None:
     end = retrieve("batch_nowhere")
     assert end.kind == "BatchNotFound"
     assert "batch_nowhere" in str(end.error)
 
 
-def test_several_ids_are_for_a_mapped_task(gateway: LocalGateway) -> None:
+def test_several_ids_are_an_error_that_advises_to_expand_the_task(gateway: LocalGateway) -> None:
     end = retrieve(["b1", "b2"])
     assert end.kind == "ValueError"
     assert "expand" in str(end.error)

@@ -16,62 +16,62 @@ def test_one_id_is_a_list_of_one() -> None:
 
 
 @pytest.mark.parametrize("ids", [["a", "b"], ("a", "b"), iter(["a", "b"])], ids=["list", "tuple", "iterable"])
-def test_any_iterable_of_ids_is_taken_in_its_order(ids: Any) -> None:
+def test_any_iterable_of_ids_is_accepted_and_keeps_its_order(ids: Any) -> None:
     assert batch_ids_of(ids) == ["a", "b"]
 
 
-@pytest.mark.parametrize("value", [None, "None"], ids=["None", "None, rendered to text"])
-def test_what_was_never_pushed_is_named_as_such(value: Any) -> None:
+@pytest.mark.parametrize("value", [None, "None"], ids=["None", "None as rendered text"])
+def test_an_id_that_no_task_pushed_is_named_as_such(value: Any) -> None:
     with pytest.raises(ValueError, match="batch_id is None"):
         batch_ids_of(value)
 
 
-def test_an_provider_that_was_never_pushed_is_named_as_such() -> None:
+def test_a_provider_that_no_task_pushed_is_named_as_such() -> None:
     with pytest.raises(ValueError, match="provider is None"):
         provider_of("None")
 
 
 @pytest.mark.parametrize(("value", "provider"), [(None, None), ("", None), ("azure", "azure")])
-def test_no_provider_is_that_of_the_connection(value: Any, provider: str | None) -> None:
+def test_without_a_provider_the_connection_decides(value: Any, provider: str | None) -> None:
     assert provider_of(value) == provider
 
 
-def test_a_list_that_was_rendered_to_text_is_told_from_an_id() -> None:
+def test_a_list_that_jinja_rendered_to_text_is_not_taken_for_an_id() -> None:
     with pytest.raises(ValueError, match="render_template_as_native_obj"):
         batch_ids_of("['batch_1', 'batch_2']")
 
 
-def test_a_bad_id_in_a_list_is_named_by_its_place() -> None:
+def test_a_bad_id_in_a_list_is_named_by_its_index() -> None:
     with pytest.raises(ValueError, match=r"batch_id\[1\]"):
         batch_ids_of(["batch_1", "batch/2"])
 
 
 @pytest.mark.parametrize("value", [7, {"id": "b"}, b"batch_1"])
-def test_what_is_no_id_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_an_id_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="must be a string"):
         batch_ids_of(value)
 
 
-def test_the_outcomes_that_accept_takes_are_those_that_there_are() -> None:
+def test_accept_takes_exactly_the_outcomes_that_exist() -> None:
     assert tuple(str(outcome) for outcome in Outcome) == OUTCOMES
 
 
-def test_an_outcome_that_there_is_not_is_refused() -> None:
+def test_an_unknown_outcome_is_refused() -> None:
     with pytest.raises(ValueError, match="'completed'"):
         checked_accept(["completed"])
 
 
-def test_a_string_is_no_collection_of_outcomes() -> None:
+def test_a_single_string_is_refused_as_a_collection_of_outcomes() -> None:
     with pytest.raises(ValueError, match="collection"):
         checked_accept("failed")
 
 
 @pytest.mark.parametrize(("value", "seconds"), [(5, 5.0), (0.5, 0.5), (timedelta(minutes=2), 120.0)])
-def test_spans_are_seconds_or_timedeltas(value: Any, seconds: float) -> None:
+def test_a_duration_is_a_number_of_seconds_or_a_timedelta(value: Any, seconds: float) -> None:
     assert seconds_of("timeout", value) == seconds
 
 
 @pytest.mark.parametrize("value", [-1, "60", None, True, float("nan"), timedelta(seconds=-1)])
-def test_what_is_no_span_is_refused_by_name(value: Any) -> None:
+def test_a_value_that_is_not_a_duration_is_refused_and_the_argument_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match="timeout"):
         seconds_of("timeout", value)

@@ -16,7 +16,7 @@ def read(rows: Any = None, input_path: str | None = None) -> list[tuple[int, Any
 
 
 @pytest.mark.parametrize("form", ["in.jsonl", "./in.jsonl", "{folder}/in.jsonl", "file://{folder}/in.jsonl"])
-def test_a_file_is_read_by_a_relative_path_an_absolute_one_and_a_uri(
+def test_a_file_can_be_given_by_a_relative_path_an_absolute_path_and_a_uri(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     (tmp_path / "in.jsonl").write_bytes(b'\xef\xbb\xbf"a"\r\n\n{"b": 1}')
@@ -24,16 +24,16 @@ def test_a_file_is_read_by_a_relative_path_an_absolute_one_and_a_uri(
     assert read(input_path=form.format(folder=tmp_path)) == [(1, "a"), (3, {"b": 1})]
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl"):
         read(input_path=f"{tmp_path}/nothing.jsonl")
 
 
-def test_any_iterable_has_rows() -> None:
+def test_rows_may_be_any_iterable() -> None:
     assert read(iter(["a", "b"])) == read(("a", "b")) == [(1, "a"), (2, "b")]
 
 
 @pytest.mark.parametrize("rows", [None, "one prompt", b"one", {"model": "m"}, 7])
-def test_what_has_no_rows_is_refused(rows: Any) -> None:
+def test_a_value_that_is_not_an_iterable_of_rows_is_refused(rows: Any) -> None:
     with pytest.raises(ValueError, match="rows must be a list"):
         read(rows)

@@ -1,4 +1,4 @@
-"""What the end of a wait means for the task."""
+"""What the outcome of batches and rows means for the task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def summary(batch_id: str = "b1", status: str = "completed", **fields: Any) -> d
     return BatchSummary.of(Batch(id=batch_id, status=status, **fields), batch_id=batch_id, provider="openai").to_xcom()
 
 
-def test_accepted_outcomes_pass() -> None:
+def test_accepted_outcomes_raise_nothing() -> None:
     raise_unless_accepted([summary(), summary("b2", "expired")], ("succeeded", "expired"))
 
 
@@ -40,14 +40,14 @@ def test_a_bad_outcome_names_batch_provider_counts_files_and_the_providers_own_e
     assert raised.value.summaries == [bad]
 
 
-def test_keys_in_the_providers_errors_are_struck_out() -> None:
+def test_keys_in_the_providers_errors_are_removed() -> None:
     bad = summary(status="failed", errors={"data": [{"message": "Incorrect API key provided: sk-proj-abcdef123456"}]})
     with pytest.raises(BatchFailed) as raised:
         raise_unless_accepted([bad], ("succeeded",))
     assert "abcdef123456" not in str(raised.value)
 
 
-def test_a_terminal_batch_is_not_worth_a_retry() -> None:
+def test_airflow_does_not_retry_a_batch_that_failed() -> None:
     assert issubclass(BatchFailed, AirflowFailException)
 
 
@@ -56,14 +56,14 @@ ENDS = [BatchFailed("bad"), BifrostAuthError("401"), AirflowSensorTimeout("late"
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
 @pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
-def test_a_wait_that_failed_is_skipped_where_the_sensor_is_to_skip(flag: str, end: BaseException) -> None:
+def test_a_failed_wait_is_skipped_with_soft_fail_and_never_fail(flag: str, end: BaseException) -> None:
     flags = {"soft_fail": False, "never_fail": False, flag: True}
     with pytest.raises(AirflowSkipException, match=flag), skipping(**flags):
         raise end
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
-def test_else_it_fails_as_it_is(end: BaseException) -> None:
+def test_without_these_flags_a_failed_wait_raises_its_error(end: BaseException) -> None:
     with pytest.raises(type(end)), skipping(soft_fail=False, never_fail=False):
         raise end
 
