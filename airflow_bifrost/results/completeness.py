@@ -55,7 +55,8 @@ def promise_of_all(batch: Batch, provider: Provider) -> Promise:
     if BatchStatus.of(batch.status) not in FINISHED:
         return promise_of_output(batch, provider)
     processed = provider.processed_rows(batch.request_counts)
-    return Promise(processed or 0, is_all=_are_final(batch, processed))
+    succeeded = provider.succeeded_rows(batch.request_counts)
+    return Promise(max(processed or 0, succeeded or 0), is_all=_are_final(batch, processed))
 
 
 def promise_of_output(batch: Batch, provider: Provider) -> Promise:

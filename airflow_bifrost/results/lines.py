@@ -51,6 +51,14 @@ def parse_line(line: bytes) -> Any:
         return parse_untidy(line)
 
 
+def read_line(line: bytes) -> Any:
+    """A line as JSON types; None, which is not a result, if it is not JSON."""
+    try:
+        return parse_line(line)
+    except ValueError:
+        return None
+
+
 def parse_untidy(text: bytes | str) -> Any:
     """Text as JSON types. What JSON cannot hold becomes a string that says what came: ``"NaN"``, ``"-Infinity"``, ``"1e999"``.
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from airflow_bifrost.results.lines import float_or_text
 
 MEMBER = "results"
 
+OnMember = Callable[[Any, Any], None]
+
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"[-+.0-9eE]+\Z")
 _decoder = json.JSONDecoder(parse_constant=str, parse_float=float_or_text)  # as parse_untidy
 
 
-def entries(chunks: Iterable[bytes]) -> Iterator[Any]:
+def entries(chunks: Iterable[bytes], on_member: OnMember | None = None) -> Iterator[Any]:
     """The entries of ``results``, as JSON types. Memory holds one entry and a chunk, and each other member of the object.
 
     :param chunks: the answer's bytes, cut anywhere.
+    :param on_member: called with the name and the value of each other member, as it comes.
     :raises ValueError: it is not a JSON object, or ends early.
     """
     text = _Text(chunks)
@@ -33,7 +36,9 @@ def entries(chunks: Iterable[bytes]) -> Iterator[Any]:
         if name == MEMBER:
             yield from _list(text)
         else:
-            text.value()
+            value = text.value()
+            if on_member is not None:
+                on_member(name, value)
         if not text.skip(","):
             break
     text.expect("}")

@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from airflow_bifrost.results.completeness import Taken
-from airflow_bifrost.results.lines import lines_of, parse_line
+from airflow_bifrost.results.lines import lines_of, read_line
 from airflow_bifrost.results.parse import is_invented, result_row
 from airflow_bifrost.results.source import Check
 
@@ -33,7 +33,7 @@ class RawLines:
     def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
         """Take the gateway's native results, without a row that the gateway invented."""
         lines = (
-            (json.dumps(value, ensure_ascii=True).encode(), result_row(value) is not None)
+            (b"" if value is None else json.dumps(value).encode(), result_row(value) is not None)
             for value in values
             if not is_invented(value)
         )
@@ -49,7 +49,8 @@ class RawLines:
         results = unreadable = 0
         try:
             for line, is_result in lines:
-                self._file.write(line + b"\n")
+                if line:
+                    self._file.write(line + b"\n")
                 results += is_result is True
                 unreadable += is_result is False
             taken = Taken(results, unreadable)
@@ -66,7 +67,4 @@ def _is_result(line: bytes) -> bool | None:
     """Whether a line is about a row; None if it is blank."""
     if not line or line.isspace():
         return None
-    try:
-        return result_row(parse_line(line)) is not None
-    except ValueError:
-        return False
+    return result_row(read_line(line)) is not None

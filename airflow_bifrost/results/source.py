@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 from airflow_bifrost import providers
@@ -26,6 +26,7 @@ from airflow_bifrost.results.completeness import (
     promise_of_output,
 )
 from airflow_bifrost.results.lines import chunks_of
+from airflow_bifrost.results.members import list_of, object_of, text_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.parse import is_invented
 from airflow_bifrost.results.storage import locate
@@ -51,6 +52,7 @@ class Source:
     :param promise: what the source holds, from the number of results in the sources before it.
     :param errors: whether it is the error file, which holds nothing that was paid for.
     :param native: whether it is the gateway's native results.
+    :param is_ours: whether a batch ID in native results is that of the batch.
     :param made_up: the error to raise if the gateway found no native results and invented a row; None: then there are none.
     """
 
@@ -59,6 +61,7 @@ class Source:
     promise: Callable[[int], Promise]
     errors: bool = False
     native: bool = False
+    is_ours: Callable[[str], bool] = lambda _: True
     made_up: ResultsUnavailable | None = None
 
     def read(self, sink: Sink, check: Check) -> Taken:
@@ -72,13 +75,23 @@ class Source:
             return sink.add(self._entries(chunks), check) if self.native else sink.add_lines(chunks, check)
 
     def _entries(self, chunks: Iterator[bytes]) -> Iterator[Any]:
+        lost = 0
+
+        def on_member(name: Any, value: Any) -> None:
+            nonlocal lost
+            if name == "batch_id" and text_of(value) and not self.is_ours(value):
+                raise ValueError(f"it is about another batch, {value[:100]!r}")
+            if name == "extra_fields":  # the gateway leaves out lines that it cannot read
+                lost += len(list_of(object_of(value).get("parse_errors")))
+
         try:
-            found = entries(chunks)
+            found = entries(chunks, on_member)
             for first in found:
                 if not is_invented(first):
                     yield from chain([first], found)
                 elif self.made_up is not None:
                     raise self.made_up
+            yield from repeat(None, lost)
         except ValueError as error:
             raise BifrostProtocolError(
                 f"{self.name[0].upper()}{self.name[1:]} cannot be read. The answer is not what the gateway's API promises: {error}.",
@@ -116,6 +129,9 @@ def sources_of(
                 partial(client.results_content, batch_id, provider=provider),
                 lambda _: promise_of_all(batch, known),
                 native=True,
+                is_ours=lambda answered: (
+                    known.is_same_batch(batch_id, answered) or answered == known.native_id(batch_id)
+                ),
                 made_up=made_up if outcome in WITH_RESULTS else None,
             )
         ]

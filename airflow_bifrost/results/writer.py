@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from airflow_bifrost.results.completeness import Taken
-from airflow_bifrost.results.lines import lines_of, parse_line, well_formed
+from airflow_bifrost.results.lines import lines_of, read_line, well_formed
 from airflow_bifrost.results.parse import is_invented
 from airflow_bifrost.results.records import (
     CUT_OFF,
@@ -174,7 +174,7 @@ class ResultsWriter:
             if quick and (record := quick_record(line)):
                 yield record
             elif line and not line.isspace():
-                yield from self._of_values([_parsed(line)])
+                yield from self._of_values([read_line(line)])
 
     def _of_values(self, values: Iterable[Any]) -> Iterator[ResultRecord | None]:
         return (record_of(value, self._adapter) for value in values if not is_invented(value))
@@ -222,11 +222,3 @@ def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:
             size = 0
     if buffered:
         file.write(b"\n".join([*buffered, b""]))
-
-
-def _parsed(line: bytes) -> Any:
-    """A line as JSON types; None, which is not a result, if it is not JSON."""
-    try:
-        return parse_line(line)
-    except ValueError:
-        return None

@@ -1,0 +1,330 @@
+"""All results of a batch, or an error: scripted answers, no HTTP and no time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from airflow_bifrost.exceptions import (
+    BatchNotFound,
+    BifrostAuthError,
+    BifrostProtocolError,
+    BifrostUnavailable,
+    ResultsUnavailable,
+)
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.results.collect import ReadPolicy, collect
+from airflow_bifrost.results.ids import CustomIds
+from airflow_bifrost.results.raw import RawLines
+from airflow_bifrost.results.reader import read_rows
+from airflow_bifrost.results.writer import ResultsWriter
+
+AWAY = BifrostUnavailable("The download broke off.")
+GONE = BatchNotFound("There is no such file.")
+
+
+def line(custom_id: str) -> bytes:
+    body = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
+    return json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": body}}).encode() + b"\n"
+
+
+def native(*ids: str, batch_id: str = "b1", **members: Any) -> bytes:
+    results = [{"custom_id": i, "result": {"type": "succeeded", "message": {"content": [{"text": i}]}}} for i in ids]
+    return json.dumps({"batch_id": batch_id, "results": results, **members}).encode()
+
+
+@dataclass
+class Script:
+    """A gateway that answers with what stands next, and with the last answer again. An error breaks off an answer."""
+
+    batches: list[dict[str, Any]]
+    files: dict[str, list[Any]] = field(default_factory=dict)
+    opened: list[str] = field(default_factory=list)
+
+    def get_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
+        answer = self.batches.pop(0) if len(self.batches) > 1 else self.batches[0]
+        return Batch.model_validate({"id": batch_id, **answer})
+
+    @contextmanager
+    def file_content(self, file_id: str, *, provider: str | None = None) -> Iterator[Iterator[bytes]]:
+        self.opened.append(file_id)
+        answers = self.files[file_id]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception) and not isinstance(answer, BifrostUnavailable):
+            raise answer
+
+        def chunks() -> Iterator[bytes]:
+            if isinstance(answer, Exception):
+                yield line("broken off")
+                raise answer
+            yield answer
+
+        yield chunks()
+
+    def results_content(self, batch_id: str, *, provider: str | None = None) -> Any:
+        return self.file_content("native")
+
+
+@dataclass
+class Clock:
+    time: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        self.pauses.append(seconds)
+
+    def policy(self, **changes: Any) -> ReadPolicy:
+        return replace(ReadPolicy(sleep=self.sleep, clock=lambda: self.time), **changes)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def counted(succeeded: int, failed: int = 0, status: str = "completed", **members: Any) -> dict[str, Any]:
+    counts = {"total": succeeded + failed, "completed": succeeded, "failed": failed}
+    return {"status": status, "request_counts": counts, "output_file_id": "out", **members}
+
+
+def read(script: Script, clock: Clock, provider: str = "openai", **arguments: Any) -> list[str]:
+    ids = CustomIds()
+    policy = arguments.pop("policy", clock.policy())
+    collect(script, "b1", provider, ids, policy=policy, **arguments)  # type: ignore[arg-type]
+    return ids.ids
+
+
+# Reading again
+
+BAD: dict[str, Any] = {
+    "empty": b"",
+    "garbage": b"\x00\xff",
+    "half": line("a")[:-20],
+    "one of two": line("a"),
+    "an error": b'{"error": {"message": "no"}}',
+    "broken off": AWAY,
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_a_bad_answer_is_read_again_with_longer_and_longer_pauses(bad: Any, clock: Clock) -> None:
+    script = Script([counted(2)], {"out": [bad, bad, bad, line("a") + line("b")]})
+    assert read(script, clock) == ["a", "b"]
+    assert clock.pauses == [5.0, 10.0, 20.0]
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_after_the_last_attempt_a_bad_answer_is_an_error_that_a_retry_can_cure(bad: Any, clock: Clock) -> None:
+    script = Script([counted(2)], {"out": [bad]})
+    with pytest.raises((BifrostProtocolError, BifrostUnavailable)) as caught:
+        read(script, clock)
+    assert caught.value.transient
+    assert script.opened == ["out"] * 4
+
+
+def test_an_error_that_lasts_is_raised_at_once(clock: Clock) -> None:
+    script = Script([counted(2)], {"out": [BifrostAuthError("refused")]})
+    with pytest.raises(BifrostAuthError):
+        read(script, clock)
+    assert clock.pauses == []
+
+
+@pytest.mark.parametrize("sink", [ResultsWriter, RawLines, CustomIds])
+def test_what_came_of_a_bad_answer_is_forgotten(sink: Callable[[], Any], clock: Clock, tmp_path: Path) -> None:
+    answers = [line("a") + b"garbage\n", AWAY, line("a") + line("b")]
+    taken = sink()
+    collect(Script([counted(2)], {"out": answers}), "b1", "openai", taken, policy=clock.policy())  # type: ignore[arg-type]
+    if isinstance(taken, ResultsWriter):
+        tally = taken.write(taken.custom_ids(), tmp_path / "out.jsonl")
+        assert (tally.total, tally.succeeded, tally.duplicates, tally.unreadable) == (2, 2, 0, 0)
+    elif isinstance(taken, RawLines):
+        with (tmp_path / "out.jsonl").open("wb") as file:
+            taken.copy_to(file)
+        assert (tmp_path / "out.jsonl").read_bytes() == line("a") + line("b")
+    else:
+        assert taken.ids == ["a", "b"]
+
+
+def test_with_a_result_for_each_row_nothing_is_missing_whatever_the_batch_counts(clock: Clock) -> None:
+    script = Script([counted(9)], {"out": [line("a") + b"garbage\n" + line("b")]})
+    assert read(script, clock, rows=2) == ["a", "b"]
+    with pytest.raises(BifrostProtocolError):
+        read(script, clock, rows=3)
+
+
+def test_what_is_incomplete_is_taken_after_the_last_attempt_if_that_is_allowed(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = Script([counted(3)], {"out": [line("a") + b"garbage\n"]})
+    assert read(script, clock, policy=clock.policy(allow_incomplete=True)) == ["a"]
+    assert len(script.opened) == 4
+    assert "1 results can be read, and the batch counts 3. 1 lines cannot be read." in caplog.text
+
+
+# The error file
+
+
+def test_an_error_file_that_is_gone_is_left_out(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    script = Script([counted(1, 1, error_file_id="err")], {"out": [line("a")], "err": [GONE]})
+    assert read(script, clock) == ["a"]
+    assert "nothing was paid for them" in caplog.text
+
+
+def test_an_error_file_that_was_only_late_is_read(clock: Clock) -> None:
+    script = Script([counted(1, 1, error_file_id="err")], {"out": [line("a")], "err": [GONE, line("b")]})
+    assert read(script, clock) == ["a", "b"]
+
+
+def test_an_error_file_that_is_gone_is_an_error_if_it_may_be_all_there_is(clock: Clock) -> None:
+    batch = {"status": "completed", "error_file_id": "err"}
+    with pytest.raises(BatchNotFound):
+        read(Script([batch], {"err": [GONE]}), clock)
+    proof = {"request_counts": {"total": 1, "completed": 0, "failed": 1}}
+    assert read(Script([batch | proof], {"err": [GONE]}), clock) == []
+
+
+# Files that are late
+
+
+@pytest.mark.parametrize("status", ["completed", "expired", "cancelled", "failed"])
+def test_a_batch_is_polled_until_it_names_its_output(status: str, clock: Clock) -> None:
+    late = counted(1, 1, status, output_file_id=None)
+    script = Script([late, late, late | {"output_file_id": "out"}], {"out": [line("a")]})
+    assert read(script, clock) == ["a"]
+    assert clock.pauses == [15.0, 15.0]
+
+
+def test_a_batch_that_never_names_its_output_is_an_error_after_the_grace(clock: Clock) -> None:
+    script = Script([counted(1, output_file_id=None)])
+    with pytest.raises(BifrostProtocolError, match=r"but has not named .* within 20 s") as caught:
+        read(script, clock, policy=clock.policy(grace=20.0))
+    assert caught.value.transient
+    assert clock.pauses == [15.0, 5.0]
+
+
+def test_a_running_batch_has_no_results_yet(clock: Clock) -> None:
+    with pytest.raises(ResultsUnavailable, match="Wait for it first"):
+        read(Script([counted(1, status="in_progress")]), clock)
+
+
+# Native results
+
+
+def ended(*ids: str, **members: Any) -> dict[str, Any]:
+    counts = {"total": len(ids), "completed": len(ids), "succeeded": len(ids), "failed": 0}
+    return {"status": "ended", "request_counts": counts, **members}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"<html>",
+        native("a", "b")[:-30],
+        native("a"),
+        b'{"results": null}',
+        native("a", extra_fields={"parse_errors": [{"line": 2}]}),
+        native("a", "b", batch_id="another"),
+    ],
+    ids=["empty", "web page", "half", "one of two", "null", "lines left out", "another batch"],
+)
+def test_native_results_that_are_not_all_of_this_batch_are_read_again(bad: bytes, clock: Clock) -> None:
+    assert read(Script([ended("a", "b")], {"native": [bad, native("a", "b")]}), clock, "anthropic") == ["a", "b"]
+    with pytest.raises(BifrostProtocolError) as caught:
+        read(Script([ended("a", "b")], {"native": [bad]}), clock, "anthropic")
+    assert caught.value.transient
+
+
+def test_lines_that_the_gateway_left_out_are_unreadable(clock: Clock) -> None:
+    answer = native("a", extra_fields={"parse_errors": [{"line": 2}, {"line": 3}]})
+    script = Script([{"status": "ended"}], {"native": [answer]})
+    with pytest.raises(BifrostProtocolError, match="2 lines cannot be read"):
+        read(script, clock, "anthropic")
+
+
+@pytest.mark.parametrize("batch_id", ["batches-xyz", "batches/xyz", "xyz"])
+def test_any_form_of_a_gemini_id_is_that_of_the_batch(batch_id: str, clock: Clock) -> None:
+    ids = CustomIds()
+    script = Script([counted(1, output_file_id=None)], {"native": [native("a", batch_id=batch_id)]})
+    collect(script, "batches-xyz", "gemini", ids, policy=clock.policy())  # type: ignore[arg-type]
+    assert ids.ids == ["a"]
+
+
+def test_a_cancelled_gemini_batch_has_null_for_results(clock: Clock) -> None:
+    batch = counted(0, 0, "cancelled", output_file_id=None)
+    assert read(Script([batch], {"native": [b'{"batch_id": "b1", "results": null}']}), clock, "gemini") == []
+
+
+def test_a_cancelled_gemini_batch_that_counts_answers_and_gives_none_is_an_error(clock: Clock) -> None:
+    batch = {"status": "cancelled", "request_counts": {"total": 3, "completed": 3, "succeeded": 2, "failed": 1}}
+    with pytest.raises(BifrostProtocolError, match="0 results can be read, and the batch counts 2"):
+        read(Script([batch], {"native": [b'{"batch_id": "b1", "results": null}']}), clock, "gemini")
+
+
+def test_a_row_that_the_gateway_invents_is_not_a_result(clock: Clock) -> None:
+    message = "Batch completed with state: BATCH_STATE_SUCCEEDED. No results available."
+    row = {"custom_id": "info", "response": {"status_code": 200, "body": {"message": message}}}
+    answer = json.dumps({"batch_id": "b1", "results": [row]}).encode()
+    with pytest.raises(ResultsUnavailable, match="responsesFile"):
+        read(Script([counted(1)], {"native": [answer]}), clock, "gemini")
+
+
+# Object stores
+
+
+@pytest.fixture
+def bucket() -> Iterator[Any]:
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    yield memory
+    memory.store.clear()
+
+
+def of_vertex(custom_id: str, status: str = "") -> bytes:
+    candidate = {"content": {"parts": [{"text": "Hello"}], "role": "model"}, "finishReason": "STOP"}
+    response = {"candidates": [candidate], "modelVersion": "g", "usageMetadata": {"totalTokenCount": 12}}
+    request = {"contents": [], "labels": {"bifrost_custom_id": custom_id}}
+    answer = {"request": request, "status": status, "response": None if status else response, "processed_time": "t"}
+    return json.dumps(answer).encode()
+
+
+def test_results_of_vertex_are_read_below_its_folder(bucket: Any, clock: Clock, tmp_path: Path) -> None:
+    folder = "bucket/out/prediction-model-2026-04-05T14:40:00.123456Z"
+    bucket.pipe(f"{folder}/predictions_00001.jsonl", of_vertex("b", "Bad Request: invalid argument"))
+    bucket.pipe(f"{folder}/predictions.jsonl", of_vertex("a"))  # its last line has no end
+    bucket.pipe(f"{folder}/other.txt", b"odd")
+    batch = counted(1, 1, output_file_id=f"memory://{folder}")
+    with ResultsWriter() as results:
+        collect(Script([batch]), "b1", "vertex", results, policy=clock.policy())  # type: ignore[arg-type]
+        results.write("ab", tmp_path / "out.jsonl")
+    a, b = read_rows(tmp_path / "out.jsonl")
+    assert (a["outcome"], a["text"], a["usage"]["total_tokens"]) == ("succeeded", "Hello", 12)
+    assert (b["outcome"], b["error"]["message"]) == ("failed", "Bad Request: invalid argument")
+
+
+@pytest.mark.parametrize("provider", ["vertex", "bedrock"])
+def test_stored_results_that_are_not_there_are_an_error_that_says_where_they_should_be(
+    provider: str, bucket: Any, clock: Clock
+) -> None:
+    batch = counted(1, output_file_id="memory://bucket/none")
+    with pytest.raises(ResultsUnavailable, match=r"below memory://bucket/none.*storage_conn_id"):
+        read(Script([batch]), clock, provider)
+
+
+def test_a_store_that_this_airflow_cannot_open_is_a_clear_error(clock: Clock) -> None:
+    with pytest.raises(ResultsUnavailable, match="this Airflow cannot read them: Airflow cannot open odd://"):
+        read(Script([counted(1, output_file_id="odd://bucket/out")]), clock, "vertex")
+
+
+def test_stored_results_that_are_fewer_than_counted_are_an_error(bucket: Any, clock: Clock) -> None:
+    bucket.pipe("bucket/out/predictions.jsonl", of_vertex("a"))
+    with pytest.raises(BifrostProtocolError, match="1 results can be read, and the batch counts 2"):
+        read(Script([counted(2, output_file_id="memory://bucket/out")]), clock, "vertex")

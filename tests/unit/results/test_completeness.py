@@ -1,0 +1,116 @@
+"""Whether what was read is all of it: a pure decision from the batch's counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_bifrost import providers
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.results.completeness import (
+    Promise,
+    Taken,
+    promise_of_all,
+    promise_of_errors,
+    promise_of_output,
+)
+
+OPENAI = providers.get("openai")
+
+
+def batch(status: str = "completed", **counts: int) -> Batch:
+    return Batch.model_validate({"id": "b1", "status": status, "request_counts": counts})
+
+
+MIXED = batch(total=10, completed=7, failed=3)
+NO_COUNTS = batch(total=0, completed=0, failed=0)
+
+
+def test_fewer_results_than_counted_are_a_flaw_and_as_many_are_none() -> None:
+    assert promise_of_output(MIXED, OPENAI).flaw(Taken(6, 1)) == (
+        "6 results can be read, and the batch counts 7. 1 lines cannot be read."
+    )
+    assert promise_of_output(MIXED, OPENAI).flaw(Taken(7, 0)) is None
+    assert promise_of_output(MIXED, OPENAI).flaw(Taken(8, 0)) is None
+
+
+def test_an_unreadable_line_is_no_flaw_if_the_counts_prove_that_every_result_came() -> None:
+    assert promise_of_output(MIXED, OPENAI).flaw(Taken(7, 1)) is None
+
+
+def test_without_counts_an_unreadable_line_may_be_a_result() -> None:
+    assert promise_of_output(NO_COUNTS, OPENAI).flaw(Taken(6, 1)) == "1 lines cannot be read."
+    assert promise_of_output(NO_COUNTS, OPENAI).flaw(Taken(6, 0)) is None
+
+
+def test_without_counts_a_file_without_a_readable_result_is_a_flaw() -> None:
+    assert promise_of_output(NO_COUNTS, OPENAI).flaw(Taken(0, 0)) == "No result can be read."
+    assert promise_of_output(NO_COUNTS, OPENAI).flaw(Taken(0, 3)) == "No result can be read. 3 lines cannot be read."
+
+
+def test_counts_that_do_not_cover_the_batch_yet_prove_nothing() -> None:
+    late = batch(total=10, completed=0, failed=0)
+    assert promise_of_output(late, OPENAI).flaw(Taken(0, 0)) == "No result can be read."
+    assert promise_of_output(batch(total=10, completed=5, failed=0), OPENAI).flaw(Taken(5, 1)) is not None
+
+
+def test_the_error_file_holds_what_the_output_file_does_not() -> None:
+    assert promise_of_errors(MIXED, OPENAI, in_output=7).flaw(Taken(3, 0)) is None
+    assert promise_of_errors(MIXED, OPENAI, in_output=7).flaw(Taken(0, 1)) is not None
+    # some servers write failed rows into the output file
+    assert promise_of_errors(MIXED, OPENAI, in_output=10).flaw(Taken(0, 0)) is None
+
+
+def test_an_empty_error_file_is_all_there_is_if_no_row_failed() -> None:
+    assert promise_of_errors(batch(total=3, completed=3, failed=0), OPENAI, in_output=3).flaw(Taken(0, 0)) is None
+    assert promise_of_errors(NO_COUNTS, OPENAI, in_output=3).flaw(Taken(0, 0)) == "No result can be read."
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled", "failed"])
+def test_of_a_batch_that_ended_early_only_succeeded_rows_are_counted_on(status: str) -> None:
+    early = batch(status, total=10, completed=4, failed=2)
+    assert promise_of_output(early, OPENAI).flaw(Taken(3, 0)) is not None
+    assert promise_of_output(early, OPENAI).flaw(Taken(4, 0)) is None
+    assert promise_of_errors(early, OPENAI, in_output=4).flaw(Taken(0, 0)) is None
+    assert promise_of_output(batch(status), OPENAI).flaw(Taken(0, 0)) is None
+    assert promise_of_output(batch(status), OPENAI).flaw(Taken(0, 1)) is not None
+
+
+def test_what_counts_as_done_differs_by_provider() -> None:
+    of_anthropic = batch("ended", total=10, completed=4, succeeded=4, failed=3, expired=2, canceled=1)
+    assert promise_of_all(of_anthropic, providers.get("anthropic")).results == 10
+    of_gemini = batch(total=10, completed=10, failed=3, succeeded=7)  # completed includes failures
+    assert promise_of_all(of_gemini, providers.get("gemini")).results == 10
+    cancelled = batch("cancelled", total=10, completed=6, failed=6)  # and succeeded is absent when it is 0
+    assert promise_of_all(cancelled, providers.get("gemini")).flaw(Taken(0, 0)) is None
+    assert promise_of_all(batch("failed", total=10, completed=6, failed=4), providers.get("bedrock")).results == 6
+
+
+COUNT = st.none() | st.integers(0, 5)
+
+
+@settings(deadline=None)
+@given(
+    counts=st.fixed_dictionaries(dict.fromkeys(("total", "completed", "failed", "succeeded", "expired"), COUNT)),
+    status=st.sampled_from(["completed", "ended", "failed", "expired", "cancelled"]),
+    provider=st.sampled_from([*providers.ALL, "groq"]),
+    results=st.integers(0, 30),
+    unreadable=st.integers(0, 2),
+)
+def test_no_counts_ever_let_fewer_succeeded_rows_pass(
+    counts: dict[str, Any], status: str, provider: str, results: int, unreadable: int
+) -> None:
+    known, given_batch = providers.get(provider), batch(status, **counts)
+    for promise in (promise_of_output(given_batch, known), promise_of_all(given_batch, known)):
+        flaw = promise.flaw(Taken(results, unreadable))
+        if results < (known.succeeded_rows(given_batch.request_counts) or 0):
+            assert flaw
+        if not results and unreadable and not promise.is_all:
+            assert flaw
+
+
+def test_a_promise_of_nothing_is_kept() -> None:
+    assert Promise(may_be_empty=True).flaw(Taken()) is None
