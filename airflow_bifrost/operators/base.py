@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from airflow_bifrost.gateway.summary import BatchSummary
     from airflow_bifrost.hooks.bifrost import BifrostHook
-    from airflow_bifrost.submission.limits import Limits
-    from airflow_bifrost.submission.requests_file import Part
+    from airflow_bifrost.providers.base import Limits
+    from airflow_bifrost.submission.parts import RequestFiles
     from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy
 
 
@@ -161,8 +161,8 @@ class RowsOperator(BaseOperator):
 
         return limits_of(provider, self.max_request_body_size_mb * 2**20)
 
-    def _write_parts(self, context: Context, provider: str, folder: Path) -> list[Part]:
-        from airflow_bifrost.submission.requests_file import write_parts
+    def _write_parts(self, context: Context, provider: str, folder: Path) -> RequestFiles:
+        from airflow_bifrost.submission.parts import write_parts
         from airflow_bifrost.worker.rows import rows_of
 
         with rows_of(self.rows, self.input_path, context) as rows:

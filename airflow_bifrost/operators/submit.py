@@ -15,7 +15,7 @@ from airflow_bifrost.worker.arguments import OperatorArguments, checked_accept, 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_bifrost.submission.requests_file import Part
+    from airflow_bifrost.submission.parts import Part
 
 
 class BatchSubmitOperator(RowsOperator):
@@ -110,7 +110,7 @@ class BatchSubmitOperator(RowsOperator):
             spec, recovery = self._order(), self._recovery()
             if self.input_file_id is not None:
                 return submit_file(context, client, provider, spec, recovery, self.input_file_id).batch_id
-            part = self._only_part(self._write_parts(context, provider, Path(folder)), provider)
+            part = self._only_part(self._write_parts(context, provider, Path(folder)).parts, provider)
             if part is None:
                 supersede_others(context, client, provider, recovery, {1: None}, open_state_store(context))
                 raise AirflowSkipException("There are no rows, so nothing was submitted.")

@@ -206,6 +206,14 @@ class FileReadiness:
     failed: frozenset[str]
 
 
+def canonical_endpoint(endpoint: str) -> str:
+    """An endpoint in OpenAI's spelling. Azure's documentation leaves out the ``/v1``: ``/chat/completions``.
+
+    https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch
+    """
+    return endpoint if endpoint.startswith("/v1/") or not endpoint.startswith("/") else f"/v1{endpoint}"
+
+
 def same_id(batch_id: str) -> str:
     """A provider whose batches have one ID everywhere."""
     return batch_id
@@ -258,8 +266,8 @@ class Provider:
     native_id: Callable[[str], str] = same_id
 
     def prompt_form(self, endpoint: str) -> PromptForm | None:
-        """How a prompt becomes a body for an endpoint; None: unknown."""
-        return self.prompts.get(None) or self.prompts.get(endpoint)
+        """How a prompt becomes a body for an endpoint, in any spelling; None: unknown."""
+        return self.prompts.get(None) or self.prompts.get(canonical_endpoint(endpoint))
 
     def is_same_batch(self, asked: str, answered: str) -> bool:
         """Whether an answer with the ID ``answered`` is about the batch ``asked``."""

@@ -1,1 +1,1 @@
-"""Spending money exactly once: rows become request lines within the provider's limits."""
+"""Rows become request lines within the provider's limits, and each batch is submitted exactly once."""

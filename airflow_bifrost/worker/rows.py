@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +10,15 @@ from airflow.sdk import XComArg
 
 from airflow_bifrost.results.lines import lines_in
 from airflow_bifrost.results.storage import locate
-from airflow_bifrost.submission.requests_file import read_jsonl
+from airflow_bifrost.submission.reading import numbered, read_jsonl
 
 
 @contextmanager
-def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> Iterator[Iterable[tuple[int, Any]]]:
+def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> Iterator[Iterator[tuple[int, Any]]]:
     """The rows, each with its number (in a file: the number of its line), counted from 1.
 
     :raises ValueError: ``rows`` is not an iterable of rows.
+    :raises BatchInputError: ``rows`` has no stable order.
     :raises FileNotFoundError: there is no file at ``input_path``.
     """
     if input_path is not None:
@@ -27,8 +28,4 @@ def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> It
         return
     if isinstance(rows, XComArg):
         rows = rows.resolve(context)
-    if rows is None or isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
-        raise ValueError(
-            f"rows must be a list of prompts, bodies or batch lines, not {type(rows).__name__}; for a JSONL file use input_path"
-        )
-    yield enumerate(rows, start=1)
+    yield numbered(rows)

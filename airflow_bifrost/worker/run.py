@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_bifrost.gateway.client import GatewayClient
+    from airflow_bifrost.providers.base import Limits
     from airflow_bifrost.results.writer import ResultsWriter
     from airflow_bifrost.submission.ledger import Submission, TaskStateStore
-    from airflow_bifrost.submission.limits import Limits
-    from airflow_bifrost.submission.requests_file import Part
+    from airflow_bifrost.submission.parts import Part, RequestFiles
 
 MEMORY_KEY = "bifrost_run"
 WORTH_HALVING = 1000  # rows; fewer that a full queue refuses wait for the task's next try
@@ -95,7 +95,7 @@ class BatchRun:
     def memory(self) -> TaskStateStore:
         return open_state_store(self.context, folder=self.state_folder)
 
-    def start(self, write_parts: Callable[[str, Path], list[Part]]) -> dict[str, Any]:
+    def start(self, write_parts: Callable[[str, Path], RequestFiles]) -> dict[str, Any]:
         """Begin, or go on with what an earlier try has begun for the same input.
 
         :param write_parts: writes the input for a provider into a local folder.
@@ -104,7 +104,7 @@ class BatchRun:
         locate_file(self.output_path)
         with self._client() as client, TemporaryDirectory(prefix="bifrost-run-") as local:
             provider = client.config.provider_for(self.provider)
-            parts = write_parts(provider, Path(local))
+            parts = write_parts(provider, Path(local)).parts
             if not parts:
                 raise AirflowSkipException("There are no rows: nothing to submit.")
             digest = self.order.digest(provider, json.dumps([part.sha256 for part in parts]))
@@ -250,7 +250,7 @@ class BatchRun:
             self._remember(record)
 
     def _submit_piece(self, client: GatewayClient, record: RunState, piece: RunPart) -> Submission:
-        from airflow_bifrost.submission.requests_file import Part
+        from airflow_bifrost.submission.parts import Part
 
         with TemporaryDirectory(prefix="bifrost-run-") as local:
             path = Path(local) / piece.file
@@ -377,7 +377,7 @@ class BatchRun:
         from airflow_bifrost.results.collect import POLICY, collect
         from airflow_bifrost.results.rows import RowError, RowOutcome
         from airflow_bifrost.results.tally import differences
-        from airflow_bifrost.submission.requests_file import custom_id_of
+        from airflow_bifrost.submission.ids import custom_id_of
 
         assert piece.batch_id is not None
         before = results.came()
@@ -416,8 +416,8 @@ class BatchRun:
         self, record: RunState, results: ResultsWriter, summaries: Sequence[Mapping[str, Any]]
     ) -> list[RunPart]:
         """What is to be sent again."""
-        from airflow_bifrost.results.lines import parse_line
-        from airflow_bifrost.submission.requests_file import write_parts
+        from airflow_bifrost.submission.parts import write_parts
+        from airflow_bifrost.submission.reading import read_row
 
         cancelled = self._cancelled_before(record, summaries)
         attempts = sum(not all(batches) for batches in cancelled.values())
@@ -427,7 +427,7 @@ class BatchRun:
             cancelled=any(cancelled[record.round]),
         )
         lines = compress(self._lines(record), worth)
-        rows = ((number, parse_line(line)) for number, line in enumerate(lines, start=1))
+        rows = ((number, read_row(line)) for number, line in enumerate(lines, start=1))
         with TemporaryDirectory(prefix="bifrost-run-") as local:
             try:
                 parts = write_parts(
@@ -436,7 +436,7 @@ class BatchRun:
                     provider=record.provider,
                     endpoint=self.order.endpoint,
                     limits=self.limits(record.provider),
-                )
+                ).parts
             except BatchInputError as error:  # too few for the provider
                 log.warning("Rows that might do better another time cannot be sent again: %s", error)
                 return []
@@ -450,6 +450,6 @@ class BatchRun:
             yield from self.folder.lines(file)
 
     def _custom_ids(self, record: RunState) -> Iterator[str]:
-        from airflow_bifrost.submission.requests_file import custom_id_of
+        from airflow_bifrost.submission.ids import custom_id_of
 
         return map(custom_id_of, self._lines(record))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.gateway.client import GatewayClient
     from airflow_bifrost.gateway.models import Batch
     from airflow_bifrost.submission.ledger import Attempt, Create, Ledger, Submission, TaskStateStore
-    from airflow_bifrost.submission.requests_file import Part
+    from airflow_bifrost.submission.parts import Part
 
 
 @dataclass(frozen=True, slots=True)

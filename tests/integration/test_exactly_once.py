@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import wraps
 from itertools import count
 from pathlib import Path
@@ -23,15 +22,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.airflow import FakeTI, Store, run_to_its_end
+from support.providers import with_rows
 
-from airflow_bifrost import BatchRunOperator, BifrostHook
+from airflow_bifrost import BatchRunOperator, BifrostHook, providers
 from airflow_bifrost.exceptions import SubmissionInDoubt
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import RetryPolicy
 from airflow_bifrost.results import collect, read_rows, storage
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.writer import ResultsWriter
-from airflow_bifrost.submission import ledger, limits
+from airflow_bifrost.submission import ledger
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
 from airflow_bifrost.worker.folder import TaskFolder
@@ -82,7 +82,6 @@ class Steps:
 
 @contextmanager
 def patched(steps: Steps) -> Iterator[None]:
-    small = {name: replace(given, rows=3, min_rows=0) for name, given in limits.LIMITS.items()}
     with ExitStack() as stack:
         for patch in (
             mock.patch.object(decision, "MIN_POLL_INTERVAL", 0.0),
@@ -90,7 +89,7 @@ def patched(steps: Steps) -> Iterator[None]:
             mock.patch.object(ledger, "SETTLE", 0.0),
             mock.patch.object(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02)),
             mock.patch.object(RetryPolicy, "delay", return_value=None),
-            mock.patch.object(limits, "LIMITS", small),
+            mock.patch.dict(providers.ALL, {name: with_rows(name, 3) for name in providers.ALL}),
             mock.patch.object(GatewayClient, "_repeat", steps.around(GatewayClient._repeat)),
             mock.patch.object(TaskFolder, "keep", steps.around(TaskFolder.keep)),
             mock.patch.object(TaskFolder, "remove", steps.around(TaskFolder.remove)),

@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.airflow import FakeTI, Store, run_to_its_end
+from support.providers import small_batches
 
 from airflow_bifrost import BatchDownloadOperator, BatchRunOperator
 from airflow_bifrost.gateway.requests import native_id
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.submission import limits
 from airflow_bifrost.testing import Fault, LocalGateway
 
 moto_server = pytest.importorskip("moto.server")
@@ -80,7 +79,7 @@ def run(store: Store, *, try_number: int = 1, remembering: bool = True, **argume
 def test_rows_come_from_s3_and_go_to_s3_and_nothing_else_is_left(
     bucket: Bucket, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, remembering: bool
 ) -> None:
-    monkeypatch.setitem(limits.LIMITS, "openai", replace(limits.LIMITS["openai"], rows=3))
+    small_batches(monkeypatch, "openai")
     gateway.inject(Fault(drop=True, method="GET", path_contains="/content"))
     prompts = [f"prompt {number}" for number in range(8)]
     bucket.put("in/[prompts] *.jsonl", "".join(json.dumps(prompt) + "\n" for prompt in prompts).encode())

@@ -10,12 +10,12 @@ from typing import Any
 
 from airflow.sdk import DAG, Param
 
-from airflow_bifrost import BatchRunOperator
+from airflow_bifrost import BatchRunOperator, providers
 from airflow_bifrost.results import storage
-from airflow_bifrost.submission.limits import LIMITS
 
 # In each process that runs this file's tasks:
-LIMITS["openai"] = replace(LIMITS["openai"], rows=2)  # instead of 50,000
+openai = providers.get("openai")
+providers.ALL["openai"] = replace(openai, limits=replace(openai.limits, rows=2))  # instead of 50,000
 rename = storage._rename
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.airflow import End, FakeTI, Store, run_to_its_end
+from support.providers import small_batches
 from support.runs import cancel
 
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.submission import limits
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.worker.run import MEMORY_KEY
 
@@ -104,7 +103,7 @@ def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: 
 def test_a_clear_after_a_success_with_cancelled_rows_sends_those_again_and_does_not_call_it(
     gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(limits.LIMITS, "openai", replace(limits.LIMITS["openai"], rows=3))
+    small_batches(monkeypatch, "openai")
     calls = []
 
     def ask() -> list[str]:

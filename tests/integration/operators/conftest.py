@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.providers import small_batches
 from support.runs import CREATE, FULL
 
-from airflow_bifrost.submission import limits
+from airflow_bifrost import providers
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.worker import run as run_module
 
@@ -24,8 +24,7 @@ def output(tmp_path: Path) -> str:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes three rows."""
-    for provider, given in limits.LIMITS.items():
-        monkeypatch.setitem(limits.LIMITS, provider, replace(given, rows=3, min_rows=0))
+    small_batches(monkeypatch, *providers.ALL)
 
 
 @pytest.fixture

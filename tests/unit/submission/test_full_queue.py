@@ -1,4 +1,4 @@
-"""A full queue, and what looks like one. Each provider's own error goes the whole way through the gateway and its redaction."""
+"""A full queue, and what looks like one. Each provider's own error passes through the gateway and through redaction."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import requests, responses
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.summary import COUNTS, BatchSummary
-from airflow_bifrost.submission.full_queue import FULL_QUEUES, RAN, failed_as_full, refused_as_full
+from airflow_bifrost.providers.base import FullQueue
+from airflow_bifrost.submission.full_queue import RAN, failed_as_full, refused_as_full
 from airflow_bifrost.testing.provider_answers import ProviderAnswer, passed_on
 
 OPENAI_TOKENS = (
@@ -36,7 +38,7 @@ AWS_QUOTA = "The number of requests exceeds the service quota. Resubmit your req
 
 
 def refused(status: int, body: Any, provider: str = "openai") -> BifrostGatewayError:
-    """The error that the gateway's answer to a create call becomes. ``body``: the gateway's own."""
+    """The error that a create raises. ``body``: the gateway's answer."""
     request = requests.create_batch(provider, input_file_id="file-1", idempotency_key="k", model="m")
     raw = RawResponse(status, {"content-type": "application/json"}, json.dumps(body).encode())
     with pytest.raises(BifrostGatewayError) as caught:
@@ -45,7 +47,7 @@ def refused(status: int, body: Any, provider: str = "openai") -> BifrostGatewayE
 
 
 def refused_provider(provider: str, status: int, error: dict[str, Any]) -> BifrostGatewayError:
-    """The same for ``error`` of the provider, as the gateway hands it on."""
+    """The same for an error of the provider, as the gateway passes it on."""
     body = error if provider == "bedrock" else {"error": error}
     answer = ProviderAnswer(status, {"content-type": "application/json"}, body)
     return refused(status, passed_on(provider, "batch_create", answer).about(provider, "batch_create").body(), provider)
@@ -60,8 +62,6 @@ def failed(provider: str, *errors: dict[str, Any], status: str = "failed", **cou
     }
     return BatchSummary.of(Batch.model_validate(batch), batch_id="b1", provider=provider).to_xcom()
 
-
-# The table
 
 REFUSALS: list[tuple[str, int, dict[str, Any]]] = [
     ("azure", 400, {"code": "token_limit_exceeded", "message": "No."}),
@@ -85,28 +85,29 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("provider", "status", "error"), REFUSALS)
-def test_a_create_call_refused_for_a_full_queue_is_known_by_the_providers_own_words(provider, status, error):
+def test_a_create_refused_because_of_a_full_queue_is_recognized_by_the_providers_own_words(provider, status, error):
     assert refused_as_full(refused_provider(provider, status, error), provider)
 
 
 @pytest.mark.parametrize(("provider", "error"), FAILURES)
-def test_a_batch_that_failed_for_a_full_queue_is_known_by_its_errors(provider, error):
+def test_a_batch_that_failed_because_of_a_full_queue_is_recognized_by_its_errors(provider, error):
     assert failed_as_full(failed(provider, error))
 
 
-@pytest.mark.parametrize("row", FULL_QUEUES)
-def test_every_row_of_the_table_is_tried_here_and_recognised_by_one_thing(row):
-    assert (row.word is None) != (row.message is None)
-    assert (row.statuses is None) == (row.where == "batch")
-    tried = REFUSALS if row.where == "create" else [(provider, None, error) for provider, error in FAILURES]
-    told = {
-        provider
-        for provider, status, error in tried
-        if provider in row.providers
-        and status in (row.statuses or {None})
-        and row.is_told_by(error.get("type"), error.get("code"), message=error["message"])
-    }
-    assert told == row.providers
+SIGNS = [(name, sign) for name, provider in providers.ALL.items() for sign in provider.full_queues]
+
+
+@pytest.mark.parametrize(("provider", "sign"), SIGNS)
+def test_every_sign_of_a_full_queue_has_an_example_here_and_is_recognized_by_one_thing(provider: str, sign: FullQueue):
+    assert (sign.word is None) != (sign.message is None)
+    assert (sign.statuses is None) == (sign.where == "batch")
+    refusals = [(status, error) for name, status, error in REFUSALS if name == provider]
+    failures = [(None, error) for name, error in FAILURES if name == provider]
+    assert any(
+        sign.matches(error.get("type"), error.get("code"), message=error["message"])
+        for status, error in (refusals if sign.where == "create" else failures)
+        if status in (sign.statuses or {None})
+    )
 
 
 @pytest.mark.parametrize(("provider", "status", "error"), REFUSALS)
@@ -115,15 +116,13 @@ def test_the_same_words_of_another_provider_or_with_another_status_mean_nothing(
     assert not refused_as_full(refused_provider(provider, 503, error), provider)
 
 
-def test_the_words_are_found_though_the_message_is_long_and_quotes_a_key():
+def test_the_words_are_found_in_a_long_message_that_quotes_a_key():
     said = f"{OPENAI_TOKENS} api_key=sk-proj-abcdefgh12345678 {'and so on ' * 100}"
     error = refused_provider("openai", 429, {"message": said})
     assert "sk-proj" not in str(error)
     assert refused_as_full(error, "openai")
     assert failed_as_full(failed("openai", {"message": said}))
 
-
-# What looks like it
 
 ANTHROPIC_MINUTE = "This request would exceed your organization's rate limit of 50 requests per minute."
 AWS_THROTTLED = "The number of requests exceeds the limit. Resubmit your request later."
@@ -152,7 +151,7 @@ AWS_THROTTLED = "The number of requests exceeds the limit. Resubmit your request
         ("bedrock", 400, {"message": "Input validation failed. Check your request parameters and retry the request."}),
     ],
 )
-def test_rates_bills_and_faults_of_the_input_are_no_full_queue(provider, status, error):
+def test_rate_limits_bills_and_faulty_input_are_not_a_full_queue(provider, status, error):
     assert not refused_as_full(refused_provider(provider, status, error), provider)
 
 
@@ -169,16 +168,16 @@ def test_rates_bills_and_faults_of_the_input_are_no_full_queue(provider, status,
         (429, {}),
     ],
 )
-def test_the_gateways_own_limits_and_queue_are_no_full_queue_of_the_provider(provider, status, body):
+def test_the_gateways_own_limits_and_queue_are_not_the_providers_full_queue(provider, status, body):
     assert not refused_as_full(refused(status, body, provider), provider)
 
 
-def test_the_gateways_own_limit_is_none_whatever_its_message_says():
+def test_the_gateways_own_limit_is_not_a_full_queue_whatever_its_message_says():
     body = {"type": "request_limited", "error": {"message": NO_MONEY}}
     assert not refused_as_full(refused(429, body, "gemini"), "gemini")
 
 
-def test_no_answer_is_no_full_queue():
+def test_a_lost_answer_is_not_a_full_queue():
     asked = RequestContext(
         requests.create_batch("gemini", input_file_id="f", idempotency_key="k", model="m"), "my_conn", 0.0
     )
@@ -197,12 +196,12 @@ def test_no_answer_is_no_full_queue():
     ],
 )
 @pytest.mark.parametrize("provider", ["openai", "azure"])
-def test_a_batch_that_failed_for_its_rows_or_for_a_bill_is_no_full_queue(provider, error):
+def test_a_batch_that_failed_because_of_its_rows_or_a_bill_is_not_a_full_queue(provider, error):
     assert not failed_as_full(failed(provider, error))
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure", "gemini", "bedrock"])
-def test_a_batch_that_failed_without_an_error_is_no_full_queue(provider):
+def test_a_batch_that_failed_without_an_error_is_not_a_full_queue(provider):
     assert not failed_as_full(failed(provider))
 
 
@@ -211,21 +210,21 @@ def test_the_same_error_of_another_provider_means_nothing():
 
 
 @pytest.mark.parametrize("status", ["completed", "expired", "cancelled", "in_progress", "validating", "odd", ""])
-def test_only_a_failed_batch_failed_for_a_full_queue(status):
+def test_only_a_batch_with_the_status_failed_counts_as_a_full_queue(status):
     summary = failed("openai", {"code": "token_limit_exceeded", "message": OPENAI_TOKENS})
     assert not failed_as_full({**summary, "status": status})
 
 
 @pytest.mark.parametrize("name", RAN)
-def test_a_batch_of_which_a_row_has_run_was_not_kept_out_of_the_queue(name):
+def test_a_batch_with_a_processed_row_was_not_kept_out_of_the_queue(name):
     assert not failed_as_full(failed("openai", {"code": "token_limit_exceeded"}, **{"total": 5, name: 1}))
 
 
 @pytest.mark.parametrize("counts", [{}, {"total": 10}, {"total": 10, "pending": 10}])
-def test_rows_that_are_counted_but_have_not_run_make_no_difference(counts):
+def test_rows_that_are_counted_but_not_processed_make_no_difference(counts):
     """Azure counts the rows of a batch that it fails at validation."""
     assert failed_as_full(failed("azure", {"code": "token_limit_exceeded"}, **counts))
 
 
-def test_every_count_says_either_that_rows_ran_or_that_they_are_there():
+def test_every_count_is_of_processed_rows_or_of_all_or_waiting_ones():
     assert set(COUNTS) - set(RAN) == {"total", "pending"}

@@ -1,0 +1,81 @@
+"""The ID of each row: its own, or one made of its place. All are unique within the input."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from bisect import bisect_left
+
+import msgspec
+
+from airflow_bifrost.providers.base import IdRule
+from airflow_bifrost.submission.bad_rows import BadRow, shown
+
+
+def automatic_id(place: int) -> str:
+    """The ID of a row that has none.
+
+    :param place: of the row in the whole input, from 1.
+    """
+    return f"row-{place:09d}"
+
+
+_AUTOMATIC = re.compile(r"row-(0[0-9]{8}|[1-9][0-9]{8,17})")
+
+
+class UniqueIds:
+    """Checks that no two rows have the same ID.
+
+    It keeps about 100 bytes for each row with an ID of its own, and nothing for the others: an automatic ID is known by its number.
+
+    :param rule: which IDs the provider accepts.
+    """
+
+    def __init__(self, rule: IdRule) -> None:
+        self._rule = rule
+        self._given: set[bytes] = set()  # digests
+        self._places = array("Q")  # of the rows with an ID of their own, ascending
+        self.claimed: set[int] = set()  # places whose automatic ID an earlier row has
+
+    def take(self, custom_id: str, place: int) -> None:
+        """A row has an ID of its own."""
+        self._places.append(place)
+        if not self._rule.pattern.fullmatch(custom_id):
+            raise BadRow(f"has the id {shown(custom_id)}: it must be {self._rule.description}")
+        digest = hashlib.blake2b(custom_id.encode(errors="surrogatepass"), digest_size=16).digest()
+        if digest in self._given:
+            raise BadRow(f"has the id {shown(custom_id)}, which an earlier row has too")
+        self._given.add(digest)
+        if found := _AUTOMATIC.fullmatch(custom_id):
+            number = int(found[1])
+            if number > place:
+                self.claimed.add(number)
+            elif 0 < number < place and not self._has_own(number):
+                raise BadRow(f"has the id {custom_id!r}, which an earlier row without an id was given")
+
+    def take_automatic(self, place: int) -> None:
+        """A row has no ID, and gets that of its place."""
+        if place in self.claimed:
+            raise BadRow(f"would be given the id {automatic_id(place)!r}, which an earlier row has: give it an id")
+
+    def _has_own(self, place: int) -> bool:
+        index = bisect_left(self._places, place)
+        return index < len(self._places) and self._places[index] == place
+
+
+class _Identified(msgspec.Struct):
+    """The members of a line that may hold the ID, by the spelling of each provider."""
+
+    custom_id: str | None = None
+    key: str | None = None
+    recordId: str | None = None  # noqa: N815
+
+
+_decode_identified = msgspec.json.Decoder(_Identified).decode
+
+
+def custom_id_of(line: bytes) -> str:
+    """The ID of a request line that this package has written."""
+    found = _decode_identified(line)
+    return found.custom_id or found.key or found.recordId or ""

@@ -1,0 +1,182 @@
+"""Rows become request lines: one line of a provider's input for each row, with what the row leaves out filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from airflow_bifrost import providers
+from airflow_bifrost.providers.base import LineForm, canonical_endpoint
+from airflow_bifrost.submission.bad_rows import BadRow, LastRow, input_error, shown
+from airflow_bifrost.submission.ids import UniqueIds, automatic_id
+from airflow_bifrost.submission.json_values import InexactError, JsonObject, encode, plain_members
+from airflow_bifrost.submission.reading import Unreadable
+
+_SYSTEM_ROLES = {"system", "developer"}
+
+
+class RequestLines:
+    """Makes request lines for one endpoint of one provider.
+
+    :param model: for each body that has none.
+    :param system: a system prompt for each body that has none.
+    :param defaults: members for each body that does not have them.
+    :raises BatchInputError: the body has no place for a system prompt, or what every request gets cannot be JSON.
+    """
+
+    def __init__(
+        self, provider: str, endpoint: str, model: str | None, system: str | None, defaults: Mapping[str, Any]
+    ) -> None:
+        self._provider = providers.get(provider)
+        self._endpoint = endpoint
+        self._counts_inputs = canonical_endpoint(endpoint) == "/v1/embeddings"
+        self._form = self._provider.lines
+        self._prompts = self._provider.prompt_form(endpoint)
+        self._ids = UniqueIds(self._provider.custom_ids)
+        self._claimed = self._ids.claimed  # looked up for every row
+        self._system: JsonObject | None = None
+        own: JsonObject = {"model": model} if model and self._form.names_model else {}
+        if system is not None:
+            own |= self._place_system(system)
+        self._fill = self._checked({**own, **defaults, **own})
+        common = LineForm()  # accepted for every provider, next to its own
+        self._id_names = {common.id, self._form.id}
+        self._body_names = {common.body, self._form.body}
+        self._line_names = self._id_names | self._body_names  # a request body has none of these
+        self._known_names = {*self._line_names, "method", "url"}
+
+    def line_of(self, place: int, row: Any) -> tuple[bytes, str | None, int]:
+        """The line of a row; the model that its body names (None: the create call names it); and how many rows it counts for.
+
+        :param place: of the row in the whole input, from 1.
+        :raises BadRow: the row cannot be sent.
+        """
+        try:
+            if isinstance(row, str):
+                if place in self._claimed:
+                    self._ids.take_automatic(place)
+                before, between, after, model = self._template
+                text = encode(row if type(row) is str else str.__str__(row))
+                return b'%b"row-%09d"%b%b%b' % (before, place, between, text, after), model, 1
+            custom_id, body = self._read(row)
+            if custom_id is None:
+                self._ids.take_automatic(place)
+                custom_id = automatic_id(place)
+            else:
+                self._ids.take(custom_id, place)
+            body = self._complete(plain_members(body))
+            return self._written(custom_id, body), self._model_of(body), self._weight_of(body)
+        except RecursionError:
+            raise BadRow("is nested too deeply") from None
+        except InexactError as error:
+            raise BadRow(str(error)) from None
+
+    @cached_property
+    def _template(self) -> tuple[bytes, bytes, bytes, str | None]:
+        """The line of a prompt: what stands before the ID, between ID and prompt, and after the prompt; and the model."""
+        if self._prompts is None:
+            known = ", ".join(endpoint for endpoint in self._provider.prompts if endpoint)
+            raise LastRow(
+                f"is a prompt, but the form of a request to the endpoint {shown(self._endpoint)} is unknown:"
+                f" give request bodies, or one of the endpoints {known}"
+            )
+        gap = msgspec.Raw(b"\0")  # JSON never contains this byte
+        body = self._complete(self._prompts.body(gap))
+        before, between, after = self._written(gap, body).split(b"\0")
+        return before, between, after, self._model_of(body)
+
+    def _place_system(self, system: str) -> JsonObject:
+        """The members of a body that hold the system prompt."""
+        if self._prompts is not None and self._prompts.system is not None:
+            return self._prompts.system(system)
+        if self._prompts is not None and self._prompts.system_is_message:
+            self._system = self._checked({"role": "system", "content": system})
+            return {}
+        raise input_error(
+            f"A request to {self._endpoint} of {self._provider.name} has no place of its own for `system_prompt`.",
+            "Put it into the bodies, or into `request_params` under the name that the model gives it.",
+        )
+
+    def _checked(self, members: JsonObject) -> JsonObject:
+        """Members that the task gives to every request."""
+        try:
+            members = plain_members(members)
+            encode(members)
+        except InexactError as error:
+            problem = str(error)
+        except RecursionError:
+            problem = "is nested too deeply"
+        else:
+            return members
+        raise input_error(
+            f"What every request is given (`model`, `system_prompt`, `request_params`, `output_type`) {problem}.",
+            "Fix the task's arguments, and run the task again.",
+        )
+
+    def _read(self, row: Any) -> tuple[str | None, JsonObject]:
+        """The ID (None: the row has none) and the body of a row that is not a prompt."""
+        if not isinstance(row, dict):
+            raise BadRow(_wrong_shape(row))
+        if self._line_names.isdisjoint(row):
+            return None, row
+        form = self._form
+        if unknown := row.keys() - self._known_names:
+            names = ", ".join(sorted(map(str, unknown)))
+            raise BadRow(
+                f"has members that a batch line does not have: {shown(names)}. It has {form.id}, {form.body}, method and url"
+            )
+        bodies = [row[name] for name in self._body_names if name in row]
+        if len(bodies) != 1 or not isinstance(bodies[0], dict):
+            raise BadRow(f"is a batch line without exactly one `{form.body}` that is an object")
+        if row.get("method", "POST") != "POST":
+            raise BadRow(f"has the method {shown(row['method'])}: a batch takes only POST")
+        url = row.get("url", self._endpoint)
+        if not isinstance(url, str) or canonical_endpoint(url) != canonical_endpoint(self._endpoint):
+            raise BadRow(f"has the url {shown(url)}, but the batch is for {self._endpoint}")
+        ids = [row[name] for name in self._id_names if name in row]
+        if len(ids) > 1 or (ids and not isinstance(ids[0], str)):
+            raise BadRow(f"is a batch line whose `{form.id}` is not one string (put a number in quotes)")
+        return (str.__str__(ids[0]) if ids else None), bodies[0]
+
+    def _complete(self, body: JsonObject) -> JsonObject:
+        """The body with what it leaves out."""
+        body = {**self._fill, **body}
+        if self._system is not None and isinstance(messages := body.get("messages"), list):
+            roles = {str(message.get("role")) for message in messages if isinstance(message, dict)}
+            if not roles & _SYSTEM_ROLES:
+                body["messages"] = [self._system, *messages]
+        if self._form.names_model and not (isinstance(body.get("model"), str) and body["model"]):
+            raise BadRow("names no model: give `model`")
+        for name, advice in self._form.required.items():
+            if name not in body:
+                raise BadRow(advice)
+        return body
+
+    def _model_of(self, body: JsonObject) -> str | None:
+        return body["model"] if self._form.names_model else None
+
+    def _weight_of(self, body: JsonObject) -> int:
+        """A row of embeddings counts as many as it has inputs: texts, or lists of tokens."""
+        if not self._counts_inputs:
+            return 1
+        given = body.get("input")
+        return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
+
+    def _written(self, custom_id: Any, body: JsonObject) -> bytes:
+        form = self._form
+        envelope = {"method": "POST", "url": self._endpoint} if form.envelope else {}
+        return encode({form.id: custom_id, **envelope, form.body: body}) + b"\n"
+
+
+def _wrong_shape(row: Any) -> str:
+    if isinstance(row, Unreadable):
+        return row.reason
+    wanted = "a row is a prompt (text), a request body or a whole batch line (dicts)"
+    if isinstance(row, bytes | bytearray):
+        return f"is {type(row).__name__}: {wanted}; decode it"
+    if isinstance(row, tuple):
+        return f"is {type(row).__name__}: {wanted}; make a prompt or a dict of it"
+    return f"is {type(row).__name__}: {wanted}"
