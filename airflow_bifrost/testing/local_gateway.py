@@ -133,7 +133,7 @@ class LocalGateway:
 
     def _halt(self) -> None:
         if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
+            self._server.halt()
             self._thread.join()
             self._server = self._thread = None
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -13,7 +14,9 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_bifrost.testing.app import App
 
+_TICK = 0.1  # seconds; uvicorn counts ten of them before it renews its Date header
 _PATIENCE = 0.5  # seconds that a stop waits for answers under way
+_PAUSE = 0.005  # seconds until it checks again whether they are gone
 _HEADERS = [
     ("Server", "fasthttp"),
     ("X-Frame-Options", "DENY"),
@@ -65,20 +68,42 @@ class Server(uvicorn.Server):
         )
         self._app = app
         self._on_start = on_start
+        self._halted = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
         self._on_start()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop: delayed answers are given at once, and no answer is waited for longer than half a second."""
-        self._app.stopping.set()
-        asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
-        await super().shutdown(sockets)
+    async def main_loop(self) -> None:
+        """Tick as uvicorn does, but end as soon as :meth:`halt` is called and not at the next tick."""
+        self._loop = asyncio.get_running_loop()
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._halted.wait(), _TICK)
 
-    def _give_up(self) -> None:
-        self.force_exit = True
+    def halt(self) -> None:
+        """Stop serving. Call it from any thread, after the start."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._halted.set)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close everything: delayed answers are sent at once, and no answer is waited for longer than half a second."""
+        self._app.stopping.set()
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while (self.server_state.connections or self.server_state.tasks) and loop.time() < until:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(_PAUSE)
 
 
 def listen(host: str, port: int) -> socket.socket:
