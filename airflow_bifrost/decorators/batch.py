@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
@@ -16,7 +17,8 @@ from airflow_bifrost.worker.arguments import DecoratorArguments
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_bifrost.worker.run import BatchRun
+    from airflow_bifrost.runs.attempt import BatchRun
+    from airflow_bifrost.submission.parts import RequestFiles
 
 NOT_GIVEN: Final[Any] = ...  # so that the `default_args` of the DAG, and then the operator's default, apply
 
@@ -38,20 +40,23 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
                 raise ValueError(f"{name}: leave it out, the decorated function returns the rows")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, rows=(), **kwargs)
 
-    def _begin(self, context: Context, run: BatchRun) -> dict[str, Any]:
+    def _begin(self, run: BatchRun) -> dict[str, Any]:
         """Call the function, unless its rows are submitted already: it may return other rows each time. If the rows ended with an outcome
         that is not accepted, it is called again, and then its rows decide, as those of an operator do."""
         from airflow_bifrost.worker.verdict import outcome_of_rows
 
-        record = run.recall()
-        ended = record.written if record is not None else None
-        in_vain = ended is not None and outcome_of_rows(ended["rows"]) not in self.accept
-        if record is not None and not in_vain and (manifest := run.go_on(record)) is not None:
+        before = run.recall()
+        written = before.written if before is not None else None
+        in_vain = written is not None and outcome_of_rows(written["rows"]) not in self.accept
+        if before is not None and not in_vain and (manifest := run.go_on()) is not None:
             return manifest
+        return super()._begin(run)
+
+    def _write_parts(self, context: Context, provider: str, folder: Path) -> RequestFiles:
         context_merge(context, self.op_kwargs)
         kwargs = keyword_arguments(self.python_callable, self.op_args, context)
         self.rows = self.python_callable(*self.op_args, **kwargs)
-        return super()._begin(context, run)
+        return super()._write_parts(context, provider, folder)
 
 
 def bifrost_batch_task(
@@ -67,7 +72,9 @@ def bifrost_batch_task(
     accept: Collection[str] = NOT_GIVEN,
     max_parallel_batches: int = NOT_GIVEN,
     max_row_attempts: int = NOT_GIVEN,
+    resend_limit: float = NOT_GIVEN,
     timeout: float | timedelta = NOT_GIVEN,
+    run_timeout: float | timedelta | None = NOT_GIVEN,
     soft_fail: bool = NOT_GIVEN,
     deferrable: bool = NOT_GIVEN,
     poll_interval: float | timedelta | None = NOT_GIVEN,
@@ -86,6 +93,8 @@ def bifrost_batch_task(
     max_request_body_size_mb: int = NOT_GIVEN,
     on_unknown: str = NOT_GIVEN,
     on_changed_input: str = NOT_GIVEN,
+    on_changed_request: str = NOT_GIVEN,
+    cleanup: str = NOT_GIVEN,
     bifrost_conn_id: str = NOT_GIVEN,
     **kwargs: Unpack[DecoratorArguments],
 ) -> TaskDecorator:

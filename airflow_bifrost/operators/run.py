@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_bifrost.operators.base import RowsOperator
 from airflow_bifrost.worker.arguments import (
+    CLEANUP,
     DEFAULT_ACCEPT,
     DEFAULT_DOWNLOAD_TIMEOUT,
     DEFAULT_NOT_FOUND_GRACE,
     DEFAULT_TIMEOUT,
+    ON_CHANGED_REQUEST,
     OperatorArguments,
     WaitsForBatches,
     checked_accept,
+    one_of,
     only_one_of,
     provider_of,
     seconds_of,
+    share_of,
     whole_number,
 )
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_bifrost.worker.run import BatchRun
+    from airflow_bifrost.providers.base import Limits
+    from airflow_bifrost.runs.attempt import BatchRun
+    from airflow_bifrost.runs.request import RunPolicy, RunRequest
+    from airflow_bifrost.runs.state import Wait
     from airflow_bifrost.worker.wait import BatchWait
 
 
@@ -55,7 +63,17 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     :param accept: the outcomes of all rows together with which the task succeeds; ``partial``: some rows have succeeded.
     :param max_parallel_batches: how many batches may be in progress at a time.
     :param max_row_attempts: how often a row is sent at most.
-    :param timeout: seconds, or a timedelta, that the task may wait altogether; then it fails with ``AirflowSensorTimeout``. Default: 25 h.
+    :param resend_limit: share of a round's rows. If more of them fail with the same error code, the request itself may be at fault: 20 of
+        these rows are sent again first, and the others only if one of the 20 succeeds. Applies to rounds of 20 rows or more.
+    :param timeout: seconds, or a timedelta, for each round, in which rows are sent for the first, second, ... time. When it is over, the
+        batches that still run are cancelled, the rows that have an answer are written, and the task fails with ``AirflowSensorTimeout``,
+        which names the rest. Default: 25 h, the provider's 24 hours and an hour for clocks that differ.
+    :param run_timeout: the same for all rounds together; None: no limit but that of each round. Rows are sent again only if a further round
+        of ``timeout`` seconds can end before it.
+    :param on_changed_request: what to do if the DAG file asks for something else (``model``, ``endpoint``, ``output_type``, ...) while a run
+        is in progress: ``"fail"``: send nothing more, write what came, and fail; ``"continue"``: finish the run under the old request.
+        Clearing the task after the failure starts a run under the new one.
+    :param cleanup: which files to delete at the provider once the output is written: ``"never"`` any, the ``"input"``, or ``"all"``.
     :param soft_fail: skip the task where it would fail, except with ``SubmissionInDoubt``.
     :param deferrable: wait in the triggerer; False: in the worker.
     :param poll_interval: seconds, or a timedelta, between two polls of a batch; None: as the connection says, else ``[bifrost]
@@ -99,7 +117,9 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         accept: Collection[str] = DEFAULT_ACCEPT,
         max_parallel_batches: int = 4,
         max_row_attempts: int = 3,
+        resend_limit: float = 0.5,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
+        run_timeout: float | timedelta | None = None,
         soft_fail: bool = False,
         deferrable: bool = True,
         poll_interval: float | timedelta | None = None,
@@ -118,6 +138,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         max_request_body_size_mb: int = 100,
         on_unknown: str = "fail",
         on_changed_input: str = "leave",
+        on_changed_request: str = "fail",
+        cleanup: str = "input",
         bifrost_conn_id: str = "bifrost_default",
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -148,7 +170,11 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         self.accept = checked_accept(accept)
         self.max_parallel_batches = whole_number("max_parallel_batches", max_parallel_batches)
         self.max_row_attempts = whole_number("max_row_attempts", max_row_attempts)
+        self.resend_limit = share_of("resend_limit", resend_limit)
         self.timeout = seconds_of("timeout", timeout)
+        self.run_timeout = None if run_timeout is None else seconds_of("run_timeout", run_timeout)
+        self.on_changed_request = one_of("on_changed_request", on_changed_request, ON_CHANGED_REQUEST)
+        self.cleanup = one_of("cleanup", cleanup, CLEANUP)
         self.soft_fail = soft_fail
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
@@ -159,33 +185,39 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         self.download_timeout = seconds_of("download_timeout", download_timeout)
         self.storage_conn_id = storage_conn_id
         self._running: BatchRun | None = None
+        self._state_folder: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        if self.input_path is not None and self.input_path == self.output_path:
+        from airflow_bifrost.results.storage import same_file
+
+        if self.input_path is not None and same_file(self.input_path, self.output_path):
             raise ValueError(
-                f"input_path and output_path are both {self.input_path}: the task would overwrite its input"
+                f"input_path and output_path are the same file ({self.input_path}): the output would replace the rows. Nothing was submitted."
             )
         with self._skipping():
             run = self._run(context)
-            return self._finish(context, run, self._begin(context, run))
+            return self._finish(context, run, self._begin(run))
 
-    def _begin(self, context: Context, run: BatchRun) -> dict[str, Any]:
-        return run.start(partial(self._write_parts, context))
+    def _begin(self, run: BatchRun) -> dict[str, Any]:
+        return run.start()
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any = None, state_folder: str | None = None) -> dict[str, Any]:
+        """Go on after the deferral, with the trigger's event.
+
+        :param state_folder: where the run keeps what it must not lose. ``output_path`` may render to something else by now.
+        """
+        self._state_folder = state_folder or self._state_folder
         with self._skipping():
             run = self._run(context)
             return self._finish(context, run, run.resume(event))
 
-    def on_kill(self) -> None:
-        run = self._running
-        if not self.cancel_on_kill or run is None or (record := run.record) is None:
-            return
-        from airflow_bifrost.worker.kill import cancel_if_a_user_ended_it
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        self._state_folder = (next_kwargs or {}).get("state_folder")
+        return super().resume_execution(next_method, next_kwargs, context)
 
-        cancel_if_a_user_ended_it(
-            run.context["ti"], record.in_flight, provider=record.provider, conn_id=self.bifrost_conn_id
-        )
+    def on_kill(self) -> None:
+        if self._running is not None:
+            self._running.on_kill()
 
     def _params(self, provider: str) -> Mapping[str, Any] | None:
         from airflow_bifrost.submission.output_schema import params_for
@@ -207,7 +239,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         }
 
     def _run(self, context: Context) -> BatchRun:
-        from airflow_bifrost.worker.run import BatchRun
+        from airflow_bifrost.runs.attempt import BatchRun
 
         self._running = BatchRun(
             task=self,
@@ -216,28 +248,65 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
             provider=provider_of(self.provider),
             output_path=self.output_path,
             output_type=self.output_type,
-            row_members=lambda provider: [self.system_prompt, self._params(provider)],
+            request=self._request,
+            policy=self._policy,
             limits=self._limits,
-            order=self._order(),
+            write_input=partial(self._write_parts, context),
             recovery=self._recovery(),
             wait=self._wait,
-            max_parallel_batches=self.max_parallel_batches,
-            max_row_attempts=self.max_row_attempts,
+            on_changed_request=self.on_changed_request,
+            cleanup=self.cleanup,
+            cancel_on_kill=self.cancel_on_kill,
             allow_incomplete=self.allow_incomplete,
             download_timeout=self.download_timeout,
             storage_conn_id=self.storage_conn_id,
+            state_folder=self._state_folder,
         )
         return self._running
+
+    def _request(self, provider: str) -> RunRequest:
+        from airflow_bifrost.runs.output import schema_of
+        from airflow_bifrost.runs.request import RunRequest, sha256_of
+
+        spec = self._order()
+        return RunRequest(
+            provider=provider,
+            endpoint=spec.endpoint,
+            completion_window=spec.completion_window,
+            model=spec.model,
+            metadata=dict(spec.metadata),
+            extra_body=dict(spec.extra_body),
+            extra_form=dict(spec.extra_form),
+            body_digest=sha256_of([self.system_prompt, self._params(provider)]),
+            output_schema=schema_of(self.output_type),
+        )
+
+    def _policy(self, limits: Limits) -> RunPolicy:
+        from airflow_bifrost.runs import request
+
+        return request.RunPolicy(
+            max_parallel_batches=self.max_parallel_batches,
+            max_row_attempts=self.max_row_attempts,
+            resend_limit=self.resend_limit,
+            timeout=self.timeout,
+            run_timeout=self.run_timeout,
+            part_rows=limits.rows,
+            part_bytes=limits.bytes,
+            min_rows_to_halve=request.MIN_ROWS_TO_HALVE,
+        )
 
     def _current_wait(self, context: Context) -> BatchWait:
         return self._run(context).current_wait()
 
-    def _wait(self, run: BatchRun, provider: str, batch_ids: list[str], any_ended: bool) -> BatchWait:
-        return self._wait_for(batch_ids, provider, any_ended=any_ended, state_folder=run.state_folder)
+    def _wait(self, step: Wait, provider: str, state_folder: str) -> BatchWait:
+        wait = self._wait_for(step.batch_ids, provider, any_ended=step.any_ended, state_folder=state_folder)
+        return replace(wait, deadline=step.deadline, resume_with={"state_folder": state_folder})
 
     def _finish(self, context: Context, run: BatchRun, manifest: dict[str, Any]) -> dict[str, Any]:
         from airflow_bifrost.worker.verdict import raise_unless_rows_accepted
 
-        if not manifest["rows"]["cancelled"]:  # a clear sends cancelled rows again, and needs the input for that
-            run.folder.remove()
-        return self._returned(context, manifest, partial(raise_unless_rows_accepted, manifest, self.accept))
+        def raise_unless_accepted() -> None:
+            run.raise_if_stopped(manifest)
+            raise_unless_rows_accepted(manifest, self.accept)
+
+        return self._returned(context, manifest, raise_unless_accepted)

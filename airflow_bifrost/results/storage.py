@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import posixpath
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +64,45 @@ def locate_file(
     if str(uri).endswith("/") or fs.isdir(path.path):
         raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
     return path, fs
+
+
+def same_file(
+    one: str | os.PathLike[str] | ObjectStoragePath, other: str | os.PathLike[str] | ObjectStoragePath
+) -> bool:
+    """Whether two URIs name the same file, however they are spelled."""
+    (path, fs), (other_path, other_fs) = locate(one), locate(other)
+    if _schemes(fs) != _schemes(other_fs):
+        return False
+    if "file" in _schemes(fs):
+        return os.path.realpath(path.path) == os.path.realpath(other_path.path)
+    return posixpath.normpath(path.path) == posixpath.normpath(other_path.path)
+
+
+def is_local(uri: str | os.PathLike[str] | ObjectStoragePath) -> bool:
+    """Whether a URI names a place on the worker's own disk."""
+    return "file" in _schemes(locate(uri)[1])
+
+
+def fingerprint(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None) -> dict[str, Any]:
+    """By which a file is recognized later: its size, and the store's ETag or else the SHA-256 of its content; empty: it is not there."""
+    path, fs = locate(uri, conn_id)
+    fs.invalidate_cache()
+    try:
+        info = fs.info(path.path)
+    except FileNotFoundError:
+        return {}
+    for name in ("ETag", "etag", "md5Hash", "content_md5"):  # S3, Azure and GCS, GCS, Azure
+        if info.get(name):
+            return {"size": info["size"], "etag": str(info[name])}
+    digest = hashlib.sha256()
+    with fs.open(path.path, "rb") as file:
+        for chunk in iter(lambda: file.read(2**20), b""):
+            digest.update(chunk)
+    return {"size": info["size"], "sha256": digest.hexdigest()}
+
+
+def _schemes(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
 @contextmanager

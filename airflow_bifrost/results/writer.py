@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from pydantic import TypeAdapter
 
 from airflow_bifrost.results.completeness import Taken
@@ -115,6 +116,16 @@ class ResultsWriter:
             for flags in self._spool.flags_of(map(well_formed, custom_ids)):
                 yield flags is not None and is_retryable(flags)
 
+    def standing(self, custom_ids: Iterable[str]) -> Iterator[Standing]:
+        """What has become of each row so far."""
+        for _, flags, row in self._spool.rows_of(map(well_formed, custom_ids)):
+            if row is None:
+                yield Standing()
+            else:
+                outcome = OUTCOMES[flags & OUTCOME]
+                code = None if outcome is RowOutcome.SUCCEEDED else _decode_error(row).code
+                yield Standing(outcome, bool(flags & TRANSIENT), code)
+
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
     ) -> Tally:
@@ -222,3 +233,31 @@ def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:
             size = 0
     if buffered:
         file.write(b"\n".join([*buffered, b""]))
+
+
+class Standing(NamedTuple):
+    """What has become of a row so far.
+
+    :param outcome: None: nothing has come of it.
+    :param retryable: whether it may succeed if it is sent again.
+    :param code: of its error.
+    """
+
+    outcome: RowOutcome | None = None
+    retryable: bool = False
+    code: str | None = None
+
+
+class _Error(msgspec.Struct):
+    code: str | None = None
+
+
+class _ErrorOf(msgspec.Struct):
+    error: _Error | None = None
+
+    @property
+    def code(self) -> str | None:
+        return self.error.code if self.error else None
+
+
+_decode_error = msgspec.json.Decoder(_ErrorOf).decode

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, TypeVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_bifrost._compat import TaskDeferralError, TaskDeferralTimeout
+from airflow_bifrost._compat import AirflowSensorTimeout, TaskDeferralError, TaskDeferralTimeout
 from airflow_bifrost.exceptions import BatchFailed
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ OUTCOMES = ("succeeded", "partial", "failed", "expired", "cancelled")  # as prov
 DEFAULT_ACCEPT = ("succeeded", "partial")
 ON_UNKNOWN = ("fail", "resubmit")
 ON_CHANGED_INPUT = ("leave", "cancel")
+ON_CHANGED_REQUEST = ("fail", "continue")
+CLEANUP = ("never", "input", "all")
 
 DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the providers' window of 24 hours, and an hour for clocks that differ
 DEFAULT_POLL_INTERVAL = 60.0  # seconds
@@ -186,6 +188,16 @@ def whole_number(name: str, value: int) -> int:
     return value
 
 
+def share_of(name: str, value: float) -> float:
+    """``value``, which is a share: a number from 0 to 1.
+
+    :raises ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1, not {value!r}")
+    return float(value)
+
+
 def only_one_of(**arguments: Any) -> None:
     """
     :raises ValueError: none of the arguments is given, or more than one.
@@ -278,7 +290,7 @@ class WaitsForBatches(_Operator):
         """``result``, if it is accepted. If it is not, it is pushed as XComs before the task fails, for whoever investigates."""
         try:
             raise_unless_accepted()
-        except BatchFailed:
+        except (BatchFailed, AirflowSensorTimeout):
             if self.do_xcom_push:
                 members = result if self.multiple_outputs and isinstance(result, Mapping) else {}
                 for key, value in (*members.items(), ("return_value", result)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,6 +60,8 @@ class BatchWait:
     :param not_found_grace: seconds for which a 404 is tolerated.
     :param cancel_on_kill: for the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
     :param any_ended: one terminal batch is enough.
+    :param deadline: unix seconds after which the wait gives up; None: ``timeout`` after the first attempt has begun.
+    :param resume_with: further arguments of the method that resumes the task after a deferral.
     :param state_folder: see :func:`airflow_bifrost.worker.state_store.open_state_store`.
     :param clock: returns Unix seconds.
     """
@@ -78,6 +80,8 @@ class BatchWait:
     state_folder: str = ""
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], object] = time.sleep
+    deadline: float | None = None
+    resume_with: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
         """Wait, and return the batch summaries in the order of the IDs: of all batches, or of those that have ended if one is enough.
@@ -177,13 +181,14 @@ class BatchWait:
         record = store.get(WAIT_KEY)
         if record and record["max_tries"] == ti.max_tries:
             kept = {item["batch_id"]: WaitState.from_json(item) for item in record["states"]}
-            return record["deadline"], {batch_id: kept.get(batch_id, new) for batch_id, new in states.items()}
+            deadline = record["deadline"] if self.deadline is None else self.deadline
+            return deadline, {batch_id: kept.get(batch_id, new) for batch_id, new in states.items()}
         began = self.clock()
         if self.mode == "reschedule" and (first := ti.get_first_reschedule_date(context)):
             # There is no record, yet the task was rescheduled: so its first poll worked, or met a transient error.
             began = first.timestamp()
             states = {batch_id: WaitState(batch_id, worked=True) for batch_id in states}
-        deadline = began + self.timeout
+        deadline = began + self.timeout if self.deadline is None else self.deadline
         self._remember(context, store, deadline, {})
         return deadline, states
 
@@ -221,6 +226,7 @@ class BatchWait:
                 any_ended=self.any_ended,
             ),
             method_name="execute_complete",
+            kwargs=dict(self.resume_with) or None,
             timeout=timedelta(seconds=max(0.0, ends_at - now) + BACKSTOP),
         )
 

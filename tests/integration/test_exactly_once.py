@@ -31,10 +31,10 @@ from airflow_bifrost.gateway.retry import RetryPolicy
 from airflow_bifrost.results import collect, read_rows, storage
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.writer import ResultsWriter
+from airflow_bifrost.runs.folder import RunFolder
 from airflow_bifrost.submission import ledger
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
-from airflow_bifrost.worker.folder import TaskFolder
 
 PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
 OTHERS = ["another input", *PROMPTS[1:4]]
@@ -91,8 +91,8 @@ def patched(steps: Steps) -> Iterator[None]:
             mock.patch.object(RetryPolicy, "delay", return_value=None),
             mock.patch.dict(providers.ALL, {name: with_rows(name, 3) for name in providers.ALL}),
             mock.patch.object(GatewayClient, "_repeat", steps.around(GatewayClient._repeat)),
-            mock.patch.object(TaskFolder, "keep", steps.around(TaskFolder.keep)),
-            mock.patch.object(TaskFolder, "remove", steps.around(TaskFolder.remove)),
+            mock.patch.object(RunFolder, "keep", steps.around(RunFolder.keep)),
+            mock.patch.object(RunFolder, "remove", steps.around(RunFolder.remove)),
             mock.patch.object(storage, "_rename", steps.around(storage._rename)),
             mock.patch.object(Spool, "keep", steps.around(Spool.keep)),
             mock.patch.object(Spool, "keep_if_new", steps.around(Spool.keep_if_new)),

@@ -13,8 +13,8 @@ from support.runs import cancel
 
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
 from airflow_bifrost.results import read_rows
+from airflow_bifrost.runs.record import STATE_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.worker.run import MEMORY_KEY
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_it_is_not_called_again_while_rows_that_were_cancelled_are_on_their_way_
     class Dies(Store):
         def set(self, key: str, value: Any) -> None:
             super().set(key, value)
-            if key == MEMORY_KEY and [piece["batch_id"] is not None for piece in value["pieces"]] == [True, True]:
+            if key == STATE_KEY and [piece["batch_id"] is not None for piece in value["parts"]] == [True, True]:
                 raise ValueError("killed")
 
     cancelled = Cancelling()

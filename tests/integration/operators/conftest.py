@@ -12,8 +12,8 @@ from support.providers import small_batches
 from support.runs import CREATE, FULL
 
 from airflow_bifrost import providers
+from airflow_bifrost.runs import driver as run_module
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.worker import run as run_module
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost._compat import AirflowFailException
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostProtocolError
 from airflow_bifrost.results import read_rows
+from airflow_bifrost.runs import driver as run_module
 from airflow_bifrost.submission import ledger
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
-from airflow_bifrost.worker import run as run_module
 
 
 @pytest.fixture
@@ -210,10 +210,17 @@ def test_rows_that_are_sent_again_are_split_by_what_the_gateway_takes(
         assert [batch["rows"] for batch in gateway.batches] == [3, 3, 3, 3]
 
 
-def test_the_input_is_not_taken_for_the_output(gateway: LocalGateway, output: str) -> None:
+@pytest.mark.parametrize(
+    "spelling", ["{folder}/out.jsonl", "file://{folder}/out.jsonl", "{folder}/./a/../out.jsonl", "link"]
+)
+def test_an_input_is_never_replaced_by_its_own_output_however_the_paths_are_spelled(
+    gateway: LocalGateway, output: str, spelling: str, tmp_path: Path
+) -> None:
     Path(output).write_text('"a"\n')
-    end = run(output, input_path=output)
-    assert "would overwrite its input" in str(end.error)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(output)
+    end = run(output, input_path=str(link) if spelling == "link" else spelling.format(folder=tmp_path))
+    assert "are the same file" in str(end.error)
     assert Path(output).read_text() == '"a"\n'
     assert not gateway.requests
 

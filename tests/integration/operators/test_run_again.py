@@ -13,8 +13,10 @@ from support.runs import CREATE, cancel, outcomes, run
 from airflow_bifrost._compat import AirflowFailException
 from airflow_bifrost.exceptions import BifrostProtocolError
 from airflow_bifrost.results import read_rows
+from airflow_bifrost.runs import driver as run_module
+from airflow_bifrost.runs import request
+from airflow_bifrost.runs.record import STATE_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.worker import run as run_module
 
 
 @pytest.fixture
@@ -162,13 +164,13 @@ def test_input_that_is_changed_back_has_its_rows_again_and_costs_nothing(gateway
 def test_input_that_is_changed_back_is_known_though_it_was_halved(
     gateway: LocalGateway, output: str, refuse_create: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
     refuse_create(1)
     store, rows = Store(), [*map(str, range(4)), "!flaky 503"]
     for number, given in enumerate((rows, ["other"], rows), start=1):
         end = run(output, given, store=store, try_number=number)
         assert end.state == "success", end.error
-    assert [batch["rows"] for batch in gateway.batches] == [2, 3, 1, 1]
+    assert [batch["rows"] for batch in gateway.batches] == [3, 2, 1, 1]
     assert outcomes(output) == ["succeeded"] * 5
 
 
@@ -196,7 +198,7 @@ class DiesWith(Store):
     """The worker dies when it is about to note a batch of the run."""
 
     def set(self, key: str, value: Any) -> None:
-        if key == run_module.MEMORY_KEY and value["pieces"][-1]["batch_id"]:
+        if key == STATE_KEY and value["parts"][-1]["batch_id"]:
             raise ValueError("killed")
         super().set(key, value)
 
@@ -228,7 +230,7 @@ def test_at_a_changed_input_every_old_batch_is_cancelled_at_once_also_one_of_whi
         """When the last batch is submitted, and the run is about to note it."""
 
         def set(self, key: str, value: Any) -> None:
-            if key == run_module.MEMORY_KEY and all(piece["batch_id"] for piece in value["pieces"]):
+            if key == STATE_KEY and all(piece["batch_id"] for piece in value["parts"]):
                 raise ValueError("killed")
             super().set(key, value)
 

@@ -12,9 +12,10 @@ from support.runs import CREATE, FULL, outcomes, run
 
 from airflow_bifrost.exceptions import BifrostRateLimited
 from airflow_bifrost.results import read_rows
+from airflow_bifrost.runs import driver as run_module
+from airflow_bifrost.runs import request
 from airflow_bifrost.submission import ledger
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.worker import run as run_module
 from airflow_bifrost.worker.wait import BatchWait
 
 
@@ -37,7 +38,7 @@ def test_a_part_that_a_full_queue_refuses_waits_for_its_siblings(
 def test_a_part_that_is_alone_in_a_full_queue_is_halved(
     gateway: LocalGateway, output: str, refuse_create: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
     refuse_create(1)
     prompts = [str(number) for number in range(5)]
     end = run(output, prompts, max_row_attempts=1)
@@ -81,7 +82,7 @@ def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_at
 def test_a_refusal_of_which_nobody_knows_what_came_is_no_reason_to_halve(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
     monkeypatch.setattr(ledger, "MOST_LISTED", 0)
     body = {"error": FULL.body["error"], "extra_fields": {"provider": "openai"}}
     gateway.inject(Fault(status=429, body=body, applied=True, **CREATE))
@@ -108,7 +109,7 @@ def test_a_queue_full_of_others_batches_is_tried_once_with_each_that_is_on_its_w
 def test_a_large_batch_that_fails_at_a_full_queue_is_halved(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "WORTH_HALVING", 4)
+    monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
     submit = run_module.submit_part
 
     def submit_part(*args: Any, **kwargs: Any) -> Any:
@@ -123,7 +124,7 @@ def test_a_large_batch_that_fails_at_a_full_queue_is_halved(
     end = run(output, prompts, store=store, max_row_attempts=1)
     assert end.state == "success", end.error
     assert [row["text"] for row in read_rows(output)] == [f"echo: {prompt}" for prompt in prompts]
-    assert [batch["rows"] for batch in gateway.batches] == [5, 2, 3]
+    assert [batch["rows"] for batch in gateway.batches] == [5, 3, 2]
     Path(output).unlink()  # a clear: the halves are gone, the input is not
     assert run(output, prompts, store=store, try_number=2, max_row_attempts=1).state == "success"
     assert outcomes(output) == ["succeeded"] * 5

@@ -1,0 +1,227 @@
+"""The run of a task, as its attempts see it: begin, go on, resume after a deferral, end when Airflow says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from airflow_bifrost._compat import AirflowSkipException, conf
+from airflow_bifrost.results.storage import fingerprint, is_local, locate_file
+from airflow_bifrost.runs.begin import Beginning, beginning, covered, new_run, uncovered
+from airflow_bifrost.runs.driver import RunDriver, run_part
+from airflow_bifrost.runs.folder import described
+from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest
+from airflow_bifrost.runs.state import RequestChanged, RunState, Wait, next_step
+from airflow_bifrost.runs.verdict import raise_if_stopped
+from airflow_bifrost.submission.parts import Part
+from airflow_bifrost.worker.kill import cancel_batches
+from airflow_bifrost.worker.submit import supersede_others
+from airflow_bifrost.worker.wait import BatchWait
+
+CANCEL_WITHIN = 60.0  # seconds, for batches that an earlier attempt could not cancel
+
+log = logging.getLogger("airflow.task")
+
+
+@dataclass(slots=True)
+class BatchRun(RunDriver):
+    """The run of one task instance. For the parameters see :class:`airflow_bifrost.runs.driver.RunDriver`."""
+
+    def start(self) -> dict[str, Any]:
+        """Begin, or go on with what an earlier attempt has begun for the same rows.
+
+        :return: the manifest.
+        """
+        locate_file(self.output_path)
+        _warn_if_local(self.output_path)
+        with self.working(), TemporaryDirectory(prefix="bifrost-run-") as local:
+            before = self._recall()
+            provider = self.client.config.provider_for(self.provider)
+            files = self.write_input(provider, Path(local))
+            if not files.parts:
+                self._supersede(before, provider, {})
+                raise AirflowSkipException("There are no rows: nothing to submit.")
+            request = self.request(provider)
+            known = described(files)
+            how = self._beginning(before, request, known)
+            if how == "new" or before is None:
+                self._begin(before, request, known, files.parts)
+            elif how == "as_written":
+                return self._as_written(before)
+            else:
+                self._go_on(before, stopped=how == "go_on_stopped")
+                if self.known.digest == run_digest(request, known):
+                    self._complete()
+            return self.advance()
+
+    def go_on(self) -> dict[str, Any] | None:
+        """Go on with the rows of an earlier attempt, without asking for them.
+
+        :return: the manifest; None: the rows are needed.
+        """
+        with self.working():
+            before = self._recall()
+            request = self.request(self.client.config.provider_for(self.provider))
+            how = self._beginning(before, request, None)
+            if how == "new" or before is None:
+                return None
+            if how == "as_written":
+                return self._as_written(before)
+            log.info("Going on with the rows of an earlier attempt")
+            self._go_on(before, stopped=how == "go_on_stopped")
+            return self.advance()
+
+    def resume(self, event: Any) -> dict[str, Any]:
+        """Go on after a deferral.
+
+        :param event: of the trigger.
+        """
+        with self.working():
+            state = self._recorded()
+            if self.on_changed_request == "fail" and self._changed():
+                self.apply(RequestChanged())
+            wait = self._wait_of(state)
+            for happened in self.ends(lambda: wait.resume(self.context, event)):
+                self.apply(happened)
+            return self.advance()
+
+    def current_wait(self) -> BatchWait:
+        """The wait that the task was deferred for."""
+        return self._wait_of(self._recorded())
+
+    def recall(self) -> RunState | None:
+        """What an earlier attempt has left; None: nothing."""
+        return self.record.load()
+
+    def on_kill(self) -> None:
+        """Airflow ends the task: send nothing more, and cancel what runs if a user ended it. Called in a signal handler."""
+        self.signal.set()
+        if self.cancel_on_kill and self.state is not None and self.state.in_flight:
+            self._cancelling = self.cancel_if_a_user_ended_it(self.state.in_flight)
+
+    def raise_if_stopped(self, manifest: Mapping[str, Any]) -> None:
+        """Raise if the run was stopped before its end, see :func:`airflow_bifrost.runs.verdict.raise_if_stopped`."""
+        if self.known.stop is not None:
+            with self.working():
+                changed = self._changed()
+            raise_if_stopped(self.known, manifest, changed)
+
+    def _recorded(self) -> RunState:
+        self.state = self.record.load()
+        if self.state is None:
+            raise RuntimeError(
+                "The record of this run is gone, though it was there when the task was deferred. The batches run on and are billed."
+                " Clear the task: it looks for them in the provider's list."
+            )
+        return self.state
+
+    def _wait_of(self, state: RunState) -> BatchWait:
+        step = next_step(state, self.clock())
+        if not isinstance(step, Wait):  # the deadline has passed
+            step = Wait(state.in_flight, any_ended=False, deadline=state.deadline)
+        return self.wait(step, state.request.provider, self.place)
+
+    # How an attempt begins
+
+    def _recall(self) -> RunState | None:
+        """What an earlier attempt has left. Batches that a user's stop could not cancel then are cancelled first."""
+        self.state = before = self.record.load()
+        if left := self.record.to_cancel():
+            provider = before.request.provider if before is not None else self.provider
+            log.warning(
+                "A user ended an earlier attempt, and these batches were not cancelled then: %s", ", ".join(left)
+            )
+            self.record.keep_to_cancel(cancel_batches(self.client, left, provider=provider, within=CANCEL_WITHIN))
+        return before
+
+    def _beginning(self, before: RunState | None, request: RunRequest, known: RunInput | None) -> Beginning:
+        return beginning(
+            before,
+            request,
+            known,
+            begun=before is not None and any(part.batch_id or self.may_be_submitted(part) for part in before.parts),
+            intact=before is not None and before.written is not None and self._is_intact(before),
+            wait_id=self.context["ti"].max_tries,
+            on_changed_request=self.on_changed_request,
+        )
+
+    def _is_intact(self, before: RunState) -> bool:
+        return bool(before.fingerprint) and fingerprint(self.output_path) == before.fingerprint
+
+    def _begin(self, before: RunState | None, request: RunRequest, known: RunInput, parts: Sequence[Part]) -> None:
+        ti, first, pieces = self.context["ti"], 0, []
+        for number, part in enumerate(parts, start=1):
+            pieces.append(run_part(part, number, 1, first))
+            first += part.rows
+        self.state = new_run(
+            before,
+            request,
+            known,
+            pieces,
+            self.policy(self.limits(request.provider)),
+            folder=f"{self.place}-parts",
+            output_path=self.output_path,
+            attempt=ti.try_number,
+            wait_id=ti.max_tries,
+            now=self.clock(),
+        )
+        self.lines.keep_parts(parts)
+        digests = {part.number: self.spec().digest(request.provider, part.sha256) for part in self.known.parts}
+        self._supersede(before, request.provider, digests)
+        self.keep(self.known)
+
+    def _go_on(self, before: RunState, *, stopped: bool) -> None:
+        ti = self.context["ti"]
+        state = before.started_again(
+            policy=self.policy(self.limits(before.request.provider)),
+            output_path=self.output_path,
+            attempt=ti.try_number,
+            wait_id=ti.max_tries,
+            now=self.clock(),
+        )
+        self.keep(state.after(RequestChanged()) if stopped else state)
+
+    def _complete(self) -> None:
+        """Add parts for rows that an earlier attempt could not send, since their lines were gone."""
+        for first, rows in uncovered(self.known.parts, self.known.input.rows):
+            if self.lines.has_input(self.known.input):
+                lines = islice(self.lines.input(self.known.input), first, first + rows)
+                limits = self.limits(self.known.request.provider)
+                self.keep(covered(self.known, self.new_parts(lines, limits, 1, first)))
+
+    def _as_written(self, before: RunState) -> dict[str, Any]:
+        log.info(
+            "%s was written by an earlier attempt. To have it written again, remove it, or start another DAG run",
+            self.output_path,
+        )
+        return {"output_path": self.output_path, **(before.written or {})}
+
+    def _supersede(self, before: RunState | None, provider: str, wanted: Mapping[int, str]) -> None:
+        """Leave or cancel what earlier attempts have submitted for other rows.
+
+        :param wanted: digests of the parts that there are now, by number.
+        """
+        numbers = {1, *(part.number for part in before.parts)} if before is not None else {1}
+        digests: dict[int, str | None] = {**dict.fromkeys(numbers), **wanted}
+        supersede_others(self.context, self.client, provider, self.recovery, digests, self.record.store)
+
+    def _changed(self) -> list[str]:
+        """Names of the arguments in which the DAG file asks for something else than the run."""
+        return self.known.request.differences(self.request(self.client.config.provider_for(self.provider)))
+
+
+def _warn_if_local(uri: str) -> None:
+    """Say so if the output is on the disk of one of several machines."""
+    executor = conf.get("core", "executor", fallback="LocalExecutor")
+    if is_local(uri) and any("Local" not in name and "Sequential" not in name for name in executor.split(",")):
+        log.warning(
+            "%s is on the disk of this worker, and with %s another worker may run the task's next attempt, or resume it: it would not find"
+            " the run's folder. Use a path that all workers share, such as an object store.",
+            uri,
+            executor,
+        )

@@ -1,0 +1,97 @@
+"""What an attempt of the task begins with, where an earlier attempt has left something. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from airflow_bifrost.runs.request import JsonObject, RunInput, RunPolicy, RunRequest, run_digest, to_json
+from airflow_bifrost.runs.state import RunPart, RunState
+
+ON_CHANGED_REQUEST = ("fail", "continue")
+
+Beginning = Literal["as_written", "go_on", "go_on_stopped", "new"]
+
+
+def beginning(
+    before: RunState | None,
+    request: RunRequest,
+    known: RunInput | None,
+    *,
+    begun: bool,
+    intact: bool,
+    wait_id: int,
+    on_changed_request: str,
+) -> Beginning:
+    """How an attempt begins: with the output of an earlier one, with the run of an earlier one, or with a run of its own.
+
+    :param before: what an earlier attempt has left.
+    :param request: what the DAG file asks for now.
+    :param known: the rows now; None: they are not known yet.
+    :param begun: whether anything of the earlier run may have been submitted.
+    :param intact: whether the earlier run's output is as it was written.
+    :param wait_id: see :class:`RunState`; another one means that the task was cleared.
+    """
+    if before is None:
+        return "new"
+    if before.request.digest == request.digest and (known is None or known.digest == before.input.digest):
+        if before.finished and intact:
+            return "as_written"
+        return "go_on" if begun or known is not None else "new"
+    same_request = before.request.digest == request.digest
+    unfinished = before.written is None and begun and wait_id == before.wait_id
+    if same_request or not unfinished:
+        return "new"
+    return "go_on" if on_changed_request == "continue" else "go_on_stopped"
+
+
+def new_run(
+    before: RunState | None,
+    request: RunRequest,
+    known: RunInput,
+    parts: Sequence[RunPart],
+    policy: RunPolicy,
+    *,
+    folder: str,
+    output_path: str,
+    attempt: int,
+    wait_id: int,
+    now: float,
+) -> RunState:
+    """A run of the given rows. If the task had these rows before others, the run has the parts that it had then: the ledger knows them."""
+    earlier: dict[str, list[JsonObject]] = {}
+    if before is not None:
+        first_round = [to_json(part.unsent()) for part in before.parts if part.round == 1]
+        earlier = before.earlier | {before.digest: first_round}
+    then = [RunPart(**part) for part in earlier.pop(run_digest(request, known), [])]
+    return RunState(
+        request=request,
+        input=known,
+        policy=policy,
+        folder=folder,
+        output_path=output_path,
+        attempt=attempt,
+        wait_id=wait_id,
+        started_at=now,
+        round_started_at=now,
+        parts=then if then and not uncovered(then, known.rows) else list(parts),
+        earlier=earlier,
+    )
+
+
+def uncovered(parts: Sequence[RunPart], rows: int) -> list[tuple[int, int]]:
+    """Rows of the input that no part of the first round has: place of the first one, from 0, and how many."""
+    gaps, place = [], 0
+    for first, number in sorted((part.first, part.rows) for part in parts if part.first is not None):
+        if first > place:
+            gaps.append((place, first - place))
+        place = max(place, first + number)
+    if place < rows:
+        gaps.append((place, rows - place))
+    return gaps
+
+
+def covered(state: RunState, parts: Sequence[RunPart]) -> RunState:
+    """The run with further parts, whose rows no other part has."""
+    return replace(state, parts=[*state.parts, *parts])

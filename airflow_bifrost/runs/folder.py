@@ -1,0 +1,165 @@
+"""The folder in object storage in which a run keeps its request lines, and how they are made again when it is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from airflow_bifrost.results.lines import lines_in
+from airflow_bifrost.results.storage import locate, whole_file
+from airflow_bifrost.runs.request import RunInput
+from airflow_bifrost.runs.state import RunPart, RunState
+from airflow_bifrost.submission.ids import automatic_id, custom_id_of
+from airflow_bifrost.submission.parts import Part, RequestFiles
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """:param uri: any that Airflow's object storage writes, or a path on the worker's disk."""
+
+    uri: str
+
+    def has(self, name: str) -> bool:
+        path, fs = locate(f"{self.uri}/{name}")
+        return bool(fs.exists(path.path))
+
+    def keep(self, file: Path, name: str) -> None:
+        """Copy a local file into the folder."""
+        with file.open("rb") as source, self.new(name) as target:
+            shutil.copyfileobj(source, target)
+
+    def fetch(self, name: str, file: Path) -> None:
+        """Copy a file of the folder to the local disk."""
+        path, fs = locate(f"{self.uri}/{name}")
+        with fs.open(path.path, "rb") as source, file.open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+    def new(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """A file that gets its name once it is complete."""
+        return whole_file(f"{self.uri}/{name}")
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a file, without their ends."""
+        path, fs = locate(f"{self.uri}/{name}")
+        with fs.open(path.path, "rb") as file:
+            yield from lines_in(file)
+
+    def remove(self) -> None:
+        """Remove the folder and all files in it, if it is there."""
+        path, fs = locate(self.uri)
+        for name in fs.find(path.path):
+            fs.rm_file(name)  # not fs.rm, which takes names for patterns
+        with suppress(OSError, NotImplementedError):  # a store without folders
+            fs.rmdir(path.path)
+
+
+@dataclass(slots=True)
+class RunLines:
+    """The request lines of a run.
+
+    :param make_again: writes the input of the run once more into a local folder; None: that is not possible here.
+    """
+
+    folder: RunFolder
+    make_again: Callable[[Path], RequestFiles] | None = None
+    _restored: dict[str, bool] = field(default_factory=dict)  # by digest of the input
+
+    def has_input(self, known: RunInput) -> bool:
+        """Whether all lines of the input are there. Missing ones are made again, if the rows are still the same."""
+        if known.digest not in self._restored:
+            missing = {name for name in known.files if not self.folder.has(name)}
+            self._restored[known.digest] = not missing or self._restore(known, missing)
+        return self._restored[known.digest]
+
+    def has_part(self, state: RunState, part: RunPart) -> bool:
+        """Whether the lines of a part are there. They are made again, if they can be."""
+        if self.folder.has(part.file):
+            return True
+        if part.first is None or not self.has_input(state.input):
+            return False
+        if self.folder.has(part.file):
+            return True
+        lines = islice(self.input(state.input), part.first, part.first + part.rows)
+        return self.write(part.file, lines)[2] == part.sha256
+
+    def input(self, known: RunInput) -> Iterator[bytes]:
+        """All lines of the input, in their order."""
+        return chain.from_iterable(map(self.folder.lines, known.files))
+
+    def custom_ids(self, known: RunInput) -> Iterator[str] | None:
+        """The IDs of all rows, in their order; None: they cannot be known any more."""
+        if self.has_input(known):
+            return map(custom_id_of, self.input(known))
+        return map(automatic_id, range(1, known.rows + 1)) if known.automatic_ids else None
+
+    def part_ids(self, known: RunInput, part: RunPart) -> Iterator[str] | None:
+        """The IDs of the rows of a part; None: they cannot be known any more."""
+        if self.folder.has(part.file):
+            return map(custom_id_of, self.folder.lines(part.file))
+        if part.first is None or (ids := self.custom_ids(known)) is None:
+            return None
+        return islice(ids, part.first, part.first + part.rows)
+
+    def keep_parts(self, parts: Sequence[Part]) -> None:
+        """Put the files of parts into the folder, unless they are there."""
+        for part in parts:
+            if not self.folder.has(file_name(part)):
+                self.folder.keep(part.path, file_name(part))
+
+    def write(self, name: str, lines: Iterable[bytes]) -> tuple[int, int, str]:
+        """Write a file: number of lines, size in bytes, SHA-256."""
+        digest, rows, size = hashlib.sha256(), 0, 0
+        with self.folder.new(name) as file:
+            for line in lines:
+                whole = line + b"\n"
+                file.write(whole)
+                digest.update(whole)
+                rows += 1
+                size += len(whole)
+        return rows, size, digest.hexdigest()
+
+    def _restore(self, known: RunInput, missing: set[str]) -> bool:
+        if self.make_again is None:
+            return False
+        with TemporaryDirectory(prefix="bifrost-run-") as local:
+            files = self.make_again(Path(local))
+            if files.digest != known.digest:
+                return False
+            lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)
+            for name, rows in zip(known.files, known.file_rows, strict=True):
+                some = islice(lines, rows)
+                if name in missing:
+                    self.write(name, some)
+                else:
+                    for _ in some:
+                        pass
+        return True
+
+
+def file_name(part: Part) -> str:
+    """The name of a part's file in the folder."""
+    return f"{part.sha256[:32]}.jsonl"
+
+
+def described(files: RequestFiles) -> RunInput:
+    """What is kept of an input in the state."""
+    lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)
+    return RunInput(
+        digest=files.digest,
+        rows=sum(part.rows for part in files.parts),
+        files=[file_name(part) for part in files.parts],
+        file_rows=[part.rows for part in files.parts],
+        automatic_ids=all(custom_id_of(line) == automatic_id(place) for place, line in enumerate(lines, start=1)),
+    )
+
+
+def _local_lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from lines_in(file)

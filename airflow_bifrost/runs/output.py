@@ -1,0 +1,188 @@
+"""Reading the results of all batches of a run, and writing its output."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import compress, islice
+from typing import Annotated, Any
+
+import jsonschema  # type: ignore[import-untyped]
+from pydantic import AfterValidator, TypeAdapter
+
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.summary import BatchSummary
+from airflow_bifrost.results.collect import POLICY, collect
+from airflow_bifrost.results.rows import RowError, RowOutcome
+from airflow_bifrost.results.storage import fingerprint
+from airflow_bifrost.results.tally import Tally, differences
+from airflow_bifrost.results.writer import ResultsWriter
+from airflow_bifrost.runs.folder import RunLines
+from airflow_bifrost.runs.request import JsonObject, sha256_of
+from airflow_bifrost.runs.resend import PROBE_ROWS, Resend, Survey
+from airflow_bifrost.runs.state import RunPart, RunState
+from airflow_bifrost.submission.ids import custom_id_of
+from airflow_bifrost.worker.download import manifest, report
+
+NOT_SENT = "not_sent"  # error code of a row that the run did not send
+
+log = logging.getLogger("airflow.task")
+
+
+def schema_of(output_type: Any) -> JsonObject | None:
+    """The JSON schema of what answers are validated into, the same in every process; None: they are not validated."""
+    return None if output_type is None else TypeAdapter(output_type).json_schema()
+
+
+def type_of_run(output_type: Any, schema: JsonObject | None) -> Any:
+    """What the answers of a run are validated into: ``output_type``, if it still is what the run asked for, else what its schema says.
+
+    :param schema: JSON schema that the run asked for; None: answers are not validated.
+    """
+    if schema is None:
+        return None
+    if output_type is not None and sha256_of(schema_of(output_type)) == sha256_of(schema):
+        return output_type
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def check(value: Any) -> Any:
+        if (error := next(validator.iter_errors(value), None)) is not None:
+            raise ValueError(f"does not match the schema at {error.json_path} ({error.validator})")
+        return value
+
+    return Annotated[Any, AfterValidator(check)]
+
+
+@dataclass(slots=True)
+class RunResults:
+    """The results of all batches of a run, on the worker's disk. Close it."""
+
+    lines: RunLines
+    writer: ResultsWriter
+    allow_incomplete: bool
+    summaries: list[JsonObject] = field(default_factory=list)  # of the submitted parts, in their order
+    warnings: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        self.writer.__exit__()
+
+    def read(self, client: GatewayClient, state: RunState, storage_conn_id: str | None) -> None:
+        """Read the results of every batch.
+
+        :raises BifrostError: some cannot be read. Nothing is written then, and a retry reads all of them again.
+        """
+        for part in state.submitted:
+            if part.confirmed:
+                self._read_part(client, state, part, storage_conn_id)
+        for part in state.parts:
+            if part.batch_id is not None and part.confirmed:
+                continue
+            message = "The row was not sent: the run was stopped, or its time was over."
+            self._absent(state, part, RowOutcome.CANCELLED, RowError(NOT_SENT, message))
+
+    def survey(self, state: RunState) -> Survey:
+        """What is decided upon: which rows could be sent again."""
+        outcomes = {
+            part.number: str(summary["outcome"])
+            for part, summary in zip((part for part in state.submitted if part.confirmed), self.summaries, strict=True)
+        }
+        codes: Counter[str] = Counter()
+        retryable = succeeded = 0
+        for standing in self._standing(state):
+            retryable += standing.retryable
+            if standing.retryable and standing.outcome is RowOutcome.FAILED and standing.code is not None:
+                codes[standing.code] += 1
+        latest = state.latest
+        if all(part.probe for part in latest):
+            for part in latest:
+                ids = self.lines.part_ids(state.input, part) or iter(())
+                succeeded += sum(each.outcome is RowOutcome.SUCCEEDED for each in self.writer.standing(ids))
+        return Survey(outcomes, codes, retryable, succeeded)
+
+    def lines_to_resend(self, state: RunState, plan: Resend, retryable: int) -> Iterator[bytes]:
+        """The request lines of the rows that are sent again."""
+        ids = self.lines.custom_ids(state.input)
+        if (plan.failed == "none" and not plan.cancelled) or ids is None or not self.lines.has_input(state.input):
+            return iter(())
+        worth = self.writer.retryable(ids, failed=plan.failed != "none", cancelled=plan.cancelled)
+        lines: Iterator[bytes] = compress(self.lines.input(state.input), worth)
+        spent = self._spent(state, plan)
+        if spent:
+            lines = (line for line in lines if custom_id_of(line) not in spent)
+        return islice(lines, 0, None, max(1, retryable // PROBE_ROWS)) if plan.failed == "probe" else lines
+
+    def write(self, state: RunState) -> tuple[JsonObject, JsonObject]:
+        """Write the output. Return the manifest, without the output's path, and the output's fingerprint."""
+        ids = self.lines.custom_ids(state.input)
+        if ids is None:
+            log.warning(
+                "The run's folder %s is gone, and the input cannot be read again: the output has the rows that have a result, in the order"
+                " of the results.",
+                state.folder,
+            )
+            ids = self.writer.custom_ids()
+        tally = self.writer.write(ids, state.output_path)
+        sent_again = sum(part.rows for part in state.parts if part.round > 1)
+        report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), state.output_path, self.warnings)
+        return self._manifest(state, tally), fingerprint(state.output_path)
+
+    def _manifest(self, state: RunState, tally: Tally) -> JsonObject:
+        duplicates = [batch_id for part in state.parts for batch_id in part.duplicates]
+        whole = manifest(state.output_path, self.summaries, tally) | {"duplicates": duplicates}
+        return {key: value for key, value in whole.items() if key != "output_path"}
+
+    def _read_part(self, client: GatewayClient, state: RunState, part: RunPart, storage_conn_id: str | None) -> None:
+        provider = state.request.provider
+        assert part.batch_id is not None
+        if not part.ended:  # it was cancelled, and has not ended in time
+            self.summaries.append(_still_cancelling(client, part.batch_id, provider))
+            message = f"Batch {part.batch_id} was cancelled, and has not ended yet. Clear the task to read what it has."
+            self._absent(state, part, RowOutcome.CANCELLED, RowError("cancelled", message))
+            return
+        before = self.writer.came()
+        policy = replace(POLICY, allow_incomplete=self.allow_incomplete)
+        batch = collect(
+            client,
+            part.batch_id,
+            provider,
+            self.writer,
+            rows=part.rows,
+            storage_conn_id=storage_conn_id,
+            policy=policy,
+        )
+        came = self.writer.came() - before
+        self.warnings += (
+            f"Batch {part.batch_id}: {found}" for found in differences(came, part.rows, batch.request_counts, provider)
+        )
+        summary = BatchSummary.of(batch, batch_id=part.batch_id, provider=provider).to_xcom()
+        self.summaries.append(summary)
+        if summary["outcome"] in ("failed", "expired", "cancelled"):
+            code, message = summary["outcome"], f"Batch {part.batch_id} is {summary['status']}."
+            for error in summary["errors"][:1]:
+                code, message = error["code"] or code, error["message"] or message
+            self._absent(state, part, RowOutcome(summary["outcome"]), RowError(code, message))
+
+    def _absent(self, state: RunState, part: RunPart, outcome: RowOutcome, error: RowError) -> None:
+        """Say what became of the rows of a part that have no result."""
+        if (ids := self.lines.part_ids(state.input, part)) is not None:
+            self.writer.add_absent(ids, outcome, error)
+
+    def _standing(self, state: RunState) -> Iterator[Any]:
+        ids = self.lines.custom_ids(state.input)
+        return self.writer.standing(ids) if ids is not None else iter(())
+
+    def _spent(self, state: RunState, plan: Resend) -> set[str]:
+        """IDs of rows that probes have sent as often as a row may be sent."""
+        sent: Counter[str] = Counter()
+        for part in state.parts:
+            if part.probe and (ids := self.lines.part_ids(state.input, part)) is not None:
+                sent.update(ids)
+        return {custom_id for custom_id, times in sent.items() if times + plan.rounds >= state.policy.max_row_attempts}
+
+
+def _still_cancelling(client: GatewayClient, batch_id: str, provider: str) -> JsonObject:
+    batch = client.get_batch(batch_id, provider=provider)
+    summary: Mapping[str, Any] = BatchSummary.of(batch, batch_id=batch_id, provider=provider).to_xcom()
+    return {**summary, "outcome": summary["outcome"] or "cancelled"}

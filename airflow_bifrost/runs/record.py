@@ -1,0 +1,84 @@
+"""Where the state of a run is kept from one attempt of the task to the next.
+
+Airflow's task state takes 64 KB for a value, and a run of hundreds of batches has more to say. So a long state is compressed.
+
+Airflow can be told to forget the state of a task that succeeded (``[state_store] clear_on_success``). Then a receipt next to the output
+tells a later clear of the task that the run is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_bifrost._compat import conf
+from airflow_bifrost.results.storage import locate, whole_file
+from airflow_bifrost.runs.request import JsonObject
+from airflow_bifrost.runs.state import RunState
+from airflow_bifrost.submission.ledger import TaskStateStore
+
+STATE_KEY = "bifrost_run"
+CANCEL_KEY = "bifrost_run_cancel"  # batches that a user's stop could not cancel
+PLAIN = 24 * 2**10  # bytes; a longer state is compressed
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """
+    :param store: the task's state, see :func:`airflow_bifrost.worker.state_store.open_state_store`.
+    :param receipt: URI of the receipt; empty: there is none.
+    """
+
+    store: TaskStateStore
+    receipt: str = ""
+
+    def load(self) -> RunState | None:
+        """The state that an earlier attempt has left; None: there is none."""
+        value = self.store.get(STATE_KEY)
+        if value is None and self.receipt:
+            value = _read(self.receipt)
+        return None if value is None else RunState.from_json(unpacked(value))
+
+    def save(self, state: RunState) -> None:
+        self.store.set(STATE_KEY, packed(state.to_json()))
+
+    def leave_receipt(self, state: RunState) -> None:
+        """Leave a receipt, if Airflow forgets the state when the task succeeds."""
+        if self.receipt and conf.getboolean("state_store", "clear_on_success", fallback=False):
+            with whole_file(self.receipt) as file:
+                file.write(json.dumps(packed(state.to_json())).encode())
+
+    def to_cancel(self) -> list[str]:
+        """IDs of the batches that were to be cancelled when a user ended an earlier attempt, and are not."""
+        return list(self.store.get(CANCEL_KEY) or [])
+
+    def keep_to_cancel(self, batch_ids: list[str]) -> None:
+        self.store.set(CANCEL_KEY, batch_ids)
+
+
+def packed(value: JsonObject) -> JsonObject:
+    """JSON types, compressed if they are long."""
+    text = json.dumps(value).encode()
+    if len(text) <= PLAIN:
+        return value
+    return {"zlib": base64.b64encode(zlib.compress(text, 9)).decode("ascii")}
+
+
+def unpacked(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What :func:`packed` was given."""
+    if "zlib" not in value:
+        return value
+    found: JsonObject = json.loads(zlib.decompress(base64.b64decode(value["zlib"])))
+    return found
+
+
+def _read(uri: str) -> Any:
+    path, fs = locate(uri)
+    try:
+        return json.loads(fs.cat_file(path.path))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,522 @@
+"""A run of batches as a state machine. Pure: no I/O, no Airflow, no clock.
+
+The driver asks :func:`next_step` what to do, does it, applies what happened with :meth:`RunState.after`, stores the state, and loops.
+So a worker may be killed between any two of these: the next attempt goes on from the stored state. These hold at all times:
+
+* A part gets a batch once. Its number and its lines never change afterwards, whatever the limits are by then.
+* Nothing is sent after the run was stopped, after its deadline, or in a round that cannot end before the deadline.
+* Every batch that was submitted is collected before the run is written.
+* A run that is written is not written again, unless an attempt starts it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from airflow_bifrost.runs.request import JsonObject, RunInput, RunPolicy, RunRequest, run_digest, to_json
+
+CANCEL_GRACE = 600.0  # seconds that cancelled batches get to end: OpenAI documents up to 10 minutes
+
+StopReason = Literal["request_changed", "timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPart:
+    """The rows of one batch.
+
+    :param number: unique in the run; the ledger knows the submission by it.
+    :param round: 1 for the input itself, then one more for each time that rows are sent again.
+    :param file: name of its lines in the run's folder.
+    :param bytes: size of the lines.
+    :param sha256: of the lines.
+    :param first: place of its first row in the input, from 0; None: a later round, whose rows are scattered.
+    :param probe: rows that are sent to find out whether it is worth sending the others again.
+    :param fixed: a create call may have been made for it, so it must go out as it is.
+    :param batch_id: None: not submitted.
+    :param attempt: number of the task's attempt that submitted it.
+    :param confirmed: False: the batch may be another's, so its results must be compared with the rows once it has ended.
+    :param ended: its batch is terminal.
+    :param outcome: outcome of its batch, as it was when the results were read.
+    :param duplicates: other batches that the gateway made by repeating the create; they are cancelled.
+    :param input_file_id: the file that was uploaded for it; None: there is no file, or it is not ours.
+    :param waits_for: batches that filled the provider's queue when it was refused; one of them must end first.
+    :param halve: the queue takes no part of this size.
+    :param cancel_requested: the run has cancelled its batch.
+    """
+
+    number: int
+    round: int
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+    first: int | None = None
+    probe: bool = False
+    fixed: bool = False
+    batch_id: str | None = None
+    attempt: int = 0
+    confirmed: bool = True
+    ended: bool = False
+    outcome: str | None = None
+    duplicates: list[str] = field(default_factory=list)
+    input_file_id: str | None = None
+    waits_for: list[str] = field(default_factory=list)
+    halve: bool = False
+    cancel_requested: bool = False
+
+    def unsent(self) -> RunPart:
+        """The same rows, before they were submitted."""
+        return RunPart(self.number, self.round, self.file, self.rows, self.bytes, self.sha256, self.first, self.probe)
+
+
+# What the driver does next.
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Submit a part; or find out whether the batch that it has is its own, now that the batch has ended."""
+
+    part: RunPart
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Split a part that is not submitted yet: it is above the limits, or is to be halved."""
+
+    part: RunPart
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until all batches, or one of them, are terminal.
+
+    :param deadline: unix seconds.
+    """
+
+    batch_ids: list[str]
+    any_ended: bool
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The deadline has passed: cancel these batches."""
+
+    batch_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Read the results of all batches, and decide which rows are sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Delete what is not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The provider's queue is full of others' batches. End the attempt; a retry goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """There is nothing left to do."""
+
+
+Step = Submit | Split | Wait | Cancel | Collect | Write | Clean | Blocked | Done
+
+
+# What happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A part has a batch.
+
+    :param new: False: an earlier attempt had submitted it.
+    :param confirmed: see :class:`RunPart`.
+    """
+
+    number: int
+    batch_id: str
+    new: bool = True
+    confirmed: bool = True
+    duplicates: Sequence[str] = ()
+    input_file_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFull:
+    """The provider refused a part, and surely has not taken it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A create call may have been made for a part."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class WasSplit:
+    """A part is now several."""
+
+    number: int
+    parts: Sequence[RunPart]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Batches are terminal.
+
+    :param queue_full: those that failed because the provider's queue was full; none of their rows has run.
+    """
+
+    batch_ids: Collection[str]
+    queue_full: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """A wait did not end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Batches were told to cancel."""
+
+    batch_ids: Collection[str]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestChanged:
+    """The DAG file asks for something else now."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinesLost:
+    """The lines of parts that are not submitted are gone, and cannot be made again."""
+
+    numbers: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The results were read.
+
+    :param outcomes: of the batches, by number of the part.
+    :param parts: rows that are sent again; empty: none are.
+    """
+
+    outcomes: Mapping[int, str]
+    parts: Sequence[RunPart]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The output is there.
+
+    :param manifest: all of it but the output's path.
+    :param fingerprint: by which the output is recognized later.
+    """
+
+    manifest: JsonObject
+    fingerprint: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What was not needed any more is gone."""
+
+
+Event = (
+    Submitted
+    | QueueFull
+    | Fixed
+    | WasSplit
+    | Ended
+    | DeadlinePassed
+    | CancelRequested
+    | RequestChanged
+    | LinesLost
+    | Collected
+    | Written
+    | Cleaned
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a run knows of itself. It outlives the worker as JSON.
+
+    :param request: what was asked for. It stays, whatever the DAG file says later.
+    :param folder: URI of the folder with the lines.
+    :param output_path: URI of the output.
+    :param attempt: number of the task's attempt that acts.
+    :param wait_id: what Airflow changes when the task is cleared and not when it is retried: the deadlines begin anew with it.
+    :param started_at: unix seconds, of the run.
+    :param round_started_at: likewise, of the latest round.
+    :param collected: the results of all batches were read, and no rows are sent again.
+    :param stop: why nothing more is sent.
+    :param cancelled_at: unix seconds at which the run cancelled the rest of its batches.
+    :param blocked: see :class:`Blocked`.
+    :param written: the manifest, without the output's path, once the output is written.
+    :param earlier: parts of other inputs that the task had before, by the digest of their run.
+    """
+
+    request: RunRequest
+    input: RunInput
+    policy: RunPolicy
+    folder: str
+    output_path: str
+    attempt: int
+    wait_id: int
+    started_at: float
+    round_started_at: float
+    parts: list[RunPart]
+    collected: bool = False
+    stop: StopReason | None = None
+    cancelled_at: float | None = None
+    blocked: bool = False
+    written: JsonObject | None = None
+    fingerprint: JsonObject | None = None
+    cleaned: bool = False
+    earlier: dict[str, list[JsonObject]] = field(default_factory=dict)
+
+    # As JSON
+
+    def to_json(self) -> JsonObject:
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunState:
+        made = {
+            "request": RunRequest.from_json(value["request"]),
+            "input": RunInput.from_json(value["input"]),
+            "policy": RunPolicy(**value["policy"]),
+            "parts": [RunPart(**part) for part in value["parts"]],
+        }
+        return cls(**{**value, **made})
+
+    # What is known
+
+    @property
+    def digest(self) -> str:
+        return run_digest(self.request, self.input)
+
+    @property
+    def round(self) -> int:
+        return max((part.round for part in self.parts), default=1)
+
+    @property
+    def latest(self) -> list[RunPart]:
+        """The parts of the latest round."""
+        return [part for part in self.parts if part.round == self.round]
+
+    @property
+    def in_flight(self) -> list[str]:
+        """IDs of the batches that are not known to be terminal."""
+        return [part.batch_id for part in self.parts if part.batch_id is not None and not part.ended]
+
+    @property
+    def unsent(self) -> list[RunPart]:
+        return [part for part in self.parts if part.batch_id is None]
+
+    @property
+    def submitted(self) -> list[RunPart]:
+        return [part for part in self.parts if part.batch_id is not None]
+
+    @property
+    def run_deadline(self) -> float:
+        return self.started_at + self.policy.whole
+
+    @property
+    def deadline(self) -> float:
+        """Unix seconds, of the latest round."""
+        return min(self.round_started_at + self.policy.timeout, self.run_deadline)
+
+    @property
+    def finished(self) -> bool:
+        """The output is written, and a further attempt could not improve it."""
+        return self.written is not None and not self.written["rows"]["cancelled"]
+
+    def next_number(self) -> int:
+        return max((part.number for part in self.parts), default=0) + 1
+
+    def part(self, number: int) -> RunPart:
+        return next(part for part in self.parts if part.number == number)
+
+    # What happens
+
+    def started_again(self, *, policy: RunPolicy, output_path: str, attempt: int, wait_id: int, now: float) -> RunState:
+        """The state for a further attempt of the task. A clear, unlike a retry, begins the deadlines anew."""
+        state = replace(
+            self,
+            policy=policy,
+            output_path=output_path,
+            attempt=attempt,
+            wait_id=wait_id,
+            collected=False,
+            stop=None,
+            cancelled_at=None,
+            blocked=False,
+            written=None,
+            fingerprint=None,
+            cleaned=False,
+            parts=[replace(part, waits_for=[]) for part in self.parts],
+        )
+        if wait_id != self.wait_id:
+            state = replace(state, started_at=now, round_started_at=now)
+        return state
+
+    def after(self, event: Event) -> RunState:
+        """The state once something has happened."""
+        match event:
+            case Submitted():
+                return self._after_submission(event)
+            case QueueFull():
+                return self._after_refusal(event)
+            case Fixed(number):
+                return self._change(number, fixed=True, halve=False)
+            case WasSplit(number, parts):
+                index = self.parts.index(self.part(number))
+                return replace(self, parts=[*self.parts[:index], *parts, *self.parts[index + 1 :]])
+            case Ended():
+                return self._after_ends(event)
+            case DeadlinePassed():
+                return self if self.stop == "timeout" else replace(self, stop="timeout", cancelled_at=None)
+            case CancelRequested(batch_ids, at):
+                parts = [
+                    replace(part, cancel_requested=True) if part.batch_id in batch_ids else part for part in self.parts
+                ]
+                return replace(self, parts=parts, stop="timeout", cancelled_at=at)
+            case RequestChanged():
+                return replace(self, stop=self.stop or "request_changed")
+            case LinesLost(numbers):
+                return replace(self, parts=[part for part in self.parts if part.number not in numbers])
+            case Collected():
+                return self._after_collection(event)
+            case Written(manifest, fingerprint):
+                return replace(self, written=dict(manifest), fingerprint=dict(fingerprint), cleaned=False)
+            case Cleaned():
+                return replace(self, cleaned=True)
+
+    def _change(self, number: int, **changes: Any) -> RunState:
+        parts = [replace(part, **changes) if part.number == number else part for part in self.parts]
+        return replace(self, parts=parts)
+
+    def _after_submission(self, event: Submitted) -> RunState:
+        before = self.part(event.number)
+        return self._change(
+            event.number,
+            batch_id=event.batch_id,
+            confirmed=event.confirmed,
+            ended=before.ended and before.batch_id == event.batch_id,
+            attempt=self.attempt - (not event.new),
+            duplicates=list(event.duplicates),
+            input_file_id=event.input_file_id,
+            waits_for=[],
+            halve=False,
+        )
+
+    def _after_refusal(self, event: QueueFull) -> RunState:
+        """Wait for a batch of this run, or else try with half of the rows, or else give up for now."""
+        if in_flight := self.in_flight:
+            return self._change(event.number, waits_for=in_flight)
+        if self.part(event.number).rows >= self.policy.min_rows_to_halve:
+            return self._change(event.number, halve=True)
+        return replace(self, blocked=True)
+
+    def _after_ends(self, event: Ended) -> RunState:
+        in_flight = [batch_id for batch_id in self.in_flight if batch_id not in event.batch_ids]
+        refused = [part for part in self.parts if part.batch_id in event.queue_full and not part.ended]
+        only_refusals = set(event.batch_ids) <= set(event.queue_full)
+        alone = not in_flight and only_refusals
+        number = self.next_number()
+        parts = []
+        for part in self.parts:
+            if part in refused:  # it gets another number, by which the ledger knows another submission
+                halve = alone and part.rows >= self.policy.min_rows_to_halve
+                parts.append(replace(part.unsent(), number=number, waits_for=in_flight, halve=halve))
+                number += 1
+            elif part.batch_id in event.batch_ids:
+                parts.append(replace(part, ended=True))
+            elif part.batch_id is None and only_refusals and refused:  # no batch has made room
+                parts.append(replace(part, waits_for=in_flight))
+            else:
+                parts.append(part)
+        too_small = max((part.rows for part in refused), default=0) < self.policy.min_rows_to_halve
+        return replace(self, parts=parts, blocked=bool(refused) and alone and too_small)
+
+    def _after_collection(self, event: Collected) -> RunState:
+        parts = [
+            replace(part, outcome=event.outcomes[part.number]) if part.number in event.outcomes else part
+            for part in self.parts
+        ]
+        if not event.parts:
+            return replace(self, parts=parts, collected=True)
+        return replace(self, parts=[*parts, *event.parts], collected=False, round_started_at=event.at)
+
+
+def next_step(state: RunState, now: float) -> Step:
+    """What the driver does next.
+
+    :param now: unix seconds.
+    """
+    if state.written is not None:
+        return Done() if state.cleaned else Clean()
+    if state.collected:
+        return Write()
+    if state.blocked and state.stop is None:
+        return Blocked()
+    in_flight = state.in_flight
+    if state.stop == "timeout":
+        return _wind_up(state, in_flight, now)
+    if state.stop is None and state.unsent:
+        if now >= state.deadline and not in_flight:
+            return Cancel([])
+        if now < state.deadline and (step := _send(state, in_flight)) is not None:
+            return step
+    if state.stop is None and (doubtful := [part for part in state.parts if part.ended and not part.confirmed]):
+        return Submit(doubtful[0])
+    if in_flight:
+        more = state.stop is None and bool(state.unsent)
+        return Wait(in_flight, any_ended=more, deadline=state.deadline)
+    return Collect()
+
+
+def _send(state: RunState, in_flight: list[str]) -> Submit | Split | None:
+    """Send a part, if there is room for another batch."""
+    part, limits = state.unsent[0], state.policy
+    if len(in_flight) >= limits.max_parallel_batches:
+        return None
+    if part.waits_for and set(part.waits_for) <= set(in_flight):
+        return None
+    too_large = part.rows > limits.part_rows or part.bytes > limits.part_bytes
+    if (too_large or part.halve) and not part.fixed and part.rows > 1:
+        return Split(part)
+    return Submit(part)
+
+
+def _wind_up(state: RunState, in_flight: list[str], now: float) -> Cancel | Wait | Collect:
+    """After the deadline: cancel what runs, give it time to end, and collect what there is."""
+    asked = {part.batch_id for part in state.parts if part.cancel_requested}
+    if running := [batch_id for batch_id in in_flight if batch_id not in asked]:
+        return Cancel(running)
+    ends = (state.cancelled_at or now) + CANCEL_GRACE
+    if in_flight and now < ends:
+        return Wait(in_flight, any_ended=False, deadline=ends)
+    return Collect()

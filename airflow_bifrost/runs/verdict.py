@@ -1,0 +1,44 @@
+"""How a run ends that was stopped before all of its rows had been sent as often as they should."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_bifrost._compat import AirflowSensorTimeout
+from airflow_bifrost.exceptions import BatchFailed
+from airflow_bifrost.runs.state import RunState
+
+SHOWN = 10  # batch IDs in a message
+
+
+def raise_if_stopped(state: RunState, manifest: Mapping[str, Any], changed: Sequence[str]) -> None:
+    """
+    :param changed: names of the arguments in which the DAG file asks for something else than the run.
+    :raises BatchFailed: the DAG file asks for something else now.
+    :raises AirflowSensorTimeout: the time was over.
+    """
+    rows = manifest["rows"]
+    written = f"{rows['succeeded']:,} of {rows['total']:,} rows have an answer, in {state.output_path}."
+    if state.stop == "timeout":
+        cancelled = [part.batch_id for part in state.parts if part.cancel_requested and part.batch_id is not None]
+        unsent = sum(part.rows for part in state.unsent)
+        what = [f"cancelled: {_names(cancelled)}"] if cancelled else []
+        what += [f"not sent: {unsent:,} rows"] if unsent else []
+        which = "run_timeout" if state.run_deadline <= state.round_started_at + state.policy.timeout else "timeout"
+        raise AirflowSensorTimeout(
+            f"The run did not end within its `{which}` ({'; '.join(what) or 'all batches had ended'}). {written} What had run is billed."
+            " Clear the task to send the other rows again."
+        )
+    if state.stop == "request_changed":
+        raise BatchFailed(
+            f"The DAG file now asks for something else than this run was started with ({', '.join(changed) or 'the request'}), so nothing more"
+            f" was sent. {written} They answer the old request, and are billed. Clear the task to send all rows with the new request, or set"
+            " on_changed_request='continue' to finish such runs under the request that they were started with.",
+            summaries=manifest["batches"],
+        )
+
+
+def _names(batch_ids: Sequence[str]) -> str:
+    more = f" and {len(batch_ids) - SHOWN} more" if len(batch_ids) > SHOWN else ""
+    return f"{', '.join(batch_ids[:SHOWN])}{more}"
