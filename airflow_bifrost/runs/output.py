@@ -14,7 +14,7 @@ from pydantic import AfterValidator, TypeAdapter
 
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.summary import BatchSummary
-from airflow_bifrost.results.collect import POLICY, collect
+from airflow_bifrost.results import collect
 from airflow_bifrost.results.rows import RowError, RowOutcome
 from airflow_bifrost.results.storage import fingerprint
 from airflow_bifrost.results.tally import Tally, differences
@@ -142,8 +142,8 @@ class RunResults:
             self._absent(state, part, RowOutcome.CANCELLED, RowError("cancelled", message))
             return
         before = self.writer.came()
-        policy = replace(POLICY, allow_incomplete=self.allow_incomplete)
-        batch = collect(
+        policy = replace(collect.POLICY, allow_incomplete=self.allow_incomplete)
+        batch = collect.collect(
             client,
             part.batch_id,
             provider,
