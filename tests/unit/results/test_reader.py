@@ -41,13 +41,13 @@ def test_rows_are_read_from_a_relative_path_and_from_a_uri(written: Path, monkey
     assert list(read_rows("out.jsonl")) == list(read_rows(f"file://{written}")) == list(read_rows(written))
 
 
-def test_blank_lines_are_passed_over(tmp_path: Path) -> None:
+def test_blank_lines_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").write_text('\n{"custom_id": "a"}\n  \r\n{"custom_id": "b"}')
     assert [row["custom_id"] for row in read_rows(tmp_path / "out.jsonl")] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("line", "said"), [('{"custom_id": ', "is not JSON"), ("[]", "is JSON, but not a result row")])
-def test_a_broken_line_is_named_by_its_number(tmp_path: Path, line: str, said: str) -> None:
+def test_an_error_names_the_number_of_a_broken_line(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text(f'{{"custom_id": "a"}}\n\n{line}\n')
     rows = read_rows(path)
@@ -57,13 +57,13 @@ def test_a_broken_line_is_named_by_its_number(tmp_path: Path, line: str, said: s
 
 
 @pytest.mark.parametrize("uri", ["{folder}/none.jsonl", "file://{folder}/none.jsonl", "memory://none.jsonl"])
-def test_a_file_that_is_not_there_is_named(tmp_path: Path, uri: str) -> None:
+def test_an_error_names_a_missing_file(tmp_path: Path, uri: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"There are no result rows at .*none\.jsonl"):
         next(read_rows(uri.format(folder=tmp_path)))
 
 
 @pytest.mark.parametrize(("read", "library"), [(to_arrow, "pyarrow"), (to_pandas, "pandas")])
-def test_a_library_that_is_not_installed_is_named(
+def test_an_error_names_a_library_that_is_not_installed(
     read: Any, library: str, written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
@@ -71,7 +71,7 @@ def test_a_library_that_is_not_installed_is_named(
         read(written)
 
 
-def test_a_table_of_arrow_has_the_columns_of_the_contract(written: Path) -> None:
+def test_an_arrow_table_has_the_columns_of_the_contract(written: Path) -> None:
     pytest.importorskip("pyarrow")
     table = to_arrow(written)
     assert tuple(table.column_names) == COLUMNS
@@ -82,7 +82,7 @@ def test_a_table_of_arrow_has_the_columns_of_the_contract(written: Path) -> None
     assert (c["outcome"], c["response"], c["usage"]) == ("missing", None, None)
 
 
-def test_a_frame_of_pandas_has_the_columns_of_the_contract(written: Path) -> None:
+def test_a_pandas_frame_has_the_columns_of_the_contract(written: Path) -> None:
     pytest.importorskip("pandas")
     frame = to_pandas(written)
     assert tuple(frame.columns) == COLUMNS
@@ -90,7 +90,7 @@ def test_a_frame_of_pandas_has_the_columns_of_the_contract(written: Path) -> Non
     assert frame["response"][0] == LINES[0]["response"]["body"]  # type: ignore[index]
 
 
-def test_tables_of_no_rows_have_their_columns(tmp_path: Path) -> None:
+def test_empty_tables_have_the_columns_of_the_contract(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     pytest.importorskip("pandas")
     (tmp_path / "out.jsonl").touch()
@@ -98,7 +98,7 @@ def test_tables_of_no_rows_have_their_columns(tmp_path: Path) -> None:
     assert tuple(to_pandas(tmp_path / "out.jsonl").columns) == COLUMNS
 
 
-def test_the_rooms_names_are_those_of_the_reader() -> None:
+def test_the_package_exports_the_reader() -> None:
     reader = importlib.import_module("airflow_bifrost.results.reader")
     assert dir(airflow_bifrost.results) == ["read_rows", "to_arrow", "to_pandas"]
     assert all(getattr(airflow_bifrost.results, name) is getattr(reader, name) for name in dir(airflow_bifrost.results))

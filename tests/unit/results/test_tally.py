@@ -1,4 +1,4 @@
-"""What a file amounts to, and where the batch's own counts differ."""
+"""The counts of a file, and where the batch's own counts differ."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_rows_of_a_manifest() -> None:
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "bedrock"])
-def test_a_batch_that_counted_nothing_differs_in_nothing(provider: str) -> None:
+def test_a_batch_without_counts_has_no_differences(provider: str) -> None:
     assert differences(CAME, provider) == []
     assert differences({}, provider, total=0, completed=0, failed=0) == []
 
@@ -38,7 +38,7 @@ def test_rows_that_expired_or_were_cancelled_may_be_counted_as_failed(failed: in
 
 
 @pytest.mark.parametrize("failed", [1, 6])
-def test_other_failures_than_there_are_is_a_difference(failed: int) -> None:
+def test_another_number_of_failures_is_a_difference(failed: int) -> None:
     assert differences(CAME, total=10, completed=5, failed=failed) == [
         f"failed: the batch counts {failed}, its results 2"
     ]
@@ -53,7 +53,7 @@ def test_anthropic_counts_each_outcome() -> None:
     ]
 
 
-def test_what_gemini_counts_as_completed_includes_failures() -> None:
+def test_completed_includes_failures_at_gemini() -> None:
     came = {"succeeded": 7, "failed": 3}
     assert differences(came, "gemini", total=10, completed=10, failed=3, succeeded=7) == []
     assert differences(came, "gemini", total=10, completed=10, failed=3) == []
@@ -63,7 +63,7 @@ def test_what_gemini_counts_as_completed_includes_failures() -> None:
     ]
 
 
-def test_results_that_never_came_and_another_input_are_differences() -> None:
+def test_missing_results_and_another_input_are_differences() -> None:
     came = {"succeeded": 8}
     assert differences(came, total=11, completed=10, failed=0) == [
         "total: the batch counts 11, and has 10",

@@ -1,4 +1,4 @@
-"""The answer of a row as an object of a type, or why it is none."""
+"""The answer of a row as an object of a type, or why it is not one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
@@ -84,7 +84,7 @@ REQUEST = Row("row-1", {}, PROMPT, 1)
     ],
     ids=["chat", "responses", "anthropic", "gemini"],
 )
-def test_it_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
+def test_the_answer_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
     row = result_row(line)
     assert row is not None
     assert validated(row, ORDERS).output == OUTPUT
@@ -127,20 +127,21 @@ def test_it_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
     ],
     ids=["anthropic", "chat", "responses", "converse"],
 )
-def test_it_is_the_input_of_a_tool_that_was_called(body: dict[str, Any]) -> None:
+def test_the_answer_is_the_input_of_a_tool_call(body: dict[str, Any]) -> None:
     row = result_row({"custom_id": "row-1", "response": {"status_code": 200, "body": body}})
     assert row is not None
     assert validated(row, ORDERS) == replace(row, output=OUTPUT)
 
 
 @pytest.mark.parametrize("fence", ["```json\n{}\n```", "\n```\n{}```  \n", "```JSON \r\n{}\r\n```"], ids=repr)
+@settings(deadline=None)
 @given(name=st.text() | st.just("```\n```"))
-def test_a_code_fence_around_the_answer_is_no_part_of_it(fence: str, name: str) -> None:
+def test_a_code_fence_around_the_answer_is_removed(fence: str, name: str) -> None:
     answer = Item(name=name).model_dump_json()
     assert validated(row_of(fence.replace("{}", answer)), TypeAdapter(Item)).output == {"name": name, "price": None}
 
 
-def test_a_type_that_is_strict_takes_what_json_has_no_type_for() -> None:
+def test_a_strict_type_accepts_values_that_json_spells_as_strings() -> None:
     class Day(BaseModel):
         model_config = ConfigDict(strict=True)
         day: date
@@ -152,7 +153,7 @@ def test_a_type_that_is_strict_takes_what_json_has_no_type_for() -> None:
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in RowOutcome if outcome is not RowOutcome.SUCCEEDED])
-def test_a_row_that_has_not_succeeded_is_as_it_was(outcome: RowOutcome) -> None:
+def test_a_row_that_did_not_succeed_stays_as_it_is(outcome: RowOutcome) -> None:
     row = row_of("no JSON", outcome=outcome, error=RowError("x"))
     assert validated(row, ORDERS) is row
 
@@ -160,16 +161,16 @@ def test_a_row_that_has_not_succeeded_is_as_it_was(outcome: RowOutcome) -> None:
 # What is not.
 
 
-def test_an_answer_that_is_no_json_is_invalid() -> None:
+def test_an_answer_that_is_not_json_is_invalid() -> None:
     assert failure("Sure! Here it is.") == "Invalid JSON: expected value at line 1 column 1"
 
 
 @pytest.mark.parametrize("text", ["", " ", "[" * 100_000, '{"items": "\ud800"}', "```json\n```", "null", "[]", "1e999"])
-def test_whatever_else_is_no_such_object_is_invalid(text: str) -> None:
+def test_an_answer_of_another_form_is_invalid(text: str) -> None:
     assert failure(text)
 
 
-def test_each_place_that_is_wrong_is_named() -> None:
+def test_the_message_names_each_place_that_is_wrong() -> None:
     text = json.dumps({"items": [{"name": "pen"}, {"price": "cheap"}], "urgency": "middling"})
     assert failure(text) == (
         "items.1.name: Field required; items.1.price: Input should be a valid number, unable to parse string as a number;"
@@ -177,7 +178,7 @@ def test_each_place_that_is_wrong_is_named() -> None:
     )
 
 
-def test_of_many_places_a_few_are_named_and_the_others_counted() -> None:
+def test_the_message_names_a_few_places_and_counts_the_others() -> None:
     message = failure(json.dumps({"items": [{}] * 1000}))
     assert message.startswith("items.0.name: Field required; ")
     assert message.endswith("items.4.name: Field required; and 995 more")
@@ -206,14 +207,14 @@ class Owner(BaseModel):
         ({"kind": "dog", "age": "SECRET"}, "pet.dog.age: Input should be a valid integer"),
     ],
 )
-def test_the_values_that_came_are_not_quoted(pet: dict[str, Any], said: str) -> None:
+def test_the_message_does_not_quote_values(pet: dict[str, Any], said: str) -> None:
     text = json.dumps({"pet": pet, "since": "SECRET", "nick": "SECRETSECRET", "urgency": "SECRET"})
     message = failure(text, TypeAdapter(Owner))
     assert said in message
     assert "SECRET" not in message
 
 
-def test_a_validator_of_the_types_own_is_heard() -> None:
+def test_the_message_has_the_words_of_the_types_own_validators() -> None:
     class Even(BaseModel):
         number: int
 
@@ -227,6 +228,7 @@ def test_a_validator_of_the_types_own_is_heard() -> None:
     assert failure('{"number": 3}', TypeAdapter(Even)) == "number: Value error, must be even"
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1), st.text(), min_size=1))
 def test_a_message_is_one_line_of_at_most_500_characters(extra: dict[str, str]) -> None:
     class Closed(BaseModel):
@@ -238,12 +240,12 @@ def test_a_message_is_one_line_of_at_most_500_characters(extra: dict[str, str]) 
 
 
 @pytest.mark.parametrize("text", ['{"items": [{"na', None])
-def test_an_answer_that_was_cut_off_says_so_and_what_to_do(text: str | None) -> None:
+def test_the_message_about_a_cut_off_answer_says_what_to_do(text: str | None) -> None:
     message = failure(text, finish_reason="length")
     assert message.startswith("The answer was cut off: raise max_tokens")
 
 
-def test_a_cut_that_did_no_harm_is_none() -> None:
+def test_a_cut_off_answer_that_is_valid_succeeds() -> None:
     assert validated(row_of(json.dumps(ANSWER) + "\n", finish_reason="length"), ORDERS).output == OUTPUT
 
 
@@ -253,7 +255,7 @@ def test_an_answer_without_text_says_why_it_ended(reason: str) -> None:
     assert message == f"The answer has no text (finish_reason {reason}); `response` has what there is."
 
 
-def test_a_type_that_has_no_json_is_told_from_an_answer_that_does_not_fit() -> None:
+def test_a_type_that_cannot_be_serialized_has_a_message_of_its_own() -> None:
     class Opaque(BaseModel):
         value: Any
 
@@ -265,5 +267,5 @@ def test_a_type_that_has_no_json_is_told_from_an_answer_that_does_not_fit() -> N
     assert "cannot be written as JSON: give it a serializer" in failure('{"value": 1}', TypeAdapter(Opaque))
 
 
-def test_an_answer_of_an_provider_that_sends_no_body_is_still_read() -> None:
+def test_an_answer_without_a_body_is_validated() -> None:
     assert validated(row_of(json.dumps(ANSWER), response=None), ORDERS).output == OUTPUT

@@ -1,4 +1,4 @@
-"""Results in any order -> a row for each row of the input, in its order, and nothing left behind."""
+"""Results in any order -> a row for each row of the input, in its order."""
 
 from __future__ import annotations
 
@@ -9,32 +9,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import fsspec
 import pytest
-from airflow.sdk import ObjectStoragePath
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AfterValidator
+from support.result_lines import failed, jsonl, succeeded
 
 from airflow_bifrost.results.reader import read_rows
-from airflow_bifrost.results.rows import COLUMNS, RowError, RowOutcome, Usage
+from airflow_bifrost.results.rows import RowError, RowOutcome, Usage
 from airflow_bifrost.results.tally import Tally
 from airflow_bifrost.results.writer import ResultsWriter
-
-
-def succeeded(custom_id: str, text: str = "Hi", **body: Any) -> dict[str, Any]:
-    body = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], **body}
-    return {"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}
-
-
-def failed(custom_id: str, code: str = "server_error") -> dict[str, Any]:
-    return {"custom_id": custom_id, "response": None, "error": {"code": code, "message": "no"}}
-
-
-def jsonl(*lines: Any) -> bytes:
-    return b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
 
 
 def write(ids: Sequence[str], *sources: bytes, uri: str) -> tuple[list[dict[str, Any]], Tally]:
@@ -45,129 +30,7 @@ def write(ids: Sequence[str], *sources: bytes, uri: str) -> tuple[list[dict[str,
     return list(read_rows(uri)), tally
 
 
-@pytest.fixture(params=["file", "memory", "local path"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URI of a folder that is not there yet, in stores that rename and in one that copies and deletes."""
-    if request.param == "memory":
-        yield f"memory://{uuid.uuid4().hex}/results"
-        MemoryFileSystem.store.clear()
-        MemoryFileSystem.pseudo_dirs[:] = [""]
-    else:
-        yield f"{'file://' if request.param == 'file' else ''}{tmp_path}/new/results"
-
-
-def names(folder: str) -> list[str]:
-    fs, path = fsspec.url_to_fs(folder)
-    return sorted(name.rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)) if fs.isdir(path) else []
-
-
-# The file
-
-
-def test_rows_stand_in_the_order_of_the_input_each_once(folder: str) -> None:
-    out = jsonl(succeeded("c", "3"), succeeded("a", "1"))
-    rows, tally = write(["a", "b", "c", "d"], out, jsonl(failed("b")), uri=f"{folder}/out.jsonl")
-    assert [(row["custom_id"], row["outcome"], row["text"]) for row in rows] == [
-        ("a", "succeeded", "1"),
-        ("b", "failed", None),
-        ("c", "succeeded", "3"),
-        ("d", "missing", None),
-    ]
-    assert all(tuple(row) == COLUMNS for row in rows)
-    assert tally.rows == {"total": 4, "succeeded": 2, "failed": 1, "expired": 0, "cancelled": 0, "missing": 1}
-    assert names(folder) == ["out.jsonl"]
-
-
-def test_a_file_that_is_there_is_replaced(folder: str) -> None:
-    write(["a", "b"], jsonl(succeeded("a"), succeeded("b")), uri=f"{folder}/out.jsonl")
-    rows, _ = write(["a"], jsonl(succeeded("a", "again")), uri=f"{folder}/out.jsonl")
-    assert [row["text"] for row in rows] == ["again"]
-    assert names(folder) == ["out.jsonl"]
-
-
-@pytest.mark.parametrize(
-    "name", ["run=[1]/out.jsonl", "out*.jsonl", "out?.jsonl", "2026-01-01T00:00:00+00:00/out#1.jsonl"]
-)
-def test_a_name_is_never_taken_for_a_pattern(folder: str, name: str) -> None:
-    rows, _ = write(["a"], jsonl(succeeded("a")), uri=f"{folder}/{name}")
-    assert [row["outcome"] for row in rows] == ["succeeded"]
-    assert names(f"{folder}/{name}".rpartition("/")[0]) == [name.rpartition("/")[2]]
-
-
-class Broken(Exception):
-    pass
-
-
-def test_after_a_failure_the_file_is_as_it_was_and_nothing_is_left_behind(
-    folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri = f"{folder}/out.jsonl"
-    before, _ = write(["a"], jsonl(succeeded("a")), uri=uri)
-
-    def break_off(_: Any) -> Any:
-        raise Broken
-
-    monkeypatch.setattr("airflow_bifrost.results.writer.missing_row", break_off)
-    with pytest.raises(Broken):
-        write(["a", "b"], jsonl(succeeded("a", "again")), uri=uri)
-    assert names(folder) == ["out.jsonl"]
-    assert list(read_rows(uri)) == before
-
-
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_file_that_cannot_get_its_name_is_removed(
-    folder: str, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise error("no")
-
-    monkeypatch.setattr(MemoryFileSystem, "mv", refuse)
-    monkeypatch.setattr(LocalFileSystem, "mv", refuse)
-    with pytest.raises(error):
-        write(["a"], jsonl(succeeded("a")), uri=f"{folder}/out.jsonl")
-    assert names(folder) == []
-
-
-def test_what_failed_once_can_be_written_again(folder: str) -> None:
-    def ids() -> Iterator[str]:
-        yield "a"
-        raise Broken
-
-    with ResultsWriter() as results:
-        results.add_lines([jsonl(succeeded("a"))])
-        with pytest.raises(Broken):
-            results.write(ids(), f"{folder}/out.jsonl")
-        assert names(folder) == []
-        assert results.write(["a"], f"{folder}/out.jsonl").succeeded == 1
-
-
-def test_a_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    for uri in (str(tmp_path), f"file://{tmp_path}", f"{tmp_path}/new/"):
-        with pytest.raises(ValueError, match=r"is a folder. Name a file in it, such as .*results.jsonl"):
-            write(["a"], uri=uri)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("uri", "said"),
-    [
-        ("memory://some_conn@bucket/out.jsonl", "no installed Airflow provider package knows memory://"),
-        ("odd://bucket/out.jsonl", "Unsupported filesystem: 'odd'|no installed Airflow provider package knows odd://"),
-    ],
-)
-def test_a_store_that_nobody_knows_is_refused(uri: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        write(["a"], uri=uri)
-
-
-def test_a_path_of_airflows_is_taken_as_it_is(tmp_path: Path) -> None:
-    path = ObjectStoragePath(f"file://{tmp_path}") / "out.jsonl"
-    with ResultsWriter() as results:
-        results.write(["a"], path)
-    assert [row["outcome"] for row in read_rows(path)] == ["missing"]
-
-
-def test_the_spool_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_wait_in_files_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
     with ResultsWriter() as results:
         results.add(succeeded(f"row-{number}", "x" * 10_000) for number in range(1000))
@@ -188,9 +51,6 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     assert peak(5000) < peak(500) + 200_000
 
 
-# Lines
-
-
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_chunks_may_be_cut_anywhere(size: int, tmp_path: Path) -> None:
     source = (
@@ -203,14 +63,14 @@ def test_chunks_may_be_cut_anywhere(size: int, tmp_path: Path) -> None:
     assert next(read_rows(tmp_path / "out.jsonl"))["text"] == "é\u2028✓"
 
 
-def test_lines_that_are_no_result_are_counted_and_do_no_harm(tmp_path: Path) -> None:
+def test_lines_that_are_not_results_are_counted_and_left_out(tmp_path: Path) -> None:
     odd = (b"this line is not json\n", b"[]\n", b"7\n", b'{"custom_id": null}\n', b"\xff\xfe\n", b"[" * 10**5 + b"\n")
     rows, tally = write(["a"], jsonl(*odd, succeeded("a")), uri=f"{tmp_path}/out.jsonl")
     assert [row["outcome"] for row in rows] == ["succeeded"]
     assert tally.unreadable == len(odd)
 
 
-def test_the_row_that_the_gateway_invents_is_not_even_unreadable(tmp_path: Path) -> None:
+def test_a_row_that_the_gateway_invents_is_not_counted(tmp_path: Path) -> None:
     said = "Batch completed with state: BATCH_STATE_SUCCEEDED. No results available."
     with ResultsWriter() as results:
         results.add([{"custom_id": "info", "response": {"status_code": 200, "body": {"message": said}}}])
@@ -218,7 +78,7 @@ def test_the_row_that_the_gateway_invents_is_not_even_unreadable(tmp_path: Path)
     assert (tally.missing, tally.unreadable, tally.unknown) == (2, 0, 0)
 
 
-def test_halves_of_surrogate_pairs_and_numbers_that_json_has_not_are_written(tmp_path: Path) -> None:
+def test_halves_of_surrogate_pairs_are_replaced(tmp_path: Path) -> None:
     line = b'{"custom_id": "\\ud83d!", "response": {"status_code": 200, "body": {"text": "\\ude00 \\ud83d\\ude00", "x": NaN}}}\n'
     rows, tally = write(["\ud83d!", "\udfff"], line, uri=f"{tmp_path}/out.jsonl")
     assert [(row["custom_id"], row["outcome"], row["text"]) for row in rows] == [
@@ -228,7 +88,7 @@ def test_halves_of_surrogate_pairs_and_numbers_that_json_has_not_are_written(tmp
     assert tally.unreadable == 0
 
 
-def test_halves_of_surrogate_pairs_in_values_are_written_too(tmp_path: Path) -> None:
+def test_halves_of_surrogate_pairs_in_native_results_are_replaced(tmp_path: Path) -> None:
     with ResultsWriter() as results:
         results.add([succeeded("\ud83d", "\ud83d", model="\udfff"), succeeded("b", model="\udfff")])
         tally = results.write(["\ud83d", "b"], tmp_path / "out.jsonl")
@@ -236,21 +96,18 @@ def test_halves_of_surrogate_pairs_in_values_are_written_too(tmp_path: Path) -> 
     assert tally.succeeded == 2
 
 
-# Several results for a row, and none
-
-
-def test_of_several_results_the_first_that_succeeded_counts(tmp_path: Path) -> None:
+def test_of_several_results_for_a_row_the_first_success_counts(tmp_path: Path) -> None:
     lines = [failed("a", "first"), succeeded("a", "second"), succeeded("a", "third"), failed("a", "fourth")]
     rows, tally = write(["a"], jsonl(*lines), uri=f"{tmp_path}/out.jsonl")
     assert (rows[0]["text"], tally.duplicates, tally.succeeded) == ("second", 3, 1)
 
 
-def test_of_several_failures_the_last_counts(tmp_path: Path) -> None:
+def test_of_several_failures_of_a_row_the_last_counts(tmp_path: Path) -> None:
     rows, tally = write(["a"], jsonl(failed("a", "first")), jsonl(failed("a", "second")), uri=f"{tmp_path}/out.jsonl")
     assert (rows[0]["error"]["code"], tally.duplicates) == ("second", 1)
 
 
-def test_results_that_the_input_does_not_have_are_counted_and_not_written_but_paid_for(tmp_path: Path) -> None:
+def test_results_of_unknown_rows_are_not_written_but_their_tokens_count(tmp_path: Path) -> None:
     lines = [succeeded("x", usage={"total_tokens": 5}), succeeded("a"), succeeded("y"), failed("y")]
     rows, tally = write(["a"], jsonl(*lines), uri=f"{tmp_path}/out.jsonl")
     assert [row["custom_id"] for row in rows] == ["a"]
@@ -263,7 +120,7 @@ class Away(Exception):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2000), st.booleans())
-def test_a_source_that_breaks_off_and_comes_again_counts_once(cut: int, tokens: bool) -> None:
+def test_a_source_that_breaks_off_and_is_read_again_counts_once(cut: int, tokens: bool) -> None:
     usage = {"usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}} if tokens else {}
     source = jsonl(
         failed("a"), succeeded("b", model="m", **usage), b"broken\n", succeeded("c", model="m", **usage), failed("a")
@@ -286,7 +143,7 @@ def test_a_source_that_breaks_off_and_comes_again_counts_once(cut: int, tokens: 
     MemoryFileSystem.store.clear()
 
 
-def test_what_was_absent_is_no_duplicate_and_yields_to_what_came(tmp_path: Path) -> None:
+def test_a_row_that_was_set_as_absent_is_not_a_duplicate(tmp_path: Path) -> None:
     with ResultsWriter() as results:
         results.add([failed("a", "own")])
         results.add_absent("abc", RowOutcome.EXPIRED, RowError("expired"))
@@ -296,7 +153,7 @@ def test_what_was_absent_is_no_duplicate_and_yields_to_what_came(tmp_path: Path)
     assert (tally.failed, tally.expired, tally.duplicates, tally.unknown) == (1, 2, 0, 0)
 
 
-def test_an_answer_of_another_type_has_come_as_a_success(tmp_path: Path) -> None:
+def test_an_invalid_answer_came_as_a_success(tmp_path: Path) -> None:
     with ResultsWriter(output_type=int) as results:
         results.add([succeeded("a", "1"), succeeded("b", "one")])
         assert results.came() == {"succeeded": 2}
@@ -304,12 +161,12 @@ def test_an_answer_of_another_type_has_come_as_a_success(tmp_path: Path) -> None
     assert (tally.succeeded, tally.failed) == (1, 1)
 
 
-def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:
+def test_no_rows_give_an_empty_file(tmp_path: Path) -> None:
     rows, tally = write([], uri=f"{tmp_path}/out.jsonl")
     assert (rows, tally) == ([], Tally())
 
 
-def test_rows_that_may_do_better_are_told_from_the_others_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_retryable_rows_are_told_in_the_order_of_the_input(tmp_path: Path) -> None:
     with ResultsWriter() as results:
         assert list(results.retryable("ab")) == []
         results.add([succeeded("a"), failed("b"), failed("c", "invalid_request"), failed("d")])
@@ -322,7 +179,7 @@ def test_rows_that_may_do_better_are_told_from_the_others_in_the_order_asked_for
         assert list(results.retryable("fe", failed=False)) == []
 
 
-def test_a_validator_with_a_fault_of_its_own_is_an_error_that_names_the_row() -> None:
+def test_a_validator_that_crashes_is_an_error_that_names_the_row() -> None:
     def broken(value: int) -> int:
         return {}[value]
 
@@ -334,7 +191,7 @@ def test_a_validator_with_a_fault_of_its_own_is_an_error_that_names_the_row() ->
     assert "row 'a'" in caught.value.__notes__[0]
 
 
-def test_large_rows_are_not_held_back_until_they_are_many(tmp_path: Path) -> None:
+def test_large_rows_do_not_pile_up_in_memory(tmp_path: Path) -> None:
     def write(rows: int) -> int:
         with ResultsWriter() as results:
             for number in range(rows):
@@ -348,24 +205,7 @@ def test_large_rows_are_not_held_back_until_they_are_many(tmp_path: Path) -> Non
     assert write(40) < write(4) + 2**20
 
 
-def test_what_breaks_off_leaves_nothing_on_the_disk() -> None:
-    def breaking() -> Iterator[bytes]:
-        yield jsonl(*(succeeded(str(number), "x" * 1000) for number in range(1000)))
-        raise Away
-
-    with ResultsWriter() as results:
-        results.add([succeeded("a")])
-        end = results._spool.end
-        with pytest.raises(Away):
-            results.add_lines(breaking())
-        assert results._spool.end == end
-        assert len(results._spool) == 1
-
-
-# The tally
-
-
-def test_usage_is_summed_by_model_and_over_all_and_what_was_cut_off_is_counted(tmp_path: Path) -> None:
+def test_usage_is_summed_by_model_and_rows_that_were_cut_off_are_counted(tmp_path: Path) -> None:
     cut = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "length"}]}
     lines = [
         succeeded("a", model="m1", usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}),
@@ -380,14 +220,12 @@ def test_usage_is_summed_by_model_and_over_all_and_what_was_cut_off_is_counted(t
     assert tally.cut_off == 1
 
 
-# Any results in any order
-
 IDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True, max_size=12)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.data(), IDS)
-def test_any_results_in_any_order_give_one_row_for_each_of_the_input(data: st.DataObject, ids: list[str]) -> None:
+def test_any_results_in_any_order_give_one_row_per_row_of_the_input(data: st.DataObject, ids: list[str]) -> None:
     known = data.draw(st.lists(st.tuples(st.sampled_from(ids), st.booleans()), max_size=30)) if ids else []
     strange = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=3))
     strange = [f"strange {custom_id}" for custom_id in strange if f"strange {custom_id}" not in ids]
@@ -418,7 +256,7 @@ def test_any_results_in_any_order_give_one_row_for_each_of_the_input(data: st.Da
 
 @settings(deadline=None, max_examples=100)
 @given(st.text())
-def test_any_text_comes_out_as_it_went_in(text: str) -> None:
+def test_any_text_is_written_as_it_came(text: str) -> None:
     uri = f"memory://{uuid.uuid4().hex}/out.jsonl"
     rows, _ = write(["a"], jsonl(succeeded("a", text)), uri=uri)
     MemoryFileSystem.store.clear()
