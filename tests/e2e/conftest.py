@@ -103,6 +103,7 @@ def airflow(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -
         # A killed triggerer's triggers are taken over when its heartbeat is this old.
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
     }
     with LocalAirflow(DAGS, env=settings) as airflow:
         yield airflow
@@ -112,7 +113,8 @@ def airflow(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -
 def waits(airflow: LocalAirflow, gateway: GatewayProcess) -> dict[str, Wait]:
     """A started run of each DAG in ``dags/waits.py``, by the DAG's id; each waits for a running batch of its own."""
     waits = {}
-    for dag_id in ("times_out", "survives", "skips", "cleared", "marked", "marked_and_cancelled"):
+    dag_ids = ("times_out", "survives", "skips", "cleared", "marked", "marked_and_cancelled", "ended_by_airflow")
+    for dag_id in dag_ids:
         batch_id = gateway.add_batch(**RUNNING)
         waits[dag_id] = Wait(airflow, dag_id, airflow.trigger(dag_id, {"batch_id": batch_id}), batch_id)
     return waits

@@ -63,6 +63,17 @@ def test_a_wait_whose_time_is_over_fails_with_a_timeout_and_is_not_retried(waits
     assert "AirflowSensorTimeout" in wait.logs()
 
 
+def test_a_last_poll_decides_when_airflow_ended_the_deferral(waits: dict[str, Wait], gateway: GatewayProcess) -> None:
+    wait = waits["ended_by_airflow"]
+    wait.reaches("deferred")
+
+    gateway.set_batch(wait.batch_id, **DONE)
+
+    assert wait.reaches("success")["try_number"] == 1
+    assert "Airflow ended the deferral" in wait.logs()
+    assert wait.xcom("wait")["outcome"] == "partial"
+
+
 def test_a_wait_shows_its_progress_and_survives_the_death_of_the_triggerer(
     airflow: LocalAirflow, waits: dict[str, Wait], gateway: GatewayProcess
 ) -> None:
