@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.providers import CONFIGURED, check_names
@@ -88,6 +88,14 @@ class Governance:
             raise refusal("provider_blocked", provider)
         if key.exhausted is not None and key.exhausted_at in (None, provider):
             raise refusal(_EXHAUSTED[key.exhausted], key.exhausted_at or "VK")
+
+    def revoke(self, token: str) -> None:
+        """Refuse a token from now on.
+
+        :raises KeyError: it is not one of the virtual keys.
+        """
+        known = self._keys or {}
+        known[token] = replace(known[token], active=False)
 
     def _find(self, token: str) -> VirtualKey | None:
         if self._keys is not None:

@@ -242,6 +242,10 @@ class LocalGateway:
         """Let a provider behave so from now on, until ``reset()``."""
         self._behaviors.set(provider, behavior)
 
+    def revoke(self, token: str) -> None:
+        """Refuse a virtual key from now on, one of ``virtual_keys``: the end of a rotated token."""
+        self._governance.revoke(token)
+
     def clear_faults(self) -> None:
         """Let nothing go wrong any more."""
         self._faults.clear()
