@@ -2,12 +2,18 @@
 
 import os
 import re
+import sys
 import tempfile
+from pathlib import Path
 
 # Reading the docstrings imports Airflow, which must neither read nor make the reader's own AIRFLOW_HOME.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-bifrost-docs-")
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import architecture_diagram
 from pydantic import BaseModel
+from sphinx.errors import ConfigError
 from sphinx.util.typing import stringify_annotation
 
 from airflow_bifrost import __version__
@@ -52,5 +58,7 @@ def list_fields(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    if not architecture_diagram.is_current():
+        raise ConfigError("The imports have changed. Run: python docs/architecture_diagram.py")
     app.connect("autodoc-process-signature", short_signature)
     app.connect("autodoc-process-docstring", list_fields)

@@ -1,8 +1,12 @@
-"""A local Bifrost gateway: offline tests of DAGs, demos, and this package's own tests.
+"""A local Bifrost gateway, for offline tests of DAGs and for demos.
 
-It is a real HTTP server that speaks the wire of gateway version 1.4.19: files, batches, lists with cursors, cancel,
-native results, virtual keys, and each provider's ids and words for a status. It runs the rows that it is given with a
-model that echoes them, and finishes a batch by the clock. It costs nothing and needs no network.
+It is an HTTP server that answers as gateway 1.4.19 does: files, batches, lists with cursors, cancel, native results,
+virtual keys, and each provider's IDs and statuses. A model that echoes its prompt answers the rows. A batch ends after
+``batch_seconds``. It costs nothing and needs no network.
+
+The public names are those of ``__all__``: ``LocalGateway``, ``Fault``, ``ProviderAnswer``, ``ProviderBehavior``,
+``VirtualKey``, ``RecordedRequest``; and the pytest fixture ``bifrost_gateway``. Wherever a call is about one model
+provider, the argument is called ``provider``.
 
 In a test, with the fixture that this package registers with pytest::
 
@@ -10,13 +14,13 @@ In a test, with the fixture that this package registers with pytest::
         dag.test()
         assert len(bifrost_gateway.batches) == 1    # paid for once
 
-``@pytest.mark.bifrost_gateway(batch_seconds=0)`` gives arguments of ``LocalGateway`` to the fixture, and ``token`` to its
+``@pytest.mark.bifrost_gateway(batch_seconds=0)`` passes arguments of ``LocalGateway`` to the fixture, and ``token`` to its
 connection. Elsewhere::
 
     with LocalGateway(batch_seconds=2.0) as gateway:
         gateway.url, gateway.connection_json(token="sk-bf-mine")
 
-As a process, which prints its URL on one line, and on stderr a shell's export of the connection::
+As a process, which prints its URL on one line, and on stderr a shell command that exports the connection::
 
     python -m airflow_bifrost.testing --port 0 --batch-seconds 60 --state gateway.sqlite
 
@@ -27,44 +31,49 @@ The answer to a prompt is ``echo: <prompt>``. A token is four characters. A prom
 ==================  ======================================================================================
 ``!say <text>``     the answer is ``<text>``
 ``!fail [code]``    the row fails, with this HTTP status (default 400)
-``!flaky [code]``   it fails (default 500) in the first batch with this prompt, and succeeds in any later one
-``!expire``         the row is not run before the batch's window ends
-``!missing``        the row stands in no result file, although it counts as completed
-``!garble``         its result line is no JSON
+``!flaky [code]``   the row fails (default 500) in the first batch with this prompt, and succeeds in any later one
+``!expire``         the row does not run before the batch's window ends
+``!missing``        no result file has the row, although it counts as completed
+``!garble``         the row's result line is not JSON
 ==================  ======================================================================================
 
 The clock
 ---------
-A tenth of ``batch_seconds`` is validation, the last tenth is finalizing; in between, row after row is done. A cancelled
-batch is ``cancelling`` for a fifth of its seconds and keeps the rows that were done. Everything that can be seen is in
-the SQLite file and follows from the time of creation, so a killed server continues as if it had been there.
+The first tenth of ``batch_seconds`` is validation and the last tenth is finalizing. In between, the rows complete one after
+the other. A cancelled batch is ``cancelling`` for a fifth of its seconds and keeps the rows that are complete. The whole
+state is in the SQLite file and follows from the time of creation, so a killed server goes on where the clock stands.
 
 What goes wrong on request
 --------------------------
-``gateway.inject(Fault(status=503, times=2))`` and the like: see ``Fault``. A fault that replaces an answer keeps the
-call from taking effect; with ``applied=True`` it takes effect and only the answer is lost.
+``gateway.inject(Fault(status=503, times=2))``: see ``Fault``. A fault that replaces an answer keeps the call from taking
+effect. With ``applied=True`` the call takes effect, and only the answer is lost. ``Fault(call="batch_list", ...)`` meets one
+call of the API only.
 
 ``gateway.inject(Fault(provider_answer=ProviderAnswer(status=429, body={"error": {"message": "slow down"}})))`` lets the provider
-behind the gateway answer so, and ``ProviderAnswer(failure="close")`` lets it fail: the gateway makes of it what the real
-one makes of it for that provider, route and call. A call that the gateway refuses by itself, because of its token or
-its arguments, does not get there, and the fault waits for the next. Where the real gateway's process ends, here only the
-connection does.
+behind the gateway answer so, and ``ProviderAnswer(failure="close")`` lets it fail: the local gateway then answers as the
+real one does for that provider, route and call. A call that the gateway refuses by itself, because of its token or
+its arguments, does not reach the provider, and the fault waits for the next call. Where the real gateway's process ends,
+only the connection ends here.
 
-``gateway.add_batch(...)`` puts a batch straight into the state, ``gateway.set_batch(id, ...)`` overrides what it shows,
-``gateway.requests`` is what was asked, ``gateway.restart(down_seconds=2)`` is an outage, and ``gateway.reset()`` is a
+``gateway.behave("azure", ProviderBehavior(file_pending=2))``: files that are processed late, results that are named late,
+lists that lie. See ``ProviderBehavior``.
+
+``gateway.add_batch(...)`` puts a batch into the state, ``gateway.set_batch(id, ...)`` overrides what it shows,
+``gateway.requests`` are the requests so far, ``gateway.restart(down_seconds=2)`` is an outage, and ``gateway.reset()`` is a
 clean start for the next test of a shared gateway.
 
 The same over HTTP
 ------------------
-For a gateway in another process. Bodies are JSON; mistakes are answered with 400 and ``{"error": ...}``.
+For a gateway in another process. Bodies are JSON. A mistake is answered with 400 and ``{"error": ...}``.
 
 =========================================  ===============================================================
-``POST /_local/faults``                    the fields of ``Fault``, ``provider`` as an object; 204
+``POST /_local/faults``                    the fields of ``Fault``, ``provider_answer`` as an object; 204
 ``GET``, ``DELETE /_local/faults``         the faults that are due; forget them
 ``POST /_local/batches``                   the arguments of ``LocalGateway.add_batch``; ``{"id": ...}``
 ``GET /_local/batches``                    every batch, with ``provider``, ``rows``, ``idempotency_key``
-``PATCH /_local/batches/{id}``             wire fields to override, as ``LocalGateway.set_batch``; 204
-``GET``, ``DELETE /_local/requests``       what was asked, oldest first; forget it
+``PATCH /_local/batches/{id}``             the members to override, as ``LocalGateway.set_batch``; 204
+``PUT /_local/behavior/{provider}``        the fields of ``ProviderBehavior``; 204
+``GET``, ``DELETE /_local/requests``       the requests so far, oldest first; forget them
 =========================================  ===============================================================
 """
 
