@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, BifrostProtocolError
@@ -64,11 +63,18 @@ def collect(
     """
     policy = policy or POLICY
     batch = _with_files(client, batch_id, provider, policy)
+    sources = sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id)
     taken = 0
-    for source in sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id):
-        left = None if rows is None else max(0, rows - taken)
+    for source in sources:
+        check = _Check(
+            source,
+            source.promise(taken),
+            rows=None if rows is None else max(0, rows - taken),
+            is_last_source=source is sources[-1],
+            allow_incomplete=policy.allow_incomplete,
+        )
         try:
-            taken += _read(source, sink, source.promise(taken), left, policy).results
+            taken += _read(source, sink, check, policy).results
         except BatchNotFound as error:
             nothing_paid = providers.get(provider).succeeded_rows(batch.request_counts) == 0
             if not source.errors or not (batch.output_file_id or nothing_paid):
@@ -107,18 +113,52 @@ def _with_files(client: GatewayClient, batch_id: str, provider: str, policy: Rea
         policy.sleep(min(policy.poll_interval, deadline - now))
 
 
-def _read(source: Source, sink: Sink, promise: Promise, rows: int | None, policy: ReadPolicy) -> Taken:
-    """Read a source until it is whole.
+@dataclass(slots=True)
+class _Check:
+    """Raises if what came of a source is not all that it holds.
 
-    :param rows: rows of the batch that have no result yet; None if unknown.
+    :param rows: rows of the batch that have no result in the sources before it; None if unknown.
+    :param is_last_attempt: whether nothing else can be found out.
     """
+
+    source: Source
+    promise: Promise
+    rows: int | None
+    is_last_source: bool = False
+    is_last_attempt: bool = False
+    allow_incomplete: bool = False
+
+    def __call__(self, taken: Taken) -> None:
+        if self.rows is not None and taken.results >= self.rows:
+            return  # every row has a result, whatever the counts say
+        flaw = self.promise.flaw(taken)
+        doubt = None
+        if self.rows is not None and self.is_last_source:
+            doubt = self.promise.doubt(taken, self.rows)
+        if flaw is None and (doubt is None or self.is_last_attempt):
+            return
+        name = self.source.name
+        what = f"{name[0].upper()}{name[1:]} is incomplete or cannot be read: {flaw or doubt}"
+        if self.is_last_attempt and self.allow_incomplete:
+            log.warning("%s allow_incomplete is set: the rows without a result are left out.", what)
+            return
+        raise BifrostProtocolError(
+            f"{what} The rows are paid for, and nothing was written. Retry or clear the task to read them again;"
+            " allow_incomplete=True writes what there is.",
+            problem=what,
+            transient=True,
+        )
+
+
+def _read(source: Source, sink: Sink, check: _Check, policy: ReadPolicy) -> Taken:
+    """Read a source until it is whole."""
     for attempt in range(1, policy.attempts + 1):
-        last = attempt == policy.attempts
+        check.is_last_attempt = attempt == policy.attempts
         try:
-            return source.read(sink, partial(_check, source, promise, rows, last and policy.allow_incomplete))
+            return source.read(sink, check)
         except BifrostGatewayError as error:
             again = error.transient or (source.errors and isinstance(error, BatchNotFound))
-            if last or not again:
+            if check.is_last_attempt or not again:
                 raise
             pause = policy.pause * 2 ** (attempt - 1)
             log.warning(
@@ -126,21 +166,3 @@ def _read(source: Source, sink: Sink, promise: Promise, rows: int | None, policy
             )
             policy.sleep(pause)
     raise AssertionError("a policy has at least one attempt")
-
-
-def _check(source: Source, promise: Promise, rows: int | None, allow_incomplete: bool, taken: Taken) -> None:
-    flaw = promise.flaw(taken)
-    if flaw is None or (
-        rows is not None and taken.results >= rows
-    ):  # no row is without a result, whatever the counts say
-        return
-    what = f"{source.name[0].upper()}{source.name[1:]} is incomplete or cannot be read: {flaw}"
-    if allow_incomplete:
-        log.warning("%s allow_incomplete is set: the rows without a result are left out.", what)
-        return
-    raise BifrostProtocolError(
-        f"{what} The rows are paid for, and nothing was written. Retry or clear the task to read them again;"
-        " allow_incomplete=True writes what there is.",
-        problem=what,
-        transient=True,
-    )

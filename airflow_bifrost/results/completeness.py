@@ -49,6 +49,15 @@ class Promise:
             return f"No result can be read.{lines}"
         return lines.strip() or None
 
+    def doubt(self, taken: Taken, rows: int) -> str | None:
+        """Why something may be missing although nothing proves it; None if there is no such reason. Another reading may settle it.
+
+        :param rows: rows of a batch that have no result in any other source.
+        """
+        if self.is_all or self.may_be_empty or taken.results >= rows:
+            return None
+        return f"{rows - taken.results:,} of the batch's rows have no result, and its counts do not say whether they should."
+
 
 def promise_of_all(batch: Batch, provider: Provider) -> Promise:
     """Of a source that holds the results of all rows, whatever their outcome."""

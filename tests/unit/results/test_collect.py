@@ -169,6 +169,22 @@ def test_what_is_incomplete_is_taken_after_the_last_attempt_if_that_is_allowed(
     assert "1 results can be read, and the batch counts 3. 1 lines cannot be read." in caplog.text
 
 
+def test_rows_without_a_result_are_read_again_if_the_counts_do_not_settle_it(
+    clock: Clock,
+) -> None:
+    batch = {"status": "completed", "output_file_id": "out", "error_file_id": "err"}
+    half, whole = line("b"), line("b") + line("c")
+    assert read(Script([batch], {"out": [line("a")], "err": [half, whole]}), clock, rows=3) == ["a", "b", "c"]
+    assert read(Script([batch], {"out": [line("a")], "err": [half]}), clock, rows=3) == ["a", "b"]  # then c is missing
+    assert clock.pauses == [5.0, 5.0, 10.0, 20.0]
+
+
+def test_rows_of_a_batch_that_ended_early_need_no_result(clock: Clock) -> None:
+    script = Script([counted(1, status="expired")], {"out": [line("a")]})
+    assert read(script, clock, rows=3) == ["a"]
+    assert clock.pauses == []
+
+
 # The error file
 
 
