@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from airflow_bifrost.testing import LocalGateway
 
 
 @contextmanager
-def after_requests(gateway: LocalGateway, number: int, do: Callable[[], object]) -> Iterator[None]:
-    """Call ``do`` once, when the gateway has had ``number`` requests, however fast the machine is."""
+def when(happened: Callable[[], bool], do: Callable[[], object]) -> Iterator[None]:
+    """Call ``do`` once, as soon as ``happened`` returns True, however fast the machine is."""
     over = threading.Event()
 
     def watch() -> None:
-        while len(gateway.requests) < number:
+        while not happened():
             if over.wait(0.01):
                 return
         do()
@@ -27,3 +27,8 @@ def after_requests(gateway: LocalGateway, number: int, do: Callable[[], object])
     finally:
         over.set()
         thread.join()
+
+
+def after_requests(gateway: LocalGateway, number: int, do: Callable[[], object]) -> AbstractContextManager[None]:
+    """Call ``do`` once, when the gateway has had ``number`` requests."""
+    return when(lambda: len(gateway.requests) >= number, do)

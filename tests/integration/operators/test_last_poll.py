@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from support.airflow import End, FakeTI, run_to_its_end
+from support.meanwhile import when
+from support.runs import cancel
 
 from airflow_bifrost import BatchRetrieveOperator, BatchRunOperator, BatchSensor, BifrostHook
 from airflow_bifrost.results import read_rows
@@ -141,3 +143,21 @@ def test_a_run_goes_on_after_the_last_poll_and_writes_its_rows(quick_gateway: Lo
     assert end.deferrals == 1
     assert [row["outcome"] for row in read_rows(output)] == ["succeeded", "succeeded"]
     assert len(quick_gateway.batches) == 1
+
+
+def test_a_run_whose_batch_still_runs_then_is_cancelled_and_the_error_names_the_batch(
+    gateway: LocalGateway, tmp_path: Path
+) -> None:
+    def make() -> Any:
+        return BatchRunOperator(
+            task_id="run", output_path=str(tmp_path / "out.jsonl"), rows=["a"], model="echo-1", poll_interval=0.05
+        )
+
+    def batch_is_being_cancelled() -> bool:
+        return any(request.path.endswith("/cancel") for request in gateway.requests)
+
+    with when(batch_is_being_cancelled, lambda: cancel(gateway, gateway.batches[0]["id"])):
+        end = ended_by_airflow(make, TIMEOUT, ti=FakeTI(task_id="run"))
+    assert end.kind == "AirflowSensorTimeout"
+    assert gateway.batches[0]["id"] in str(end.error)
+    assert "billed" in str(end.error)
