@@ -13,12 +13,12 @@
         │   ├── BatchNotFound           404
         │   ├── BifrostRequestError     another 4xx, or what the gateway will never accept
         │   └── BifrostProtocolError    an answer that is not what the API promises
-        ├── BatchInputError             rows that cannot be sent; nothing was submitted, and it is never retried
-        ├── BatchFailed                 terminal, and its outcome is not accepted; never retried
-        ├── SubmissionInDoubt           a batch may have been submitted, and it cannot be found out; never retried
+        ├── BatchInputError             rows that cannot be sent; nothing was submitted; never retried
+        ├── BatchFailed                 the batch is terminal and its outcome is not accepted; never retried
+        ├── SubmissionInDoubt           a batch may have been submitted, and nothing tells whether; never retried
         └── ResultsUnavailable          a batch has no results, or none that can be trusted; never retried
 
-No message holds a token or a result body.
+No message contains a token or a result body.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from airflow_bifrost._compat import AirflowException, AirflowFailException
 
 
 class BifrostError(AirflowException):
-    """Base of all errors of this package.
+    """Base class of all errors of this package.
 
-    :param message: all that there is to say.
-    :param problem: the part of it that says what happened; None: the message is all about that.
-    :param advice: the part of it that says what to do; None: there is none.
+    :param message: the complete text.
+    :param problem: the part of it that says what happened; None: all of it does.
+    :param advice: the part of it that says what to do; None: it gives no advice.
     """
 
     def __init__(self, message: str, *, problem: str | None = None, advice: str | None = None) -> None:
@@ -43,31 +43,34 @@ class BifrostError(AirflowException):
 
 
 class BifrostConfigurationError(BifrostError):
-    """The Airflow connection cannot work as it is. The message names the field."""
+    """The Airflow connection cannot work as it is. The message names the field.
 
-    undefined: bool = (
-        False  # whether Airflow says that there is no such connection, as it also does while its database is away
-    )
+    ``undefined`` tells whether Airflow knows no such connection. It also says so while its database is unavailable.
+    """
+
+    undefined: bool = False
 
 
 class BifrostGatewayError(BifrostError):
     """The gateway answered with an error, or did not answer.
 
     :param message: what happened, to which batch on which connection, what it means for the money, and what to do.
-    :param problem: what happened, alone.
-    :param advice: what to do, alone.
-    :param status_code: HTTP status of the answer; None if there was none.
+    :param problem: only what happened.
+    :param advice: only what to do.
+    :param status_code: HTTP status of the answer; None if there was no answer.
     :param error_type: the gateway's word for the error: its top-level ``type``, else ``error.type``; e.g. ``provider_blocked``.
     :param error_code: ``error.code`` of the answer, e.g. ``unsupported_operation``.
-    :param fault: what has happened, where the gateway's own words tell it: the ``what`` of a row in
-        ``airflow_bifrost.gateway.versions``, e.g. ``the virtual key is inactive``. None: they tell nothing that is known.
+    :param fault: what happened, if the gateway's words are known: ``what`` of a row in :mod:`airflow_bifrost.gateway.versions`,
+        e.g. ``the virtual key is inactive``.
     :param retry_after: seconds that the answer asks to wait, capped; None if it does not say.
-    :param transient: whether the fault can pass by itself even where no call has ever worked. A wait bears such a
-        fault until its deadline. None: as is usual for the class.
+    :param transient: whether the same call may succeed later, even if no call has ever succeeded. A wait tolerates a transient error until
+        its deadline. None: the default of the class.
+    :param sent: whether the request may have reached the provider. False: no connection came about, or the gateway itself refused the
+        request, so it certainly had no effect.
     """
 
     transient: bool = False
-    sent: bool = True  # False: no connection came about, so that the request has surely had no effect
+    sent: bool = True
     status_code: int | None  # type: ignore[assignment]  # Airflow's own base class has its API's 500 here
 
     def __init__(
@@ -82,6 +85,7 @@ class BifrostGatewayError(BifrostError):
         fault: str | None = None,
         retry_after: float | None = None,
         transient: bool | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(message, problem=problem, advice=advice)
         self.status_code = status_code
@@ -89,6 +93,7 @@ class BifrostGatewayError(BifrostError):
         self.error_code = error_code
         self.fault = fault
         self.retry_after = retry_after
+        self.sent = sent
         if transient is not None:
             self.transient = transient
 
@@ -100,13 +105,13 @@ class BifrostUnavailable(BifrostGatewayError):
 
 
 class BifrostRateLimited(BifrostGatewayError):
-    """429 from the provider or from the gateway's own limits; ``retry_after`` in seconds, or None."""
+    """429 from the provider or from the gateway's own limits. ``retry_after`` is in seconds, or None."""
 
     transient = True
 
 
 class BifrostBudgetExceeded(BifrostGatewayError):
-    """402: the budget of the virtual key, or of its provider, is used up. Batches that run already are not affected."""
+    """402: the budget of the virtual key, or of its provider, is used up. This does not affect batches that were submitted before."""
 
     transient = True
 
@@ -116,7 +121,7 @@ class BifrostAuthError(BifrostGatewayError):
 
 
 class BatchNotFound(BifrostGatewayError):
-    """404: with several keys behind the gateway it is no proof that the batch does not exist."""
+    """404. With several keys behind the gateway, it does not prove that the batch does not exist."""
 
 
 class BifrostRequestError(BifrostGatewayError):
@@ -124,15 +129,17 @@ class BifrostRequestError(BifrostGatewayError):
 
 
 class BifrostProtocolError(BifrostGatewayError):
-    """An answer that is not what the API promises: a web page, no JSON, no id. ``transient`` tells a provider's slip,
-    which the gateway handed on, from an address that is no gateway at all."""
+    """An answer that is not what the API promises: a web page, not JSON, no ID, or the ID of another batch.
+
+    ``transient`` tells a provider's mistake, which the gateway passed on, from an address that is no gateway.
+    """
 
 
 class BatchInputError(BifrostError, AirflowFailException):
-    """Rows of the input cannot be sent, and nothing was submitted. Airflow does not retry it: the rows stay as they are.
+    """Rows of the input cannot be sent, and nothing was submitted. Airflow does not retry it, because the rows stay as they are.
 
-    :param errors: the number of the row (or of the line, in a file) and what is wrong with it; the first few where there are many.
-        Empty where it is no row's fault.
+    :param errors: for the first wrong rows, the number of the row (in a file: of the line) and what is wrong with it.
+        Empty if the error is not about a row.
     """
 
     def __init__(
@@ -148,10 +155,10 @@ class BatchInputError(BifrostError, AirflowFailException):
 
 
 class BatchFailed(BifrostError, AirflowFailException):
-    """The batch is terminal and its outcome is not accepted. Airflow does not retry it: a terminal batch never changes.
+    """The batch is terminal and its outcome is not accepted. Airflow does not retry it, because a terminal batch never changes.
 
     :param message: names each batch with its outcome and the provider's own errors.
-    :param summaries: the batch summaries (see :class:`airflow_bifrost.gateway.summary.BatchSummary`) of the batches that failed.
+    :param summaries: of the batches that failed (see :class:`airflow_bifrost.gateway.summary.BatchSummary`).
     """
 
     def __init__(self, message: str, *, summaries: list[dict[str, Any]] | None = None) -> None:
@@ -160,9 +167,12 @@ class BatchFailed(BifrostError, AirflowFailException):
 
 
 class SubmissionInDoubt(BifrostError, AirflowFailException):
-    """An earlier try may have submitted a batch, and the gateway cannot tell. Submitting again might pay for it twice, so Airflow does
-    not retry it: somebody has to look. The message says where, and which parameter decides."""
+    """An earlier attempt may have submitted a batch, and the gateway cannot tell.
+
+    To submit again might pay twice, so Airflow does not retry it: somebody has to check. The message says where to look, and which
+    parameter decides.
+    """
 
 
 class ResultsUnavailable(BifrostError, AirflowFailException):
-    """A batch has no results, or none that this gateway can give. Airflow does not retry it."""
+    """A batch has no results, or none that this gateway can return. Airflow does not retry it."""

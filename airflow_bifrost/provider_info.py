@@ -58,6 +58,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "true or false: poll many batches through pages of the list, where that takes fewer requests. Default: [bifrost] coalesce.",
         "schema": {"type": ["string", "null"]},
     },
+    "retry_budget": {
+        "label": "Retry budget (seconds)",
+        "description": "How long a failed call is retried. 0: never. Default: [bifrost] retry_budget.",
+        "schema": {"type": ["integer", "null"], "minimum": 0},
+    },
     "transport": {
         "label": "Transport",
         "description": "The HTTP library of triggers: aiohttp (default) or httpx.",
@@ -136,6 +141,16 @@ def get_provider_info() -> dict[str, Any]:
                         "description": (
                             "Seconds for which waiting tasks use a connection before they look it up again. A refused token makes"
                             " them look it up at once."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "60",
+                        "default": "300",
+                    },
+                    "retry_budget": {
+                        "description": (
+                            "Seconds within which a task retries a call that failed, with backoff. Creating a batch is retried only if"
+                            " the request certainly did not reach the provider. 0: never retry."
                         ),
                         "version_added": "0.1.0",
                         "type": "float",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_bifrost import providers
 from airflow_bifrost.doctor.evidence import BIFROST, PROVIDERS, Evidence, Listed
 from airflow_bifrost.doctor.findings import Finding, State, note, ok, problem, sentence, what_happened
 from airflow_bifrost.doctor.forms import Form, unknown_forms
@@ -23,7 +24,6 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway.config import DEFAULT_PATH_PREFIX, GatewayConfig
 from airflow_bifrost.gateway.models import GatewayErrorBody, Health, Page
 from airflow_bifrost.gateway.redact import quote
-from airflow_bifrost.gateway.requests import ONE_PAGE
 from airflow_bifrost.hooks.check import Refusal, what_is_refused
 
 _SEE_PROVIDER = "see the check 'provider'"
@@ -256,7 +256,7 @@ def _listing(name: str, evidence: Evidence) -> Finding:
     if not isinstance(second, Page):
         return problem(name, *_with_the_error("The first page comes, the second does not.", second), pages=1)
     if first.data and second.data and second.data[0].id == first.data[0].id:
-        known = evidence.provider in ONE_PAGE
+        known = not providers.get(evidence.provider).lists_all_pages
         return (note if known else problem)(
             name,
             "The first page comes again and again"

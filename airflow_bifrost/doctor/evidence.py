@@ -8,9 +8,8 @@ from typing import TypeAlias
 
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse
 from airflow_bifrost.gateway.models import Batch, Health, Page
-from airflow_bifrost.gateway.requests import GatewayRequest
-from airflow_bifrost.gateway.responses import RawResponse
 
 PROVIDERS = ("openai", "azure", "anthropic", "gemini", "bedrock", "vertex")
 POLLS = 20

@@ -19,12 +19,13 @@ from airflow_bifrost.exceptions import (
     BifrostProtocolError,
     BifrostUnavailable,
 )
-from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Page
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.bifrost import BifrostHook
-from airflow_bifrost.hooks.connection import config_of, finding_the_connection, ignored_port, naming_the_connection
+from airflow_bifrost.hooks.connection import config_of, ignored_port
+from airflow_bifrost.hooks.connection_errors import finding_the_connection, naming_the_connection
 
 PATIENCE = 60.0  # seconds for one call; the connection's own timeouts hold too
 POLLING = 30.0  # seconds for all polls

@@ -15,10 +15,9 @@ from pydantic import BaseModel
 
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import responses
+from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
 from airflow_bifrost.gateway.models import Batch, BatchError, Health, Page, RequestCounts, read_json
 from airflow_bifrost.gateway.redact import quote
-from airflow_bifrost.gateway.requests import GatewayRequest
-from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.versions import EXTRA_FIELDS, FAULTS
 from airflow_bifrost.providers.statuses import BatchStatus
 
@@ -171,7 +170,7 @@ def _of_field(read: Any, item: Any, where: str) -> Iterator[str]:
                 yield from _of_model(model, entry, f"{where}[].")
             else:
                 yield f"{where}[] ({_kind(entry)})"
-    elif item and not read and read is not item:
+    elif (item and not read and read is not item) or (isinstance(read, bool) and not isinstance(item, bool)):
         yield f"{where} ({_kind(item)})"
 
 

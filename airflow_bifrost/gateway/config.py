@@ -1,4 +1,4 @@
-"""What a client must know of a gateway: where it is, who we are, how patient to be."""
+"""What a client must know about a gateway: where it is, which token it takes, how long to wait."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from airflow_bifrost.gateway.retry import DEFAULT_RETRY_BUDGET
+
 DEFAULT_PROVIDER = "openai"  # the gateway's own default
 DEFAULT_PATH_PREFIX = "/openai"
-DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for a provider, by key
+DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for a provider, for each key
 DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
 DEFAULT_MAX_CONNECTIONS = 16
 DEFAULT_MAX_IN_FLIGHT = 8
@@ -22,22 +24,23 @@ TRANSPORTS = ("aiohttp", "httpx")  # the first is the default: a poll costs half
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """Where a gateway is and how to speak to it. Validated on construction; the token never shows in its repr.
+    """Where a gateway is and how to talk to it. Validated on construction. Its repr does not show the token.
 
-    :param base_url: ``http(s)://host[:port][/path]``, without query and without user.
-    :param token: sent as ``Authorization: Bearer``; None for an open gateway.
-    :param provider: provider used where a call names none.
+    :param base_url: ``http(s)://host[:port][/path]``, without query and user.
+    :param token: sent as ``Authorization: Bearer``; None for a gateway that wants none.
+    :param provider: model provider of calls that name none.
     :param path_prefix: where the OpenAI-compatible routes are, below ``base_url``.
-    :param timeout: seconds that one request may take to be answered.
+    :param timeout: seconds to wait for the answer to one request.
     :param connect_timeout: seconds to connect.
     :param verify: True, False, or the path of a CA bundle.
-    :param max_connections: size of the client's connection pool, which has room for ``max_in_flight`` in any case.
-    :param max_in_flight: how many requests the waits of a triggerer have on their way at a time.
-    :param connection_ttl: seconds after which the waits look the connection up again.
-    :param coalesce: whether the waits look at pages of the list instead of at each batch, where that pays.
-    :param poll_interval: seconds between two looks at a batch where a task does not say.
-    :param transport: what carries the async client's requests: ``aiohttp``, or httpx's own.
-    :param name: how messages call this gateway: the Airflow connection's id.
+    :param max_connections: size of the client's connection pool, which is at least ``max_in_flight``.
+    :param max_in_flight: how many requests the waits of one triggerer send at the same time.
+    :param connection_ttl: seconds after which the waits read the Airflow connection again.
+    :param coalesce: whether the waits poll pages of the list instead of each batch, where that saves requests.
+    :param poll_interval: seconds between two polls of a batch, if the task does not set it.
+    :param retry_budget: seconds within which a failed call is retried; 0: never.
+    :param transport: carries the async client's requests: ``aiohttp`` or ``httpx``.
+    :param name: of this gateway in messages: the Airflow connection's ID.
     :raises ValueError: names the field that is wrong.
     """
 
@@ -53,55 +56,62 @@ class GatewayConfig:
     connection_ttl: float = DEFAULT_CONNECTION_TTL
     coalesce: bool = True
     poll_interval: float = DEFAULT_POLL_INTERVAL
+    retry_budget: float = DEFAULT_RETRY_BUDGET
     transport: str = TRANSPORTS[0]
     name: str = "bifrost"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.base_url, str) or not re.fullmatch(r"\S+", self.base_url):
-            raise ValueError("host: there is none in the gateway's URL, or white space")
-        try:
-            parts = urlsplit(self.base_url)
-        except ValueError:
-            raise ValueError("host: it is no host name and no IP address") from None
-        if parts.scheme not in ("http", "https"):
-            raise ValueError(f"schema: {parts.scheme or 'none'!r} is not http or https")
-        if parts.username or parts.password or "@" in parts.netloc:
-            raise ValueError("host: the URL must not hold a user or password; put the token into the password field")
-        if not parts.hostname:
-            raise ValueError("host: there is none in the gateway's URL")
-        if "?" in self.base_url or "#" in self.base_url:
-            raise ValueError("host: the URL must not have a query or fragment")
-        try:
-            parts.port  # noqa: B018 - reading it is the check
-        except ValueError:
-            raise ValueError("port: it is not a number from 0 to 65535") from None
-        try:
-            httpx.URL(self.root)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"host: {error}") from None
+        self._check_url()
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.path_prefix):
             raise ValueError("path_prefix: it must look like '/openai', without a slash at its end")
-        base_path = parts.path.rstrip("/")
+        base_path = urlsplit(self.base_url).path.rstrip("/")
         for tail in (f"{self.path_prefix}/v1", "/v1", self.path_prefix):
             if tail and base_path.endswith(tail):
-                raise ValueError(f"host: leave {tail!r} out of the URL, it is added (see path_prefix)")
+                raise ValueError(f"host: remove {tail!r} from the URL, because it is added (see path_prefix)")
         for name in ("timeout", "connect_timeout"):
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not 0 < seconds < 86_400:
                 raise ValueError(f"{name}: it must be a number of seconds above 0 and below 86400")
         for name in ("max_connections", "max_in_flight"):
             if not isinstance(number := getattr(self, name), int) or not 1 <= number <= 10_000:
-                raise ValueError(f"{name}: it must be a whole number from 1 to 10000")
-        if not 0 < self.connection_ttl <= 86_400:
-            raise ValueError("connection_ttl: it must be a number of seconds above 0 and at most 86400")
-        if not 0 < self.poll_interval <= 86_400:
-            raise ValueError("poll_interval: it must be a number of seconds above 0 and at most 86400")
+                raise ValueError(f"{name}: it must be an integer from 1 to 10000")
+        for name in ("connection_ttl", "poll_interval"):
+            if not 0 < getattr(self, name) <= 86_400:
+                raise ValueError(f"{name}: it must be a number of seconds above 0 and at most 86400")
+        if not 0 <= self.retry_budget <= 86_400:
+            raise ValueError("retry_budget: it must be a number of seconds from 0 to 86400")
         if self.transport not in TRANSPORTS:
             raise ValueError(f"transport: it must be {' or '.join(TRANSPORTS)}, not {self.transport!r}")
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
             raise ValueError(
-                "password: the token has characters that no HTTP header can carry (white space, or not ASCII)"
+                "password: the token contains characters that an HTTP header cannot hold (whitespace, or not ASCII)"
             )
+
+    def _check_url(self) -> None:
+        if not isinstance(self.base_url, str) or not re.fullmatch(r"\S+", self.base_url):
+            raise ValueError("host: the URL has no host, or contains whitespace")
+        try:
+            parts = urlsplit(self.base_url)
+        except ValueError:
+            raise ValueError("host: it is neither a host name nor an IP address") from None
+        if parts.scheme not in ("http", "https"):
+            raise ValueError(f"schema: it must be http or https, not {parts.scheme!r}")
+        if parts.username or parts.password or "@" in parts.netloc:
+            raise ValueError(
+                "host: the URL must not contain a user or password. Enter the token in the password field."
+            )
+        if not parts.hostname:
+            raise ValueError("host: the URL has no host")
+        if "?" in self.base_url or "#" in self.base_url:
+            raise ValueError("host: the URL must not have a query or fragment")
+        try:
+            parts.port  # noqa: B018 - reading it is the check
+        except ValueError:
+            raise ValueError("port: it must be a number from 0 to 65535") from None
+        try:
+            httpx.URL(self.root)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"host: {error}") from None
 
     @property
     def root(self) -> str:
@@ -109,11 +119,11 @@ class GatewayConfig:
         return self.base_url.rstrip("/")
 
     def provider_for(self, provider: str | None) -> str:
-        """The provider's name as the gateway wants it: lower case, never empty."""
+        """The provider's name as the gateway spells it: lower case, never empty."""
         return (provider or "").strip().lower() or self.provider.strip().lower() or DEFAULT_PROVIDER
 
     def tls(self) -> ssl.SSLContext | bool:
-        """What httpx takes as ``verify``.
+        """The value of httpx's ``verify``.
 
         :raises ValueError: the CA bundle cannot be read.
         """
@@ -123,5 +133,5 @@ class GatewayConfig:
             return ssl.create_default_context(cafile=self.verify)
         except OSError as error:
             raise ValueError(
-                f"verify: {self.verify!r} is no CA bundle that can be read ({error.strerror or error})"
+                f"verify: {self.verify!r} cannot be read as a CA bundle ({error.strerror or error})"
             ) from None

@@ -82,6 +82,11 @@ def _flag(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def more_pages(value: Any) -> bool | None:
+    """``has_more`` of a page. What is neither true nor false nor absent counts as true: taken for the end, it would hide batches."""
+    return value if isinstance(value, bool) or value is None else True
+
+
 Text = Annotated[str | None, BeforeValidator(_text)]
 Word = Annotated[str | None, BeforeValidator(_word)]
 Count = Annotated[int | None, BeforeValidator(_count)]
@@ -208,18 +213,26 @@ class DeletedFile(Model):
 
 
 class Page(Model, Generic[T]):
-    """One page of a list. ``next_cursor`` is what to send as ``after``: batches call it ``next_cursor``, files ``after``."""
+    """One page of a list.
+
+    :param next_cursor: what to send as ``after``. Batches call it ``next_cursor``, files ``after``.
+    :param without_data: whether the answer is a list without ``data``. It reads as an empty page, but proves nothing.
+    """
 
     data: tuple[T, ...]
-    has_more: Flag = None
+    without_data: bool = False
+    has_more: Annotated[bool | None, BeforeValidator(more_pages)] = None
     next_cursor: Text = None
 
     @model_validator(mode="before")
     @classmethod
-    def _one_name_for_the_cursor(cls, value: Any) -> Any:
-        if isinstance(value, dict) and not value.get("next_cursor") and value.get("after"):
-            return {**value, "next_cursor": value["after"]}
-        return value
+    def _fold(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if not value.get("next_cursor") and value.get("after"):
+            value = {**value, "next_cursor": value["after"]}
+        without_data = value.get("data") is None and value.get("object") == "list"
+        return {**value, "data": [], "without_data": True} if without_data else {**value, "without_data": False}
 
 
 class BatchResults(Model):

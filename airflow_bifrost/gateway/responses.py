@@ -1,192 +1,186 @@
-"""What came back -> a model, or a typed error that says what happened, what it means for the money, and what to do. Pure."""
+"""An answer -> a model, or a typed error. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from airflow_bifrost.exceptions import (
-    BatchNotFound,
-    BifrostAuthError,
-    BifrostBudgetExceeded,
-    BifrostGatewayError,
-    BifrostProtocolError,
-    BifrostRateLimited,
-    BifrostRequestError,
-    BifrostUnavailable,
+from airflow_bifrost import providers
+from airflow_bifrost.gateway import errors
+from airflow_bifrost.gateway.exchange import RawResponse, RequestContext
+from airflow_bifrost.gateway.models import (
+    Batch,
+    BatchResults,
+    DeletedFile,
+    File,
+    GatewayErrorBody,
+    Page,
+    more_pages,
+    read_json,
 )
-from airflow_bifrost.gateway.models import Batch, GatewayErrorBody, Page, read_json
-from airflow_bifrost.gateway.redact import quote
-from airflow_bifrost.gateway.requests import GatewayRequest
-from airflow_bifrost.gateway.retry import parse_retry_after
-from airflow_bifrost.gateway.versions import Fault, fault_of
 
 M = TypeVar("M", bound=BaseModel)
-E = TypeVar("E", bound=BifrostGatewayError)
+
+MAX_ERRORS = 100  # of a batch with an error for each row; reading all of them would block an event loop
 
 
-@dataclass(frozen=True, slots=True)
-class RawResponse:
-    """An answer, read whole. Header names are in lower case."""
+def check_status(response: RawResponse, context: RequestContext) -> None:
+    """Accept a 200 that is not a web page.
 
-    status_code: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def content_type(self) -> str:
-        return self.headers.get("content-type", "").split(";")[0].strip().lower()
-
-
-@dataclass(frozen=True, slots=True)
-class RequestContext:
-    """What an answer answers: the request, and the gateway's name for messages.
-
-    :param now: unix seconds, to read a ``Retry-After`` date by.
-    :param token: the connection's, so that no message repeats it.
+    :raises BifrostGatewayError: for anything else.
     """
-
-    request: GatewayRequest
-    gateway: str
-    now: float
-    token: str | None = field(default=None, repr=False)
-
-    def quote(self, text: str) -> str:
-        return quote(text, token=self.token)
-
-
-_ADVICE = {
-    BifrostAuthError: "Check the connection's password, and the provider's key in the gateway.",
-    BifrostBudgetExceeded: "Raise or reset the budget of the virtual key in the gateway; until then it refuses reading too.",
-    BifrostRateLimited: "Ask less often, or raise the limit of the virtual key in the gateway.",
-    BatchNotFound: "Check the id, and that `provider` is the provider that it belongs to.",
-    BifrostRequestError: "Check the arguments, `provider`, and that a key of this provider has `use_for_batch_api` in the gateway.",
-    BifrostProtocolError: "Check the connection's host, schema, port and `path_prefix`.",
-}
-_TRY_LATER = "This can pass: try again later."
-_LOOK = "To look, use `list_batches`: it has the newest first."
-_ADVICE_NO_ANSWER_YET = "If it goes on, check the connection's host, schema and port."
-_ADVICE_NO_ANSWER = "Check the connection's host, schema, port and `verify`."
-
-# Kinds that prove that a request had no effect. A 429 is not among them: the gateway itself repeats a POST, so that an earlier try may
-# have been accepted.
-_REFUSALS = (BifrostAuthError, BifrostBudgetExceeded, BatchNotFound, BifrostRequestError)
+    if response.status_code != 200:
+        raise errors.of_response(response, context)
+    if response.content_type == "text/html":
+        raise errors.protocol_error(
+            "the answer is a web page, so this address is not a route of the gateway's API",
+            200,
+            context,
+            transient=False,
+        )
 
 
-def parse(model: type[M], response: RawResponse, asked: RequestContext) -> M:
+def parse(model: type[M], response: RawResponse, context: RequestContext) -> M:
     """The answer as ``model``.
 
     :raises BifrostGatewayError: of the class that fits the answer.
     """
-    return _validated(model, _json_object(response, asked), response, asked)
+    return _validated(model, _json_object(response, context), response, context)
 
 
-def parse_page(model: type[M], response: RawResponse, asked: RequestContext) -> Page[M]:
+def parse_batch(provider: str, batch_id: str, response: RawResponse, context: RequestContext) -> Batch:
+    """The answer as the batch that was asked for.
+
+    :raises BifrostGatewayError: also if the answer is about another batch, whatever it says about that one.
+    """
+    batch = parse(Batch, response, context)
+    _check_same_batch(provider, batch_id, batch.id, context)
+    return batch
+
+
+def parse_raw_batch(provider: str, batch_id: str, response: RawResponse, context: RequestContext) -> dict[str, Any]:
+    """The answer as a batch, with nothing read but its ID and its status."""
+    value = _json_object(response, context)
+    if not (_is_text(value, "id") and _is_text(value, "status")):
+        _validated(Batch, value, response, context)  # says what is wrong with it
+    _check_same_batch(provider, batch_id, value["id"], context)
+    found = value.get("errors")
+    if isinstance(found, dict) and isinstance(found.get("data"), list):
+        del found["data"][MAX_ERRORS:]
+    return value
+
+
+def parse_results(provider: str, batch_id: str, response: RawResponse, context: RequestContext) -> BatchResults:
+    """The answer as the rows of the batch that was asked for."""
+    results = parse(BatchResults, response, context)
+    _check_same_batch(provider, batch_id, results.batch_id, context)
+    return results
+
+
+def parse_file(provider: str, file_id: str, response: RawResponse, context: RequestContext) -> File:
+    """The answer as the file that was asked for."""
+    file = parse(File, response, context)
+    _check_same_file(provider, file_id, file.id, context)
+    return file
+
+
+def parse_deleted_file(provider: str, file_id: str, response: RawResponse, context: RequestContext) -> DeletedFile:
+    """The answer as the deletion that was asked for."""
+    deleted = parse(DeletedFile, response, context)
+    _check_same_file(provider, file_id, deleted.id, context)
+    return deleted
+
+
+def parse_page(model: type[M], response: RawResponse, context: RequestContext) -> Page[M]:
     """The answer as a page of ``model``.
 
-    An entry that cannot be read makes the page unreadable: left out, it would pass for a batch that does not exist.
+    One unreadable entry makes the page unreadable: without it, a batch would seem not to exist.
     """
-    value = _json_object(response, asked)
-    if value.get("data") is None and value.get("object") == "list":
-        value = {**value, "data": []}
-    return _validated(Page[model], value, response, asked)  # type: ignore[valid-type]
+    return _validated(Page[model], _json_object(response, context), response, context)  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """A page of a list of batches, hardly read: ``entries`` are JSON objects, each with an id and a status."""
+    """A page of a list of batches, with little read: ``entries`` are JSON objects, each with an ID and a status.
+
+    :param has_more: whether the list goes on after this page.
+    """
 
     entries: tuple[dict[str, Any], ...]
     next_cursor: str | None
+    has_more: bool = False
 
 
-MOST_ERRORS = 100  # of a batch with an error for each row; reading all of them would hold an event loop
+def parse_raw_page(response: RawResponse, context: RequestContext) -> RawPage:
+    """The answer as a page of which little is read: a hundred models cost ten times as much as the page.
 
-
-def get_raw(response: RawResponse, asked: RequestContext) -> dict[str, Any]:
-    """The answer as a batch of which nothing is read but that it has an id and a status."""
-    value = _json_object(response, asked)
-    if not (_is_text(value, "id") and _is_text(value, "status")):
-        _validated(Batch, value, response, asked)  # says what is wrong with it
-    errors = value.get("errors")
-    if isinstance(errors, dict) and isinstance(errors.get("data"), list):
-        del errors["data"][MOST_ERRORS:]
-    return value
-
-
-def list_raw(response: RawResponse, asked: RequestContext) -> RawPage:
-    """The answer as a page of which most is nobody's business: a hundred models cost ten times what the page does.
-
-    An entry without id and status is passed over, so that the page may well show less than there is.
+    An entry without ID and status is left out, so the page may show less than there is.
     """
-    value = _json_object(response, asked)
+    value = _json_object(response, context)
     data = value.get("data")
     if data is None and value.get("object") == "list":
         data = []
     if not isinstance(data, list):
-        raise _protocol_error("the answer is no list", response.status_code, asked, transient=False)
+        raise errors.protocol_error("the answer is not a list", response.status_code, context, transient=False)
     entries = tuple(
         entry for entry in data if isinstance(entry, dict) and _is_text(entry, "id") and _is_text(entry, "status")
     )
-    cursor = value.get("next_cursor")
-    return RawPage(entries, cursor if value.get("has_more") is True and isinstance(cursor, str) and cursor else None)
+    has_more = bool(more_pages(value.get("has_more")))
+    return RawPage(entries, value["next_cursor"] if has_more and _is_text(value, "next_cursor") else None, has_more)
+
+
+def parse_version(response: RawResponse, context: RequestContext) -> str | None:
+    """A JSON string, where the gateway tells its version at all."""
+    check_status(response, context)
+    try:
+        value = read_json(response.body)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _is_text(entry: dict[str, Any], name: str) -> bool:
     return isinstance(entry.get(name), str) and entry[name] != ""
 
 
-def check_status(response: RawResponse, asked: RequestContext) -> None:
-    """Pass a 200 that is not a web page.
-
-    :raises BifrostGatewayError: for anything else.
-    """
-    if response.status_code != 200:
-        raise _error(response, asked)
-    if response.content_type == "text/html":
-        raise _protocol_error(
-            "the answer is a web page: this address is no route of the gateway's API", 200, asked, transient=False
-        )
+def _check_same_batch(provider: str, asked: str, answered: str, context: RequestContext) -> None:
+    if not providers.get(provider).is_same_batch(asked, answered):
+        raise _about_another("batch", answered, context)
 
 
-def unavailable(problem: str, asked: RequestContext, *, transient: bool = True) -> BifrostUnavailable:
-    """There was no answer.
-
-    :param problem: what the network said; anything like a key in it is struck out.
-    :param transient: False for what looks like a wrong address or certificate.
-    """
-    advice = f"{_try_later(asked)} {_ADVICE_NO_ANSWER_YET}".lstrip() if transient else _ADVICE_NO_ANSWER
-    error = _told(BifrostUnavailable, asked, f"no answer ({asked.quote(problem)})", advice, transient=transient)
-    error.problem = asked.quote(problem)
-    return error
+def _check_same_file(provider: str, asked: str, answered: str, context: RequestContext) -> None:
+    """Only where a provider's files have one ID everywhere. For the others, no rule is known."""
+    if providers.get(provider).one_file_id and asked != answered:
+        raise _about_another("file", answered, context)
 
 
-def too_large(limit: int, asked: RequestContext) -> BifrostProtocolError:
-    """A 200 that is larger than any that the API promises."""
-    return _protocol_error(f"the answer has more than {limit} bytes", 200, asked, transient=False)
+def _about_another(what: str, answered: str, context: RequestContext) -> Exception:
+    return errors.protocol_error(
+        f"the answer is about another {what}, {context.quote(answered)!r}", 200, context, transient=False
+    )
 
 
-def _json_object(response: RawResponse, asked: RequestContext) -> dict[str, Any]:
-    check_status(response, asked)
+def _json_object(response: RawResponse, context: RequestContext) -> dict[str, Any]:
+    check_status(response, context)
+    status = response.status_code
     if "json" not in response.content_type:
-        kind = asked.quote(response.content_type) or "nothing said about its type"
-        raise _protocol_error(f"the answer is not JSON ({kind})", response.status_code, asked, transient=False)
+        kind = context.quote(response.content_type) or "no content type"
+        raise errors.protocol_error(f"the answer is not JSON ({kind})", status, context, transient=False)
     try:
         value = read_json(response.body)
     except ValueError:
-        raise _protocol_error(
-            "the answer calls itself JSON and is not", response.status_code, asked, transient=False
-        ) from None
+        raise errors.protocol_error("the answer is not valid JSON", status, context, transient=False) from None
     if not isinstance(value, dict):
-        raise _protocol_error(f"the answer is JSON, but {_kind(value)}", response.status_code, asked, transient=False)
+        raise errors.protocol_error(
+            f"the answer is not a JSON object, but {_kind(value)}", status, context, transient=False
+        )
     return value
 
 
-def _validated(model: type[M], value: dict[str, Any], response: RawResponse, asked: RequestContext) -> M:
-    """With the gateway's marks on it, JSON of another shape is a provider's slip: its ``{}`` arrives as 200 with an empty id."""
+def _validated(model: type[M], value: dict[str, Any], response: RawResponse, context: RequestContext) -> M:
+    """With the gateway's marks, JSON of another shape is a provider's mistake: its ``{}`` arrives as 200 with an empty ID."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -194,12 +188,12 @@ def _validated(model: type[M], value: dict[str, Any], response: RawResponse, ask
     body = GatewayErrorBody.of(value)
     problem = f"the answer is not what the API promises: {wrong}"
     if body.message:
-        problem += f" ({asked.quote(body.message)})"
-    raise _protocol_error(problem, response.status_code, asked, transient=body.from_gateway)
+        problem += f" ({context.quote(body.message)})"
+    raise errors.protocol_error(problem, response.status_code, context, transient=body.from_gateway)
 
 
 def _what_is_wrong(error: ValidationError) -> str:
-    """Which fields, and how. A provider's slip arrives as null or as an empty text, which is as good as missing."""
+    """Which fields, and how. A provider's mistake arrives as null or as an empty string, which counts as missing."""
     found: dict[str, bool] = {}  # name -> whether it is missing
     for detail in error.errors(include_url=False, include_context=False):
         missing = detail["type"] == "missing" or detail["input"] in (None, "")
@@ -209,7 +203,7 @@ def _what_is_wrong(error: ValidationError) -> str:
         f"{_listed(some)} {'are' if len(some) > 1 else 'is'} {how}"
         for how, some in (
             ("missing", [name for name in names if found[name]]),
-            ("of the wrong kind", [name for name in names if not found[name]]),
+            ("of the wrong type", [name for name in names if not found[name]]),
         )
         if some
     )
@@ -218,84 +212,6 @@ def _what_is_wrong(error: ValidationError) -> str:
 def _listed(names: list[str]) -> str:
     *first, last = (f"`{name}`" for name in names)
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _error(response: RawResponse, asked: RequestContext) -> BifrostGatewayError:
-    body = GatewayErrorBody.parse(response.body)
-    status = response.status_code
-    words = asked.quote(body.message or body.type or body.code or "")
-    answered = said = f"the gateway answered {status}"
-    if words:
-        said += f": {words}"
-    elif response.body:
-        said += f", with a body of type {asked.quote(response.content_type) or 'unknown'}"
-    if status < 400:
-        where = " and a Location, which is not followed" if "location" in response.headers else ""
-        return _protocol_error(said + where, status, asked, transient=body.from_gateway or status == 204)
-    if status == 404 and response.content_type == "text/html":
-        return _protocol_error(said, status, asked, transient=False)
-    fault = fault_of(status, type=body.type, code=body.code, message=body.message)
-    kind = fault.kind if fault else _class_of(status)
-    # The gateway asks for its own header then, also of those who sent a token in another; nobody can set it in a connection.
-    misleads = fault is not None and fault.type == "virtual_key_required"
-    return _told(
-        kind,
-        asked,
-        answered if misleads else said,
-        _advice(kind, fault, asked),
-        f'The gateway says: "{words}"' if misleads else "",
-        status_code=status,
-        error_type=body.type and asked.quote(body.type),
-        error_code=body.code and asked.quote(body.code),
-        fault=fault.what if fault else None,
-        retry_after=parse_retry_after(response.headers.get("retry-after"), asked.now),
-    )
-
-
-def _advice(kind: type[BifrostGatewayError], fault: Fault | None, asked: RequestContext) -> str:
-    if fault and fault.type == "virtual_key_required" and asked.token:  # said of unknown keys too
-        return "A token was sent, but the gateway knows no such virtual key (sk-bf-...): correct the connection's password."
-    return (fault and fault.advice) or _ADVICE.get(kind) or _try_later(asked)
-
-
-def _try_later(asked: RequestContext) -> str:
-    """Nothing for a call that may have had an effect: it is not to be repeated before somebody has looked."""
-    return _TRY_LATER if asked.request.repeatable else ""
-
-
-def _class_of(status: int) -> type[BifrostGatewayError]:
-    """What a status says by itself."""
-    match status:
-        case 401 | 403:
-            return BifrostAuthError
-        case 402:
-            return BifrostBudgetExceeded
-        case 404:
-            return BatchNotFound
-        case 429:
-            return BifrostRateLimited
-        case 408 | 425:
-            return BifrostUnavailable
-    return BifrostUnavailable if status >= 500 else BifrostRequestError
-
-
-def _protocol_error(problem: str, status: int, asked: RequestContext, *, transient: bool) -> BifrostProtocolError:
-    advice = _try_later(asked) if transient else _ADVICE[BifrostProtocolError]
-    return _told(BifrostProtocolError, asked, problem, advice, status_code=status, transient=transient)
-
-
-def _told(kind: type[E], asked: RequestContext, problem: str, advice: str, says: str = "", **attributes: Any) -> E:
-    """The error, with its message made of all that is to be told.
-
-    :param says: the gateway's own words, where they are no good as the problem.
-    """
-    request = asked.request
-    refused = request.fate_if_refused if issubclass(kind, _REFUSALS) else None
-    if not refused and (request.method, request.path) == ("POST", "/v1/batches"):
-        advice = f"{_LOOK} {advice}".rstrip()
-    happened = f"{request.doing[0].upper()}{request.doing[1:]} through connection {asked.gateway!r} failed: {problem.rstrip('.')}."
-    message = " ".join(filter(None, (happened, refused or request.fate, advice, says)))
-    return kind(message, problem=problem, advice=advice or None, **attributes)
 
 
 def _kind(value: Any) -> str:

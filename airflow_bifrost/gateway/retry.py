@@ -1,22 +1,42 @@
-"""What is worth asking again, and when. Pure: time and chance come as arguments."""
+"""What is sent again after an error, and when. Pure: clock and chance are arguments."""
 
 from __future__ import annotations
 
 import math
+import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from enum import Enum
 
-from airflow_bifrost.exceptions import BifrostGatewayError, BifrostRateLimited, BifrostUnavailable
+from airflow_bifrost.exceptions import (
+    BifrostGatewayError,
+    BifrostProtocolError,
+    BifrostRateLimited,
+    BifrostUnavailable,
+)
 
-RETRY_AFTER_CAP = 3600.0  # seconds; a longer request to wait is taken for this much
+RETRY_AFTER_CAP = 3600.0  # seconds; a longer Retry-After counts as this much
+DEFAULT_RETRY_BUDGET = 300.0  # seconds; a restart of the gateway fits in
+MAX_BROKEN_UPLOADS = 3
+
+
+class Repeat(Enum):
+    """When a request may be sent again after an error."""
+
+    ALWAYS = "it has no effect, or the same effect twice"
+    UPLOAD = (
+        "twice leaves a second file, which costs nothing; but a file that is too large breaks the connection each time"
+    )
+    IF_NOT_SENT = "twice costs twice: only if the first certainly did not reach the provider"
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """Seconds that a ``Retry-After`` header asks to wait: a number or an HTTP date (RFC 9110, section 10.2.3).
 
-    :param now: unix seconds.
+    :param now: Unix seconds.
     :return: 0 to 3600; None if the header is missing or unreadable.
     """
     if not value:
@@ -37,9 +57,9 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 def backoff(attempt: int, *, base: float, cap: float, random: Callable[[], float]) -> float:
     """Exponential backoff with full jitter.
 
-    :param attempt: 1 for the first repetition.
+    :param attempt: 1 for the first retry.
     :param base: seconds, upper bound of the first delay; doubled for each further one.
-    :param cap: seconds, the largest upper bound.
+    :param cap: seconds, maximum of the upper bound.
     :param random: uniform in [0, 1).
     """
     return random() * min(cap, base * 2.0 ** min(attempt - 1, 60))
@@ -47,32 +67,89 @@ def backoff(attempt: int, *, base: float, cap: float, random: Callable[[], float
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The one policy of both clients, for calls that may be repeated: never create or upload.
+    """How long and how often both clients retry a call.
 
-    :param budget: seconds, from the first try, within which the last repetition must begin; 0: never repeat.
+    :param budget: seconds from the first attempt within which the last retry must begin; 0: never retry.
     :param base: seconds, see :func:`backoff`.
     :param cap: seconds, see :func:`backoff`.
     """
 
-    budget: float = 60.0
+    budget: float = DEFAULT_RETRY_BUDGET
     base: float = 0.5
     cap: float = 20.0
 
     def delay(
         self, attempt: int, error: BifrostGatewayError, *, elapsed: float, random: Callable[[], float]
     ) -> float | None:
-        """Seconds until the next try, or None if there is to be none.
+        """Seconds until the next attempt; None if there is no time for one.
 
-        :param attempt: how many tries were made.
-        :param error: what the last one met.
-        :param elapsed: seconds since the first try began.
+        :param attempt: how many attempts were made.
+        :param error: of the last attempt; its ``retry_after`` is honored.
+        :param elapsed: seconds since the first attempt began.
         """
-        if not isinstance(error, BifrostUnavailable | BifrostRateLimited) or not error.transient:
-            return None
-        delay = backoff(attempt, base=self.base, cap=self.cap, random=random)
-        if error.retry_after is not None:
-            delay += error.retry_after
+        delay = backoff(attempt, base=self.base, cap=self.cap, random=random) + (error.retry_after or 0.0)
         return delay if self.budget and elapsed + delay <= self.budget else None
+
+    def attempts(
+        self,
+        repeat: Repeat = Repeat.ALWAYS,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+    ) -> Attempts:
+        """The attempts of one call. Its budget starts now.
+
+        :param clock: seconds, monotonic.
+        :param random: uniform in [0, 1).
+        """
+        return Attempts(self, repeat, clock, random)
 
 
 NO_RETRY = RetryPolicy(budget=0.0)
+
+
+class Attempts:
+    """Counts the attempts of one call, and says after each error whether and when to make another. See :meth:`RetryPolicy.attempts`."""
+
+    def __init__(
+        self, policy: RetryPolicy, repeat: Repeat, clock: Callable[[], float], random: Callable[[], float]
+    ) -> None:
+        self._policy = policy
+        self._repeat = repeat
+        self._clock = clock
+        self._random = random
+        self._began = clock()
+        self._made = 0
+        self._broken = 0
+
+    def delay(self, error: BifrostGatewayError, *, worked: bool = False) -> float | None:
+        """Seconds until the next attempt; None: do not make one.
+
+        :param error: of the attempt that was just made.
+        :param worked: whether this route of the gateway has answered before. What has worked may fail for a while in any way.
+        """
+        self._made += 1
+        if error.sent and error.status_code is None:
+            self._broken += 1
+        if not self._may_repeat(error) or not is_retryable(error, worked=worked):
+            return None
+        return self._policy.delay(self._made, error, elapsed=self._clock() - self._began, random=self._random)
+
+    def _may_repeat(self, error: BifrostGatewayError) -> bool:
+        match self._repeat:
+            case Repeat.IF_NOT_SENT:
+                return not error.sent
+            case Repeat.UPLOAD:
+                return self._broken < MAX_BROKEN_UPLOADS
+        return True
+
+
+def is_retryable(error: BifrostGatewayError, *, worked: bool) -> bool:
+    """Whether the same call may succeed within minutes.
+
+    :param worked: whether this route of the gateway has answered before. If so, a web page or a wrong certificate is an outage too,
+        not a wrong address.
+    """
+    if not isinstance(error, BifrostUnavailable | BifrostRateLimited | BifrostProtocolError):
+        return False
+    return error.transient or worked

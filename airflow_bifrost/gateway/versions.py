@@ -1,8 +1,7 @@
-"""What gateways of different versions say for the same thing, and what it means here: one table.
+"""What gateways of different versions say about the same thing, and what it means here: one table.
 
-A gateway does not tell its version with an answer, so every version's way of saying a thing is understood at all times: ``responses``
-reads the faults, ``outcome`` the words for a status, the doctor the fields. Version 1.4.19 was recorded; the others were read in
-the gateway's source.
+An answer does not tell the gateway's version, so every version's wording is understood at all times: :mod:`airflow_bifrost.gateway.errors`
+reads the faults, the doctor the fields. Versions 1.4.19 and 1.5.16 were recorded; the others were read in the gateway's source.
 """
 
 from __future__ import annotations
@@ -31,16 +30,18 @@ SINCE_2_1 = "2.1 and later"
 class Fault:
     """An error that means the same whatever HTTP status a version gives it.
 
-    It is recognised by exactly one of ``type``, ``code`` and ``message``.
+    Exactly one of ``type``, ``code`` and ``message`` recognizes it.
 
-    :param what: what has happened.
-    :param statuses: HTTP status -> the versions (and routes) that answer with it. With another status the words are not the
-        gateway's own: a provider behind it may say the same.
+    :param what: what happened.
+    :param statuses: HTTP status -> the versions (and routes) that answer with it. With another status, the words are not the
+        gateway's own: a provider behind it may use the same.
     :param kind: the error that it becomes.
     :param type: the top-level ``type``, or ``error.type``.
     :param code: ``error.code``.
-    :param message: matches within ``error.message``.
-    :param advice: what to do about it; None: what is said for its kind.
+    :param message: found within ``error.message``.
+    :param advice: what to do about it; None: the usual advice for its kind.
+    :param before_provider: whether the gateway itself refuses then, before it sends anything to the provider. A create that was refused
+        in this way can be sent again.
     """
 
     what: str
@@ -50,9 +51,10 @@ class Fault:
     code: str | None = None
     message: re.Pattern[str] | None = None
     advice: str | None = None
+    before_provider: bool = False
 
-    def is_told_by(self, status: int, type_: str | None, code: str | None, message: str | None) -> bool:
-        """Whether an error of this status and with these words tells of it."""
+    def matches(self, status: int, type_: str | None, code: str | None, message: str | None) -> bool:
+        """Whether an error of this status and with these words says it."""
         if status not in self.statuses:
             return False
         if self.message is not None:
@@ -73,21 +75,21 @@ def _says(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-# What the gateway refuses or cannot carry out has no status of its own. Up to 1.4 it is a 500 on the openai routes, and a 400 on the
-# native ones unless the gateway blames itself (`is_bifrost_error`); 1.5 and 1.6 have both; since 2.0 blame alone decides.
+# What the gateway refuses or cannot do has no status of its own. Up to 1.4 it is a 500 on the openai routes, and a 400 on the native ones
+# unless the gateway blames itself (`is_bifrost_error`); 1.5 and 1.6 have both; since 2.0 only the blame decides.
 _MISTAKE = {500: f"{UP_TO_1_4}, openai routes; 1.5 and 1.6", 400: f"{UP_TO_1_4}, native routes; {SINCE_1_5}"}
 _BLAMED = {500: ALL, 400: "1.5 and 1.6"}
 _UNKNOWN_KEY = {403: f"{UP_TO_1_4}, where keys are not enforced", 401: SINCE_1_5}
 _REFUSED = {403: ALL}
 _CHECK_THE_TOKEN = "The gateway does not know this virtual key: correct the connection's password."  # noqa: S105 - advice
 _INACTIVE = "The virtual key is inactive: have it activated, or use another."
-_CHECK_THE_KEYS = "Check the provider's keys in the gateway; if they are good, this passes."
+_CHECK_THE_KEYS = "Check the provider's keys in the gateway. If they are valid, the error is temporary."
 _NO_BATCH_KEY = "Give a key of this provider `use_for_batch_api` in the gateway, or change `provider`."
 
 TABLE: tuple[Fault | Field, ...] = (
     # Mistakes of configuration, or in the request
     Fault(
-        "the provider is unknown, mis-spelt or not configured",
+        "the provider is unknown, misspelled or not configured",
         _MISTAKE,
         BifrostRequestError,
         message=_says(r"failed to get config for provider|provider not found for"),
@@ -125,21 +127,21 @@ TABLE: tuple[Fault | Field, ...] = (
         advice="Correct the argument that the message names.",
     ),
     Fault(
-        "the cursor is not the gateway's own",
+        "the gateway did not issue this cursor",
         _BLAMED,
         BifrostRequestError,
         message=_says("invalid pagination cursor"),
-        advice="Give back the `next_cursor` of the page before: a batch's id is none.",
+        advice="Send the `next_cursor` of the previous page. The ID of a batch is not a cursor.",
     ),
     Fault(
-        "Gemini's files have no download",
+        "Gemini files cannot be downloaded",
         _BLAMED,
         BifrostRequestError,
         message=_says("doesn't support direct content download"),
-        advice="Up to gateway 1.4 there is no way to the rows of a Gemini batch but the gateway's results route.",
+        advice="Read the rows of a Gemini batch from the gateway's results route (`batch_results`).",
     ),
     Fault(
-        "there is no output file: the batch runs, or no row succeeded",
+        "there is no output file: the batch is still running, or no row succeeded",
         _BLAMED,
         BifrostRequestError,
         message=_says("batch results not available"),
@@ -148,16 +150,25 @@ TABLE: tuple[Fault | Field, ...] = (
     # Faults of the moment
     Fault(
         "the gateway could not reach the provider",
-        {**_MISTAKE, 502: SINCE_2},
+        {**_MISTAKE, 502: SINCE_1_5},
         BifrostUnavailable,
         message=_says("network error occurred|failed to execute HTTP request"),
     ),
     Fault(
-        "the gateway's queue is full",
+        "the gateway dropped the request, because its queue is full",
+        {**_MISTAKE, 503: SINCE_2},
+        BifrostUnavailable,
+        # Never taken out of the queue, so never sent to the provider
+        message=_says("request dropped: queue is full"),
+        advice="Send fewer requests, or give the provider a longer queue in the gateway.",
+        before_provider=True,
+    ),
+    Fault(
+        "a queue is full",
         {**_MISTAKE, 503: SINCE_2},
         BifrostUnavailable,
         message=_says("queue is full"),
-        advice="Ask less often, or give the provider a longer queue in the gateway.",
+        advice="Send fewer requests, or give the provider a longer queue in the gateway.",
     ),
     Fault(
         "the provider's answer is not what it promises",
@@ -166,11 +177,11 @@ TABLE: tuple[Fault | Field, ...] = (
         message=_says(r"(?:HTML|empty) response received from provider|failed to unmarshal response from provider"),
     ),
     Fault(
-        "the batch still runs, so that it has no results",
-        {**_BLAMED, 404: "Anthropic's own answer, handed on"},
+        "the batch is still running, so it has no results yet",
+        {**_BLAMED, 404: "Anthropic's own answer, passed on"},
         BifrostUnavailable,
         message=_says("still processing|results (?:are )?not yet available"),
-        advice="Ask again when the batch has ended.",
+        advice="Read the results when the batch has ended.",
     ),
     Fault(
         "the provider refuses every key of the gateway",
@@ -188,11 +199,12 @@ TABLE: tuple[Fault | Field, ...] = (
     ),
     # Governance: what the gateway's own rules refuse
     Fault(
-        "there is no virtual key, or the gateway does not know it",
+        "the virtual key is missing, or the gateway does not know it",
         {401: ALL},
         BifrostAuthError,
         type="virtual_key_required",
-        advice="No token was sent: put a virtual key (sk-bf-...) into the connection's password.",
+        advice="No token was sent: enter a virtual key (sk-bf-...) as the connection's password.",
+        before_provider=True,
     ),
     Fault(
         "the gateway does not know the virtual key",
@@ -200,6 +212,7 @@ TABLE: tuple[Fault | Field, ...] = (
         BifrostAuthError,
         type="virtual_key_not_found",
         advice=_CHECK_THE_TOKEN,
+        before_provider=True,
     ),
     Fault(
         "the gateway does not know the virtual key",
@@ -207,14 +220,23 @@ TABLE: tuple[Fault | Field, ...] = (
         BifrostAuthError,
         type="access_not_found",
         advice=_CHECK_THE_TOKEN,
+        before_provider=True,
     ),
-    Fault("the virtual key is inactive", _REFUSED, BifrostAuthError, type="virtual_key_blocked", advice=_INACTIVE),
+    Fault(
+        "the virtual key is inactive",
+        _REFUSED,
+        BifrostAuthError,
+        type="virtual_key_blocked",
+        advice=_INACTIVE,
+        before_provider=True,
+    ),
     Fault(
         "the virtual key is inactive",
         {401: SINCE_2_1, 403: SINCE_2_1},
         BifrostAuthError,
         type="access_blocked",
         advice=_INACTIVE,
+        before_provider=True,
     ),
     Fault(
         "the virtual key may not use the provider",
@@ -222,6 +244,7 @@ TABLE: tuple[Fault | Field, ...] = (
         BifrostAuthError,
         type="provider_blocked",
         advice="The virtual key may not use this provider: allow it in the gateway, or change `provider`.",
+        before_provider=True,
     ),
     Fault(
         "the virtual key may not use the model",
@@ -229,26 +252,28 @@ TABLE: tuple[Fault | Field, ...] = (
         BifrostAuthError,
         type="model_blocked",
         advice="The virtual key may not use this model: allow it in the gateway.",
+        before_provider=True,
     ),
-    Fault("the budget is used up", {402: ALL}, BifrostBudgetExceeded, type="budget_exceeded"),
-    Fault("the limit of requests is used up", {429: ALL}, BifrostRateLimited, type="request_limited"),
-    Fault("the limit of tokens is used up", {429: ALL}, BifrostRateLimited, type="token_limited"),
+    Fault("the budget is used up", {402: ALL}, BifrostBudgetExceeded, type="budget_exceeded", before_provider=True),
+    Fault("the request limit is used up", {429: ALL}, BifrostRateLimited, type="request_limited", before_provider=True),
+    Fault("the token limit is used up", {429: ALL}, BifrostRateLimited, type="token_limited", before_provider=True),
     Fault(
-        "the gateway wants a header that this package does not send",
+        "the gateway requires a header that this package does not send",
         {400: ALL},
         BifrostRequestError,
         type="missing_required_headers",
-        advice="Take the header out of the gateway's required ones, or let a proxy add it.",
+        advice="Remove the header from the gateway's required headers, or have a proxy add it.",
+        before_provider=True,
     ),
     Fault(
         "the provider took too long",
         {504: ALL},
         BifrostUnavailable,
         type="request_timed_out",
-        advice="If it goes on, raise `default_request_timeout_in_seconds` of the provider in the gateway.",
+        advice="If it persists, raise `default_request_timeout_in_seconds` of the provider in the gateway.",
     ),
     # Fields
-    Field("batch", "display_name", SINCE_2),
+    Field("batch", "display_name", SINCE_1_5),
     Field("batch", "input_blob", SINCE_1_6),
     Field("batch", "output_blob", SINCE_1_6),
     Field("batch", "error_blob", SINCE_1_6),
@@ -259,6 +284,7 @@ TABLE: tuple[Fault | Field, ...] = (
     Field("extra_fields", "model_requested", UP_TO_1_4),
     Field("extra_fields", "original_model_requested", SINCE_1_5),
     Field("extra_fields", "resolved_model_used", SINCE_1_5),
+    Field("extra_fields", "routing_info", SINCE_1_5),
     Field("extra_fields", "raw_request", ALL),
     Field("extra_fields", "raw_response", ALL),
     Field("extra_fields", "parse_errors", ALL),
@@ -271,5 +297,5 @@ EXTRA_FIELDS = frozenset(row.name for row in TABLE if isinstance(row, Field) and
 
 
 def fault_of(status: int, *, type: str | None, code: str | None, message: str | None) -> Fault | None:  # noqa: A002 - the field's name
-    """The row that an error tells of; None: its status alone says what there is to say."""
-    return next((row for row in FAULTS if row.is_told_by(status, type, code, message)), None)
+    """The row that fits an error; None: only its status says what it is."""
+    return next((row for row in FAULTS if row.matches(status, type, code, message)), None)

@@ -1,10 +1,9 @@
-"""Which thing is wrong with a connection: what its form's test button says."""
+"""What is wrong with a connection: the answer of its form's test button."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from airflow_bifrost.exceptions import (
     BifrostAuthError,
@@ -13,10 +12,12 @@ from airflow_bifrost.exceptions import (
     BifrostProtocolError,
     BifrostRequestError,
 )
-
-if TYPE_CHECKING:
-    from airflow_bifrost.gateway.client import GatewayClient
-    from airflow_bifrost.gateway.responses import RawResponse
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.exchange import RawResponse
+from airflow_bifrost.gateway.models import read_json
+from airflow_bifrost.gateway.retry import NO_RETRY
+from airflow_bifrost.hooks.connection_errors import naming_the_connection
 
 # The gateway's words for what its own governance refuses.
 _NOT_ALLOWED = frozenset({"provider_blocked", "model_blocked"})
@@ -24,7 +25,7 @@ _GOVERNANCE = ("virtual_key_", "access_")
 
 
 class Refusal(Enum):
-    """Whom or what a 401 or 403 refuses."""
+    """What a 401 or 403 refuses."""
 
     TOKEN = auto()
     PROVIDER_FOR_TOKEN = auto()
@@ -38,18 +39,27 @@ _REFUSED = {
 }
 
 
-def check(client: GatewayClient, answers: Sequence[RawResponse]) -> tuple[bool, str]:
+def check_connection(config: GatewayConfig) -> tuple[bool, str]:
     """Ask for one batch of the connection's provider.
 
-    :param answers: all that the client has got, as they came.
-    :return: whether that works, and which thing is wrong if not.
+    :return: whether that works, and if not, what is wrong.
+    :raises BifrostConfigurationError: the client cannot be made, e.g. for want of a CA bundle.
     """
+    answers: list[RawResponse] = []
+    with naming_the_connection(config.name):
+        client = GatewayClient(config, retry=NO_RETRY, on_answer=lambda _, answer: answers.append(answer))
+    with client:
+        return _check(client, answers)
+
+
+def _check(client: GatewayClient, answers: Sequence[RawResponse]) -> tuple[bool, str]:
+    """:param answers: all that the client has received."""
     try:
         page = client.list_page(limit=1)
     except BifrostGatewayError as error:
         return False, _what_is_wrong(client, answers, error)
     if "extra_fields" not in (page.model_extra or {}) and not _is_bifrost(client):
-        return False, f"Not a Bifrost gateway: {client.config.base_url} answers with JSON, but not as one."
+        return False, f"Not a Bifrost gateway: {client.config.base_url} answers with JSON, but not as a gateway does."
     return True, f"The gateway answers for provider {client.config.provider!r}."
 
 
@@ -62,7 +72,7 @@ def _what_is_wrong(client: GatewayClient, answers: Sequence[RawResponse], error:
     if isinstance(error, BifrostProtocolError | BifrostRequestError) or error.status_code == 404:
         in_the_gateways_own_words = isinstance(error, BifrostRequestError) and error.status_code >= 500
         if not in_the_gateways_own_words and not _is_bifrost(client):
-            return f"Not a Bifrost gateway: {config.base_url} answers, but not as one. {error}"
+            return f"Not a Bifrost gateway: {config.base_url} answers, but not as a gateway does. {error}"
         if isinstance(error, BifrostProtocolError):
             return f"Wrong path_prefix: there is a gateway, but no batch API below {config.path_prefix!r}. {error}"
         if fault := error.fault:
@@ -72,20 +82,19 @@ def _what_is_wrong(client: GatewayClient, answers: Sequence[RawResponse], error:
 
 
 def what_is_refused(error: BifrostAuthError, answer: RawResponse) -> Refusal:
-    """Governance tells by its words, and any other word is the provider's. Azure and Bedrock refuse without one, as the gateway's login
-    does; but only of a provider's answer the gateway says which provider's it is.
+    """Who refused: the gateway's governance has its own words, and any other word is the provider's.
+
+    Azure and Bedrock refuse without a word, as the gateway's login does. But the gateway names the provider only in the provider's answers.
     """
     word = error.error_type or ""
     if word in _NOT_ALLOWED:
         return Refusal.PROVIDER_FOR_TOKEN
     if word.startswith(_GOVERNANCE):
         return Refusal.TOKEN
-    return Refusal.KEY_OF_THE_GATEWAY if word or _names_an_provider(answer) else Refusal.TOKEN
+    return Refusal.KEY_OF_THE_GATEWAY if word or _names_a_provider(answer) else Refusal.TOKEN
 
 
-def _names_an_provider(answer: RawResponse) -> bool:
-    from airflow_bifrost.gateway.models import read_json
-
+def _names_a_provider(answer: RawResponse) -> bool:
     try:
         value = read_json(answer.body)
     except ValueError:

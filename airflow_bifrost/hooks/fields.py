@@ -1,4 +1,4 @@
-"""What single fields of an Airflow connection say, however they were given. Pure; each ``ValueError`` names the field."""
+"""The fields of an Airflow connection, whatever form they have. Pure; each ``ValueError`` names the field."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _HIGHEST_PORT = 65_535
 
 
 def base_url(connection: Connection) -> str:
-    """From ``host``, ``schema`` and ``port``; a full URL in ``host`` wins."""
+    """From ``host``, ``schema`` and ``port``. A full URL in ``host`` takes precedence."""
     host = text("host", connection.host)
     if host is None:
-        raise ValueError("host: it is empty; give the gateway's host name or URL")
+        raise ValueError("host: it is empty. Enter the gateway's host name or URL.")
     if "://" in host:
         return host
     schema = (text("schema", connection.schema) or "https").lower()
     if schema not in ("http", "https"):
-        raise ValueError(f"schema: {schema!r} is not http or https")
+        raise ValueError(f"schema: it must be http or https, not {schema!r}")
     host, slash, path = host.partition("/")
     if _is_ipv6(host):
         host = f"[{host}]"
     port = whole("port", connection.port)
     if port is not None:
         if not 0 < port <= _HIGHEST_PORT:
-            raise ValueError(f"port: {port} is not a number from 1 to {_HIGHEST_PORT}")
+            raise ValueError(f"port: it must be a number from 1 to {_HIGHEST_PORT}, not {port}")
         if ":" in host.rpartition("]")[2]:
-            raise ValueError("port: it stands both in host and in port; give it once")
+            raise ValueError("port: both host and port contain it. Enter it once.")
         host = f"{host}:{port}"
     return f"{schema}://{host}{slash}{path}"
 
 
 def _is_ipv6(host: str) -> bool:
-    """Whether it is a bare address, as Airflow makes it of ``[::1]`` in a URI."""
+    """Whether it is an address without brackets, which Airflow makes of ``[::1]`` in a URI."""
     try:
         return bool(IPv6Address(host))
     except ValueError:
@@ -58,7 +58,7 @@ def extra_of(connection: Connection) -> dict[str, Any]:
 
 
 def text(name: str, value: Any) -> str | None:
-    """Without the white space around it; None if nothing is left."""
+    """Stripped of whitespace; None if nothing is left."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -67,7 +67,7 @@ def text(name: str, value: Any) -> str | None:
 
 
 def number(name: str, value: Any) -> float | None:
-    """Also given as a string."""
+    """A number, or one in a string."""
     if value is None or value == "":
         return None
     if not isinstance(value, bool) and isinstance(value, int | float | str):
@@ -79,10 +79,10 @@ def number(name: str, value: Any) -> float | None:
 
 
 def whole(name: str, value: Any) -> int | None:
-    """A whole number, also given as a string."""
+    """An integer, or one in a string."""
     given = number(name, value)
     if given is not None and not given.is_integer():
-        raise ValueError(f"{name}: it must be a whole number, not {value!r}")
+        raise ValueError(f"{name}: it must be an integer, not {value!r}")
     return None if given is None else int(given)
 
 
@@ -97,7 +97,7 @@ def verify(value: Any) -> bool | str | None:
 
 
 def switch(name: str, value: Any) -> bool | None:
-    """True or false, also given as a string."""
+    """True or false, or one of them in a string."""
     given = (
         {"true": True, "false": False}.get(str(value).strip().lower()) if value is not None and value != "" else None
     )

@@ -1,4 +1,4 @@
-"""Why Airflow cannot read an ``AIRFLOW_CONN_...`` variable. Its own lookup only says that there is no such connection. Pure."""
+"""Why Airflow cannot read an ``AIRFLOW_CONN_...`` variable. Airflow itself only says that there is no such connection. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _A_URI = "as a URI it looks like bifrost://:TOKEN@HOST:PORT/http?timeout=60, eac
 
 
 def why_unreadable(value: str) -> str:
-    """The field that is wrong, or what such a variable must look like. Says nothing of the token."""
+    """The field that is wrong, or what such a variable must look like. Never shows the token."""
     try:
         if value.startswith("{"):
             _check_json(value)
-            return "the type of one of its fields is wrong"
+            return "one of its fields has the wrong type"
         _check_uri(value)
     except ValueError as error:
         return str(error)
@@ -31,7 +31,7 @@ def _check_json(value: str) -> None:
     except ValueError:
         raise ValueError("it is not JSON") from None
     if unknown := sorted(set(given) - set(_FIELDS)):
-        raise ValueError(f"unknown field {unknown[0]!r}; the known ones are {', '.join(_FIELDS)}")
+        raise ValueError(f"unknown field {unknown[0]!r}. Known fields: {', '.join(_FIELDS)}")
     connection: Any = SimpleNamespace(**{name: given.get(name) for name in _FIELDS})
     for name in ("host", "login", "password", "schema"):
         text(name, given.get(name))
@@ -44,6 +44,6 @@ def _check_uri(value: str) -> None:
         parts = urlsplit(value)
         parts.port  # noqa: B018 - reading it is the check
     except ValueError:
-        raise ValueError("port: it is not a number from 0 to 65535") from None
+        raise ValueError("port: it must be a number from 0 to 65535") from None
     if extra := parse_qs(parts.query).get("__extra__"):
         extra_of(cast("Any", SimpleNamespace(extra=extra[-1])))

@@ -35,6 +35,7 @@ PROVIDER = Provider(
         ready=frozenset({"processed", "succeeded"}),
         failed=frozenset({"error", "failed", "deleted", "deleting", "canceled", "cancelled"}),
     ),
+    one_file_id=True,
     full_queues=(
         # The same code, "The number of enqueued tokens has surpassed the configured limit of ... for the deployment ...":
         # https://learn.microsoft.com/en-us/answers/questions/2285577/azure-openai-batch-api-token-limit-exceeded-error

@@ -243,6 +243,7 @@ class Provider:
     :param completed_hides_failures: whether a batch with the status ``completed`` and without counts may have failed rows.
     :param listed_id: the ID under which the list shows a batch, from any of its IDs.
     :param native_id: the ID that the gateway's native routes pass on, from that of the OpenAI-compatible routes.
+    :param one_file_id: whether every answer about a file carries the ID that was asked for.
     """
 
     name: str
@@ -264,14 +265,20 @@ class Provider:
     completed_hides_failures: bool = False
     listed_id: Callable[[str], str] = same_id
     native_id: Callable[[str], str] = same_id
+    one_file_id: bool = False
 
     def prompt_form(self, endpoint: str) -> PromptForm | None:
         """How a prompt becomes a body for an endpoint, in any spelling; None: unknown."""
         return self.prompts.get(None) or self.prompts.get(canonical_endpoint(endpoint))
 
+    @property
+    def lists_all_pages(self) -> bool:
+        """Whether further pages of the list are worth a request; also where nothing is known."""
+        return self.listing is None or self.listing.pages
+
     def is_same_batch(self, asked: str, answered: str) -> bool:
         """Whether an answer with the ID ``answered`` is about the batch ``asked``."""
-        return asked == answered or self.listed_id(asked) == self.listed_id(answered)
+        return any(same(asked) == same(answered) for same in (same_id, self.listed_id, self.native_id))
 
     def outcome(self, status: str, counts: Counts) -> Outcome | None:
         """The outcome of a batch; None while it is not terminal or its status is unknown.

@@ -23,7 +23,12 @@ from airflow_bifrost.providers.openai import messages
 
 
 def job_id(batch_id: str) -> str:
-    """The last part of the job's ARN: the only form of the ID that reaches AWS unharmed through the native routes."""
+    """The last part of the job's ARN: the only form of the ID that reaches AWS unharmed through the native routes.
+
+    :param batch_id: the ARN, or base64 of it.
+    """
+    if batch_id.startswith("arn:"):
+        return batch_id.rpartition("/")[2]
     try:
         arn = base64.b64decode(batch_id, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

@@ -77,6 +77,7 @@ PROVIDER = Provider(
     metadata=True,  # gateway 1.4.19 and 1.5.16, recorded
     expires_output=True,  # https://platform.openai.com/docs/api-reference/batch/create
     listing=ListBehavior(pages=True, counts=ListedCounts.IN_LIST),
+    one_file_id=True,  # gateway 1.4.19 and 1.5.16, recorded
     full_queues=(
         TOKENS_QUEUED,
         # "Enqueued request limit reached for ..."; its code is not quoted there:

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_bifrost.exceptions import BifrostError
-from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.bifrost import BifrostHook

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 
 Open = Callable[[], Awaitable[AsyncGatewayClient]]
 

@@ -28,7 +28,7 @@ from airflow_bifrost.exceptions import (
     BifrostGatewayError,
     BifrostRateLimited,
 )
-from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.providers.statuses import TERMINAL, BatchStatus
 from airflow_bifrost.waiting.connection import SharedConnection

@@ -118,7 +118,7 @@ def batch_ids_of(value: Any) -> list[str]:
 
     :raises ValueError: says what is wrong, and with which ID.
     """
-    from airflow_bifrost.gateway.requests import checked_id
+    from airflow_bifrost.gateway.ids import checked_id
 
     if value is None or value == "None":  # the text that Jinja renders for None
         raise ValueError("batch_id is None: the task that it comes from pushed no XCom")

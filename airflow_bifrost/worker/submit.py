@@ -39,7 +39,7 @@ class BatchSpec:
         """
         :raises ValueError: it can be asked of no provider, or not of this one.
         """
-        from airflow_bifrost.gateway.requests import create_batch
+        from airflow_bifrost.gateway.calls import create_batch
 
         create_batch(provider, idempotency_key="check", input_file_id="check", **self.members())
 

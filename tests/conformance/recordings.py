@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
+from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
 
@@ -46,8 +48,23 @@ class Recording:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What its call is given, so that its answer can be read."""
-        return {**ANY_ARGUMENTS.get(self.call, {}), **({} if self.call in NO_PROVIDER else {"provider": self.provider})}
+        """Arguments of its call with which its answer can be read: about the batch or file that the answer names."""
+        arguments = dict(ANY_ARGUMENTS.get(self.call, {}))
+        if self.call not in NO_PROVIDER:
+            arguments["provider"] = self.provider
+        body = self.answer["body"] if self.answer else None
+        answered = body.get("id") or body.get("batch_id") if isinstance(body, dict) else None
+        for name in ("batch_id", "file_id"):
+            if name in arguments and answered:
+                arguments[name] = self._as_asked(answered)
+        return arguments
+
+    @staticmethod
+    def _as_asked(answered: str) -> str:
+        """An ID of the native routes as the OpenAI-compatible routes have it: a path cannot hold its slashes."""
+        if answered.startswith("arn:"):
+            return base64.b64encode(answered.encode()).decode()
+        return answered.replace("batches/", "batches-")
 
     def response(self) -> httpx.Response:
         """Its answer, as a client gets it."""
@@ -74,7 +91,7 @@ def ids(recording: Recording) -> str:
 
 
 def ask(recording: Recording, **changed: Any) -> Any:
-    """Make the recording's call, give it the recording's answer, and return what the client makes of it."""
+    """Make the recording's call, answer it as recorded, and return what the client makes of the answer."""
     return call(recording.call, {**recording.arguments, **changed}, lambda _: recording.response())
 
 
@@ -87,7 +104,7 @@ def call(
     token: str | None = "sk-bf-conformance",
     path_prefix: str = "/openai",
 ) -> Any:
-    """A call of the sync client, to whoever ``answer`` is."""
+    """A call of the sync client, which ``answer`` answers."""
     config = GatewayConfig(base_url, token=token, path_prefix=path_prefix)
     with GatewayClient(config, retry=NO_RETRY, transport=httpx.MockTransport(answer)) as client:
         if name == "file_content":

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostGatewayError
-from airflow_bifrost.gateway import requests, responses
+from airflow_bifrost.gateway import calls, responses
+from airflow_bifrost.gateway.exchange import RawResponse, RequestContext
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page, RequestCounts
-from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.providers.statuses import Outcome
 
@@ -37,7 +37,7 @@ PARSERS = {
     "delete_file": partial(responses.parse, DeletedFile),
     "health": partial(responses.parse, Health),
 }
-ASKED = RequestContext(requests.get_batch("b", "openai"), "my_conn", 1_775_400_000.0, "sk-bf-conformance")
+ASKED = RequestContext(calls.get_batch("b", "openai").request, "my_conn", 1_775_400_000.0, "sk-bf-conformance")
 # Words by which a provider says that a batch has run to its end; anything else is no success.
 SUCCESS = re.compile(r"(batch_state_|job_state_)?(completed|succeeded)|ended")
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import email
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,9 +15,9 @@ import pytest
 
 from airflow_bifrost.exceptions import BifrostGatewayError
 
-from .recordings import RECORDINGS, Recording, acall, call, ids
+from .recordings import RECORDINGS, Recording, acall, call
 
-# Why a recorded request is none that the clients send, by the word that stands in its file under "sent".
+# Why the clients never send a recorded request, by the word under "sent" in its file.
 NEVER_SENT = {
     "no such call": "the API has no such route, or the package no such call",
     "route": "another spelling of a route that the clients know, or the native twin of a route that they use",
@@ -24,7 +25,7 @@ NEVER_SENT = {
     "query": "a parameter that the clients put elsewhere, send differently or not at all",
     "body": "the body is of a form that the clients never make",
 }
-# All that the clients send besides the token and what a body needs.
+# All that the clients send in addition to the token and what a body needs.
 ALWAYS = {"host", "accept", "accept-encoding", "connection", "user-agent"}
 BODY = {"content-length", "content-type", "transfer-encoding", "x-bf-eh-idempotency-key"}
 
@@ -45,7 +46,7 @@ def what_is_sent(recording: Recording, client: Any) -> httpx.Request:
         return answer(request)
 
     options = {name: recording.sent[name] for name in ("token", "path_prefix") if name in recording.sent}
-    with contextlib.suppress(BifrostGatewayError):  # the answer has tests of its own
+    with contextlib.suppress(BifrostGatewayError):  # other tests read the answer
         client(recording.call, recording.sent["arguments"], answer_async if client is acall else answer, **options)
     (request,) = requests
     if client is call:
@@ -74,8 +75,23 @@ def body_of(recorded: dict[str, Any]) -> Any:
 
 
 @both_clients
-@pytest.mark.parametrize("recording", SENT, ids=ids)
-def test_a_recorded_request_is_what_the_call_sends(recording: Recording, client: Any) -> None:
+def test_every_recorded_request_is_what_the_call_sends(client: Any) -> None:
+    for recording in SENT:
+        with naming(recording):
+            assert_is_sent(recording, client)
+
+
+@contextlib.contextmanager
+def naming(recording: Recording) -> Iterator[None]:
+    """Add the recording's name to whatever fails."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"recording: {recording.name}")
+        raise
+
+
+def assert_is_sent(recording: Recording, client: Any) -> None:
     request, recorded = what_is_sent(recording, client), recording.request
     path, _, query = request.url.raw_path.partition(b"?")
     headers = {name for name in request.headers if name not in ALWAYS}
@@ -88,7 +104,7 @@ def test_a_recorded_request_is_what_the_call_sends(recording: Recording, client:
         else:
             expected_query = [("provider", provider), *(pair for pair in expected_query if pair[0] != "provider")]
     for name in recording.sent.get("drops", ()):
-        assert expected_body.pop(name) == recording.sent["arguments"][name]  # it was asked for, and must not be sent
+        assert expected_body.pop(name) == recording.sent["arguments"][name]  # it was an argument, and must not be sent
 
     assert request.method == recorded["method"]
     assert path == recorded["path"].encode()
@@ -110,13 +126,13 @@ def test_a_recorded_request_is_what_the_call_sends(recording: Recording, client:
 
 
 @both_clients
-@pytest.mark.parametrize("recording", REFUSED, ids=ids)
-def test_a_recorded_request_that_goes_wrong_is_never_sent(recording: Recording, client: Any) -> None:
+def test_no_recorded_request_that_goes_wrong_is_ever_sent(client: Any) -> None:
     def nobody(_: httpx.Request) -> httpx.Response:
         raise AssertionError("it was sent")
 
-    with pytest.raises(ValueError, match=r"\w+ \w+"):
-        client(recording.call, recording.sent["refused"], nobody)
+    for recording in REFUSED:
+        with naming(recording), pytest.raises(ValueError, match=r"\w+ \w+"):
+            client(recording.call, recording.sent["refused"], nobody)
 
 
 def test_every_other_recorded_request_has_a_reason_not_to_be_sent() -> None:

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import pytest
 from pytest_mock import MockerFixture
 
+from airflow_bifrost.gateway.retry import RetryPolicy
+from airflow_bifrost.hooks import clients
 from airflow_bifrost.testing import LocalGateway
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed call is retried at once, and for half a second only."""
+    monkeypatch.setattr(clients, "POLICY", RetryPolicy(base=0.01, cap=0.01))
+    monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "0.5")
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import pytest
 from support.airflow import FakeTI, Store, run_to_its_end
 from support.providers import small_batches
 
-from airflow_bifrost import BatchDownloadOperator, BatchRunOperator
-from airflow_bifrost.gateway.requests import native_id
+from airflow_bifrost import BatchDownloadOperator, BatchRunOperator, providers
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.testing import Fault, LocalGateway
 
@@ -105,7 +104,9 @@ def test_a_retry_goes_on_with_what_stands_in_s3(bucket: Bucket, gateway: LocalGa
 def test_results_of_bedrock_are_read_from_its_prefix(bucket: Bucket, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch("bedrock", status="completed", output_file_id=f"s3://{bucket.name}/results/")
     line = {"recordId": "a", "modelInput": {}, "modelOutput": {"content": [{"type": "text", "text": "Hi"}]}}
-    bucket.put(f"results/{native_id(batch_id, 'bedrock')}/in.jsonl.out", json.dumps(line).encode() + b"\n")
+    bucket.put(
+        f"results/{providers.get('bedrock').native_id(batch_id)}/in.jsonl.out", json.dumps(line).encode() + b"\n"
+    )
     bucket.put("results/other/in.jsonl.out", b"another job's\n")
     target = f"{bucket.uri}/rows.jsonl"
     end = run_to_its_end(

@@ -10,10 +10,11 @@ import pytest
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BatchNotFound, BifrostAuthError, BifrostGatewayError, BifrostRequestError
-from airflow_bifrost.gateway import requests, responses
-from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
+from airflow_bifrost.gateway import calls, responses
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.exchange import RawResponse, RequestContext
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.providers.statuses import BatchStatus
@@ -40,7 +41,7 @@ def test_the_gateway_says_by_itself_what_the_recorded_one_said(live: Live, recor
     request = recording.request
     path = request["path"].replace("/openai", live.config.path_prefix, 1)
     answer = live.get(path + (f"?{request['query']}" if "query" in request else ""))
-    asked = RequestContext(requests.get_batch("b", live.provider), "live", 0.0, live.config.token)
+    asked = RequestContext(calls.get_batch("b", live.provider).request, "live", 0.0, live.config.token)
     with pytest.raises(BifrostGatewayError) as caught:
         responses.parse(Batch, RawResponse(answer.status_code, dict(answer.headers), answer.content), asked)
     kind = type(caught.value).__name__
@@ -64,7 +65,7 @@ def test_a_file_that_does_not_exist_is_not_found(live: Live) -> None:
 
 
 def test_a_cursor_of_elsewhere_is_a_mistake(live: Live) -> None:
-    if live.provider in requests.ONE_PAGE:
+    if not providers.get(live.provider).lists_all_pages:
         pytest.skip(f"the gateway ignores the cursor for {live.provider}")
     if live.provider not in ("openai", "azure"):
         pytest.skip(f"what the gateway does with a cursor for {live.provider} is not known")

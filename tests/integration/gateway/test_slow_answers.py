@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_bifrost.exceptions import BifrostUnavailable
-from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
+from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
 
@@ -59,5 +60,5 @@ def ask_async(config: GatewayConfig) -> None:
 
 @pytest.mark.parametrize("ask", [ask, ask_async])
 def test_an_answer_that_drips_in_is_given_up_after_the_timeout(ask: Callable[[GatewayConfig], None]) -> None:
-    with dripping_server() as url, pytest.raises(BifrostUnavailable, match="not whole after 1 s"):
+    with dripping_server() as url, pytest.raises(BifrostUnavailable, match="not complete after 1 s"):
         ask(GatewayConfig(url, timeout=1))

@@ -77,14 +77,6 @@ def hook(request: pytest.FixtureRequest, gateway: LocalGateway) -> Iterator[Any]
     calls.finish()
 
 
-@pytest.fixture(autouse=True)
-def hasty_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repetitions follow at once."""
-    from airflow_bifrost.gateway import retry
-
-    monkeypatch.setattr(retry, "backoff", lambda *_, **__: 0.01)
-
-
 @pytest.fixture
 def web_server() -> Iterator[WebServer]:
     with WebServer() as running:

@@ -112,7 +112,7 @@ def test_an_provider_that_the_token_may_not_use_is_called_so(
 @pytest.mark.parametrize(
     ("provider", "what"),
     [
-        ("antropic", "The provider is unknown, mis-spelt or not configured."),
+        ("antropic", "The provider is unknown, misspelled or not configured."),
         ("groq", "The provider has no such call."),
         ("cohere", "No key of the provider may be used for batches."),
     ],

@@ -61,7 +61,7 @@ def test_a_download_onto_a_full_disk_leaves_nothing(
     hook: Any, gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file_id = gateway.add_file(b"x" * 2**20)
-    monkeypatch.setattr("airflow_bifrost.hooks.bifrost.open", FullDisk, raising=False)
+    monkeypatch.setattr("airflow_bifrost.hooks.local_files.open", FullDisk, raising=False)
     with pytest.raises(OSError, match="No space left"):
         hook.download_file(file_id, tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from support.loopback_server import LoopbackServer
 
-from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.waiting.decision import Finished, WaitPolicy, WaitState

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from airflow_bifrost.exceptions import BifrostAuthError, BifrostConfigurationError, BifrostRequestError
-from airflow_bifrost.gateway.client import AsyncGatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY

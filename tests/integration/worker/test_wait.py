@@ -95,7 +95,7 @@ def test_a_retry_gives_up_on_a_connection_that_stays_away_and_says_that_the_data
 ) -> None:
     monkeypatch.delenv(VARIABLE)
     time = Time()
-    with pytest.raises(BifrostConfigurationError, match="database or secrets backend may be away"):
+    with pytest.raises(BifrostConfigurationError, match="database, API server or secrets backend may be unavailable"):
         run(gateway.add_batch(rows=10), time, try_number=2)
     assert sum(time.pauses) == pytest.approx(300, abs=1)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_bifrost import providers
 from airflow_bifrost.doctor.checks import next_poll_at
 from airflow_bifrost.doctor.evidence import PROVIDERS, Evidence, Polls
 from airflow_bifrost.doctor.findings import Finding, State
@@ -20,10 +21,10 @@ from airflow_bifrost.exceptions import (
     BifrostRateLimited,
     BifrostUnavailable,
 )
-from airflow_bifrost.gateway import requests, responses
+from airflow_bifrost.gateway import calls, responses
 from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
 from airflow_bifrost.gateway.models import Batch, Health, Page
-from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.versions import FAULTS
 
 NOW = 1_800_000_000.0
@@ -42,14 +43,14 @@ def raw(body: Any, status: int = 200, **headers: str) -> RawResponse:
     return RawResponse(status, {**JSON, **headers}, content)
 
 
-def of_list(body: Any, status: int = 200, **headers: str) -> tuple[requests.GatewayRequest, RawResponse]:
-    return requests.list_batches("openai", limit=1), raw(body, status, **headers)
+def of_list(body: Any, status: int = 200, **headers: str) -> tuple[GatewayRequest, RawResponse]:
+    return calls.list_page("openai", limit=1).request, raw(body, status, **headers)
 
 
 def error_of(body: Any, status: int) -> BifrostGatewayError:
     """What this package makes of an answer to a list of batches."""
     with pytest.raises(BifrostGatewayError) as raised:
-        responses.check_status(raw(body, status), RequestContext(requests.list_batches("openai"), "gw", NOW))
+        responses.check_status(raw(body, status), RequestContext(calls.list_page("openai").request, "gw", NOW))
     return raised.value
 
 
@@ -57,8 +58,8 @@ def gateway_said(message: str, status: int = 500, **more: str) -> BifrostGateway
     return error_of({"is_bifrost_error": False, "error": {"message": message, **more}, "extra_fields": {}}, status)
 
 
-def of_health(**headers: str) -> tuple[requests.GatewayRequest, RawResponse]:
-    return requests.health(), raw({"status": "ok", "components": {}}, **headers)
+def of_health(**headers: str) -> tuple[GatewayRequest, RawResponse]:
+    return calls.health().request, raw({"status": "ok", "components": {}}, **headers)
 
 
 MARKED = {"object": "list", "data": [], "extra_fields": {}}
@@ -143,7 +144,7 @@ def test_the_version_is_told_and_a_gateway_that_does_not_say_it_is_fine() -> Non
 
 
 def test_what_bears_none_of_the_gateways_marks_is_no_gateway() -> None:
-    strange = [(requests.list_batches("openai"), RawResponse(200, {"content-type": "text/html"}, b"<html>"))]
+    strange = [(calls.list_page("openai").request, RawResponse(200, {"content-type": "text/html"}, b"<html>"))]
     found = look("gateway", answers=strange, health=BifrostProtocolError("a web page", status_code=200))
     assert found.state is State.PROBLEM
     assert "200 text/html" in found.finding
@@ -158,10 +159,10 @@ def health_that_is(body: Any, status: int, content_type: str = "application/json
     """Evidence of a gateway whose ``/health`` answers so."""
     answer = raw(body, status, **{"content-type": content_type})
     try:
-        health: Any = responses.parse(Health, answer, RequestContext(requests.health(), "gw", NOW))
+        health: Any = responses.parse(Health, answer, RequestContext(calls.health().request, "gw", NOW))
     except BifrostGatewayError as error:
         health = error
-    return {"health": health, "answers": [(requests.health(), answer), of_list(MARKED)]}
+    return {"health": health, "answers": [(calls.health().request, answer), of_list(MARKED)]}
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_what_does_not_answer_within_all_the_time_has_advice_too() -> None:
 
 def test_a_wrong_path_prefix_is_told_by_the_page_that_answers_there() -> None:
     web_page = BifrostProtocolError("a web page", status_code=200)
-    answer = requests.list_batches("openai"), RawResponse(200, {"content-type": "text/html"}, b"<html>")
+    answer = calls.list_page("openai").request, RawResponse(200, {"content-type": "text/html"}, b"<html>")
     found = look("path_prefix", own=web_page, raw=answer)
     assert found.state is State.PROBLEM
     assert "'/openai'" in found.finding
@@ -361,7 +362,7 @@ def test_an_providers_own_limit_is_none_of_the_token() -> None:
         (gateway_said("no", 403, type="provider_blocked"), "may not use the provider"),
         (gateway_said("no", 401, code="401"), "The provider refuses the gateway's key (401)"),
         (gateway_said("invalid json: unexpected end"), "An argument is missing or unreadable."),
-        (gateway_said(f"{'x' * 400}: queue is full"), "The gateway's queue is full."),
+        (gateway_said(f"{'x' * 400}: queue is full"), "A queue is full."),
         (BifrostUnavailable("timed out"), "No answer. Timed out."),
         (DOWN, "The gateway answered 503."),
     ],
@@ -371,7 +372,7 @@ def test_what_keeps_an_provider_from_answering_is_told(error: BifrostGatewayErro
     assert (look("provider.azure", lists=others).state, look("provider", lists=others).state) == ("note", "ok")
     assert said in look("provider.azure", lists=others).finding
     about = raw({"extra_fields": {"provider": "openai"}}, error.status_code or 500)
-    found = look("provider", own=error, raw=(requests.list_batches("openai"), about))
+    found = look("provider", own=error, raw=(calls.list_page("openai").request, about))
     assert found.state is State.PROBLEM
     assert said in found.finding
 
@@ -475,7 +476,7 @@ def test_what_may_be_reported_and_what_may_not_is_said_where_a_report_is_asked_f
     assert "findings quote the gateway's messages" in str(found.advice)
 
 
-@pytest.mark.parametrize("provider", sorted(requests.ONE_PAGE))
+@pytest.mark.parametrize("provider", [name for name, known in providers.ALL.items() if not known.lists_all_pages])
 def test_every_provider_of_one_page_is_known_for_it(provider: str) -> None:
     own = page("b2", has_more=True, next_cursor="c")
     found = look("listing", config=replace(CONFIG, provider=provider), lists={provider: own}, next_page=page("b2"))

@@ -11,15 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_bifrost.doctor.forms import Form, masked, unknown_forms
-from airflow_bifrost.gateway import requests
-from airflow_bifrost.gateway.requests import GatewayRequest
-from airflow_bifrost.gateway.responses import RawResponse
+from airflow_bifrost.gateway import calls
+from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse
 from airflow_bifrost.providers.statuses import BatchStatus
 
 TOKEN = "sk-bf-0123456789abcdef"
-LIST = requests.list_batches("openai", limit=1)
-ONE = requests.get_batch("batch_0123456789abcdef", "openai")
-REQUESTS = {"get_batch": ONE, "list_page": LIST, "health": requests.health()}
+LIST = calls.list_page("openai", limit=1).request
+ONE = calls.get_batch("batch_0123456789abcdef", "openai").request
+REQUESTS = {"get_batch": ONE, "list_page": LIST, "health": calls.health().request}
 BATCH = {"id": "batch_1", "object": "batch", "status": "in_progress", "extra_fields": {"provider": "openai"}}
 PAGE = {"object": "list", "data": [BATCH], "extra_fields": {"latency": 3}}
 ERROR = {"is_bifrost_error": False, "error": {"message": "no"}, "extra_fields": {}}
@@ -171,7 +170,7 @@ def test_a_list_is_shown_with_the_entry_that_it_is_about() -> None:
 
 def test_the_request_is_shown_without_ids_and_cursors() -> None:
     [of_one] = forms(ONE, b"[]")
-    [of_many] = forms(requests.list_batches("openai", limit=20, after="eyJ2IjoxLCJpIjowfQ"), b"[]")
+    [of_many] = forms(calls.list_page("openai", limit=20, after="eyJ2IjoxLCJpIjowfQ").request, b"[]")
     assert of_one.asked == "GET /openai/v1/batches/<id>?provider=openai"
     assert of_many.asked == "GET /openai/v1/batches?provider=openai&limit=20&after=..."
 
@@ -309,7 +308,7 @@ FIELDS = st.dictionaries(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=FIELDS, entries=st.lists(FIELDS, max_size=2), status=st.sampled_from([200, 201, 401, 500]))
 def test_any_answer_is_borne_and_no_token_shown(body: Any, entries: Any, status: int) -> None:
-    for request in (LIST, ONE, requests.health()):
+    for request in (LIST, ONE, calls.health().request):
         for answer in (body, {**body, "data": [{**BATCH, **entry} for entry in entries]}, {**ERROR, **body}):
             shown = json.dumps([form.to_json() for form in forms(request, answer, status)])
             assert TOKEN not in shown

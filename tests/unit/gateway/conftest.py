@@ -1,4 +1,4 @@
-"""Both clients behind one face, a gateway of canned answers, and a raw server that keeps the bytes it was sent."""
+"""Both clients behind one interface, a gateway of canned answers, and a raw server that keeps the bytes it was sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_bifrost.gateway.client import AsyncGatewayClient, GatewayClient
+from airflow_bifrost.gateway.async_client import AsyncGatewayClient
+from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY, RetryPolicy
 
@@ -22,21 +23,33 @@ TOKEN = "sk-bf-unit-test-token"
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-class Sync:
-    """The sync client, as :class:`Async` shows the other."""
+class Listed(list[Any]):
+    """The entries of a listing that was read to its end, and the listing."""
 
-    def __init__(self, config: GatewayConfig, sleeps: list[float], **options: Any) -> None:
-        self.client = GatewayClient(config, sleep=sleeps.append, **options)
+    def __init__(self, entries: list[Any], listing: Any) -> None:
+        super().__init__(entries)
+        self.listing = listing
+
+
+class Sync:
+    """The sync client, with the same methods as :class:`Async`."""
+
+    def __init__(self, config: GatewayConfig, sleep: Callable[[float], object], **options: Any) -> None:
+        self.client = GatewayClient(config, sleep=sleep, **options)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             value = getattr(self.client, name)(*args, **kwargs)
-            return list(value) if name in ("list_batches", "list_files") else value
+            return Listed(list(value), value) if name in ("list_batches", "list_files") else value
 
         return call
 
     def download(self, file_id: str, **kwargs: Any) -> list[bytes]:
         with self.client.file_content(file_id, **kwargs) as chunks:
+            return list(chunks)
+
+    def results(self, batch_id: str, **kwargs: Any) -> list[bytes]:
+        with self.client.results_content(batch_id, **kwargs) as chunks:
             return list(chunks)
 
     def download_nowhere(self, file_id: str) -> int:
@@ -50,23 +63,38 @@ class Sync:
 class Async:
     """The async client, each call run to its end."""
 
-    def __init__(self, config: GatewayConfig, sleeps: list[float], **options: Any) -> None:
-        async def sleep(seconds: float) -> None:
-            sleeps.append(seconds)
+    def __init__(self, config: GatewayConfig, sleep: Callable[[float], object], **options: Any) -> None:
+        async def asleep(seconds: float) -> object:
+            return sleep(seconds)
 
+        if (renew := options.pop("renew", None)) is not None:
+
+            async def arenew() -> GatewayConfig:
+                return renew()
+
+            options["renew"] = arenew
         self.runner = asyncio.Runner()
-        self.client = AsyncGatewayClient(config, sleep=sleep, **options)
+        self.client = AsyncGatewayClient(config, sleep=asleep, **options)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             value = getattr(self.client, name)(*args, **kwargs)
-            return [item async for item in value] if name in ("list_batches", "list_files") else await value
+            if name in ("list_batches", "list_files"):
+                return Listed([item async for item in value], value)
+            return await value
 
         return lambda *args, **kwargs: self.runner.run(call(*args, **kwargs))
 
     def download(self, file_id: str, **kwargs: Any) -> list[bytes]:
         async def call() -> list[bytes]:
             async with self.client.file_content(file_id, **kwargs) as chunks:
+                return [chunk async for chunk in chunks]
+
+        return self.runner.run(call())
+
+    def results(self, batch_id: str, **kwargs: Any) -> list[bytes]:
+        async def call() -> list[bytes]:
+            async with self.client.results_content(batch_id, **kwargs) as chunks:
                 return [chunk async for chunk in chunks]
 
         return self.runner.run(call())
@@ -102,13 +130,22 @@ class Connect:
         transport: Any = None,
         base_url: str = "https://gw.example",
         on_answer: Any = None,
+        sleep: Callable[[float], object] | None = None,
+        worked_before: bool = False,
+        renew: Callable[[], GatewayConfig] | None = None,
         **config: Any,
     ) -> Any:
         config = {"token": TOKEN, "name": "unit", **config}
         if handler:
             transport = httpx.MockTransport(handler)
-        options = {"retry": retry, "transport": transport, "on_answer": on_answer}
-        client = self.kind(GatewayConfig(base_url, **config), self.sleeps, **options)
+        options = {
+            "retry": retry,
+            "transport": transport,
+            "on_answer": on_answer,
+            "worked_before": worked_before,
+            "renew": renew,
+        }
+        client = self.kind(GatewayConfig(base_url, **config), sleep or self.sleeps.append, **options)
         self.opened.append(client)
         return client
 
@@ -116,8 +153,8 @@ class Connect:
 class AsyncOverHttpx(Async):
     """The async client over httpx's own transport."""
 
-    def __init__(self, config: GatewayConfig, sleeps: list[float], **options: Any) -> None:
-        super().__init__(replace(config, transport="httpx"), sleeps, **options)
+    def __init__(self, config: GatewayConfig, sleep: Callable[[float], object], **options: Any) -> None:
+        super().__init__(replace(config, transport="httpx"), sleep, **options)
 
 
 @pytest.fixture(params=[Sync, Async, AsyncOverHttpx], ids=["sync", "async", "async-httpx"])

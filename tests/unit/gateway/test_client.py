@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 
 from airflow_bifrost.exceptions import (
     BifrostAuthError,
+    BifrostConfigurationError,
     BifrostGatewayError,
     BifrostProtocolError,
     BifrostRateLimited,
     BifrostUnavailable,
 )
-from airflow_bifrost.gateway.client import SMALL_ANSWER, GatewayClient
+from airflow_bifrost.gateway.calls import SMALL_ANSWER
+from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import DeletedFile, File
 from airflow_bifrost.gateway.retry import RetryPolicy
@@ -66,7 +68,9 @@ def page(*ids: str, cursor: str | None = None, name: str = "next_cursor", **fiel
 READING = [
     ("get_batch", ("batch_1",), "GET", "/openai/v1/batches/batch_1", BATCH),
     ("cancel_batch", ("batch_1",), "POST", "/openai/v1/batches/batch_1/cancel", BATCH),
+    ("get_raw", ("batch_1",), "GET", "/openai/v1/batches/batch_1", BATCH),
     ("list_page", (), "GET", "/openai/v1/batches", page("a")),
+    ("list_raw", (), "GET", "/openai/v1/batches", page("a")),
     ("list_batches", (), "GET", "/openai/v1/batches", page("a")),
     ("batch_results", ("batch_1",), "GET", "/v1/batches/batch_1/results", {"batch_id": "batch_1", "results": []}),
     ("list_files", (), "GET", "/openai/v1/files", page("f")),
@@ -74,6 +78,8 @@ READING = [
     ("get_file", ("file-1",), "GET", "/openai/v1/files/file-1", FILE),
     ("delete_file", ("file-1",), "DELETE", "/openai/v1/files/file-1", {"id": "file-1", "deleted": True}),
     ("download", ("file-1",), "GET", "/openai/v1/files/file-1/content", "text"),
+    ("download_file", ("file-1", io.BytesIO()), "GET", "/openai/v1/files/file-1/content", "text"),
+    ("results", ("batch_1",), "GET", "/v1/batches/batch_1/results", {"batch_id": "batch_1", "results": []}),
 ]
 
 
@@ -210,7 +216,7 @@ def test_the_path_of_the_base_url_goes_over_the_wire_as_it_is_written(connect, b
 
 @pytest.mark.parametrize("batch_id", ["YXJuOmF3cw==", "batches-gem123", "a:b+c@d,e;f=g~h!$&'()*"])
 def test_an_id_reaches_the_socket_literally(connect, batch_id):
-    with RawServer(http_answer(BATCH)) as server:
+    with RawServer(http_answer({**BATCH, "id": batch_id})) as server:
         connect(base_url=f"http://127.0.0.1:{server.port}").get_batch(batch_id, provider="bedrock")
     assert server.received[0].splitlines()[0] == f"GET /openai/v1/batches/{batch_id}?provider=bedrock HTTP/1.1".encode()
 
@@ -241,38 +247,73 @@ def test_a_listing_of_files_calls_its_cursor_after(connect):
 
 
 @pytest.mark.parametrize("call", ["list_batches", "list_files"])
-def test_a_listing_ends_when_page_1_comes_again_for_ever(connect, call):
-    gateway = Gateway(page("a", "b", cursor="same"))
-    assert [item.id for item in getattr(connect(gateway), call)()] == ["a", "b"]
-    assert len(gateway.requests) == 2
+def test_a_listing_that_reaches_the_last_page_is_complete(connect, call):
+    listed = getattr(connect(Gateway(page("a", cursor="c1"), page("b"))), call)()
+    assert [item.id for item in listed] == ["a", "b"]
+    assert (listed.listing.complete, listed.listing.why_incomplete) == (True, None)
 
 
-def test_a_listing_ends_when_a_page_repeats_under_ever_new_cursors(connect):
-    gateway = Gateway(*(page("a", cursor=f"c{number}") for number in range(50)))
-    assert [batch.id for batch in connect(gateway).list_batches()] == ["a"]
-    assert len(gateway.requests) == 2
+# A list that is cut short, and what to say about it; each in its own way
+CUT_SHORT = {
+    "a page says that there are more, but gives no cursor": [page("a", has_more=True)],
+    "a page has no data": [page("a", cursor="c1"), {"object": "list", "extra_fields": {}}],
+    "a cursor came twice": [page("a", cursor="same")],
+    "brought nothing new": [page("a", cursor=f"c{number}") for number in range(50)],
+    "a cursor came twice, with new entries": [page("a", cursor="c1"), page("b", cursor="c2"), page("c", cursor="c1")],
+    "brought nothing new, as each was empty": [page(cursor=f"c{number}") for number in range(500)],
+    "a page says that there are more, by an unclear has_more": [page("a", has_more="no")],
+}
 
 
-def test_a_listing_ends_when_a_cursor_comes_again_with_new_entries(connect):
-    gateway = Gateway(page("a", cursor="c1"), page("b", cursor="c2"), page("c", cursor="c1"), page("d"))
-    assert [batch.id for batch in connect(gateway).list_batches()] == ["a", "b", "c"]
+@pytest.mark.parametrize("call", ["list_batches", "list_files"])
+@pytest.mark.parametrize(("why", "pages"), CUT_SHORT.items(), ids=CUT_SHORT)
+def test_a_listing_that_is_cut_short_ends_and_is_not_complete(connect, call, why, pages):
+    """Taken for complete, it would prove that a batch does not exist, which would be paid for again."""
+    gateway = Gateway(*pages)
+    listed = getattr(connect(gateway), call)()
+    assert listed.listing.complete is False
+    assert why.partition(",")[0] in listed.listing.why_incomplete
+    assert len(gateway.requests) <= 22
+    assert len({item.id for item in listed}) == len(listed)
+
+
+def test_an_unreadable_page_is_an_error_and_not_the_end_of_the_list(connect):
+    gateway = Gateway(page("a", cursor="c1"), {"error": {"message": "no"}, "extra_fields": {}})
+    with pytest.raises(BifrostProtocolError):
+        connect(gateway).list_batches()
+
+
+def test_a_listing_of_a_provider_with_one_page_asks_once_and_is_not_complete(connect):
+    gateway = Gateway(page("a", cursor="c1"), page("b"))
+    listed = connect(gateway).list_batches(provider="anthropic")
+    assert [batch.id for batch in listed] == ["a"]
+    assert "only the first page" in listed.listing.why_incomplete
+    assert len(gateway.requests) == 1
+    assert connect(Gateway(page("a"))).list_batches(provider="anthropic").listing.complete
 
 
 def test_a_listing_goes_on_past_the_empty_page_of_a_key_without_batches(connect):
-    gateway = Gateway(page(cursor="key-2"), page("a"))
-    assert [batch.id for batch in connect(gateway).list_batches()] == ["a"]
+    listed = connect(Gateway(page(cursor="key-2"), page("a"))).list_batches()
+    assert [batch.id for batch in listed] == ["a"]
+    assert listed.listing.complete
 
 
-def test_a_listing_ends_when_pages_stay_empty_for_ever(connect):
-    gateway = Gateway(*(page(cursor=f"c{number}") for number in range(500)))
-    assert connect(gateway).list_batches() == []
-    assert len(gateway.requests) < 50
+def test_a_listing_goes_on_past_the_pages_of_a_second_key_for_the_same_account(connect):
+    gateway = Gateway(
+        page("a", cursor="k1"), page("b", cursor="k2"), page("a", cursor="k3"), page("b", cursor="k4"), page("c")
+    )
+    listed = connect(gateway).list_batches()
+    assert [batch.id for batch in listed] == ["a", "b", "c"]
+    assert listed.listing.complete
 
 
-def test_more_pages_without_a_cursor_are_not_asked_for(connect):
-    gateway = Gateway(page("a", has_more=True))
-    assert [batch.id for batch in connect(gateway).list_batches()] == ["a"]
-    assert len(gateway.requests) == 1
+def test_a_listing_that_nobody_read_to_its_end_is_not_complete():
+    with GatewayClient(
+        GatewayConfig("https://gw.example"), transport=httpx.MockTransport(Gateway(page("a", "b")))
+    ) as client:
+        listing = client.list_batches()
+        assert next(iter(listing)).id == "a"
+        assert listing.complete is False
 
 
 # Streaming
@@ -422,7 +463,7 @@ def test_a_web_page_is_no_file(connect):
         connect(Gateway(page)).download("file-1")
 
 
-def test_opening_a_download_is_repeated_but_reading_on_is_not(connect):
+def test_opening_a_download_is_retried_but_reading_on_is_not(connect):
     fault = answer({"error": {"message": "later"}}, 503)
     gateway = Gateway(fault, fault, httpx.Response(200, headers={"content-type": "text/plain"}, text="x"))
     assert connect(gateway, retry=RetryPolicy()).download("file-1") == [b"x"]
@@ -450,14 +491,14 @@ def test_an_error_over_8_mib_is_judged_by_its_status(connect, call):
     assert caught.value.status_code == 503
 
 
-# Repeating
+# Retries
 
 FAULT = answer({"error": {"message": "later"}}, 503)
-REPEATED = [row[:2] for row in READING] + [("health", ())]
+RETRIED = [row[:2] for row in READING] + [("health", ())]
 
 
-@pytest.mark.parametrize(("call", "args"), REPEATED, ids=[row[0] for row in REPEATED])
-def test_a_call_that_changes_nothing_twice_is_repeated(connect, call, args):
+@pytest.mark.parametrize(("call", "args"), RETRIED, ids=[row[0] for row in RETRIED])
+def test_a_call_that_changes_nothing_twice_is_retried(connect, call, args):
     body = next((row[4] for row in READING if row[0] == call), {"status": "ok"})
     gateway = Gateway(FAULT, httpx.ConnectError("refused"), body)
     getattr(connect(gateway, retry=RetryPolicy()), call)(*args)
@@ -465,28 +506,72 @@ def test_a_call_that_changes_nothing_twice_is_repeated(connect, call, args):
     assert len(connect.sleeps) == 2
 
 
-@pytest.mark.parametrize(
-    "fault", [FAULT, answer({}, 429, retry_after="0"), httpx.ReadTimeout("slow"), httpx.ConnectError("no")]
-)
-@pytest.mark.parametrize(
-    ("call", "args", "arguments"),
-    [
-        ("create_batch", (), {"input_file_id": "file-1"}),
-        ("create_batch", (), {"requests": [{"custom_id": "1"}]}),
-        ("upload_file", (io.BytesIO(b"x"),), {"purpose": "batch"}),
-    ],
-    ids=["create by file", "create inline", "upload"],
-)
-def test_a_create_or_upload_is_never_sent_twice(connect, fault, call, args, arguments):
+UNKNOWN_RESULT = [
+    FAULT,
+    answer({}, 429, retry_after="0"),
+    httpx.ReadTimeout("slow"),
+    httpx.ReadError("cut"),
+    answer({}, 201),
+]
+CREATES = [{"input_file_id": "file-1"}, {"requests": [{"custom_id": "1"}]}, {"rows": True}]
+
+
+def create(client, arguments):
+    rows = {"rows": io.BytesIO(b'{"custom_id": "1"}\n')} if "rows" in arguments else {}
+    return client.create_batch(provider="anthropic", idempotency_key="k", **{**arguments, **rows})
+
+
+@pytest.mark.parametrize("fault", UNKNOWN_RESULT, ids=str)
+@pytest.mark.parametrize("arguments", CREATES, ids=str)
+def test_a_create_that_may_have_reached_the_provider_is_never_sent_twice(connect, fault, arguments):
     gateway = Gateway(fault)
-    with pytest.raises(BifrostGatewayError):
-        getattr(connect(gateway, retry=RetryPolicy()), call)(*args, idempotency_key="k", **arguments)
+    with pytest.raises(BifrostGatewayError, match="A batch may exist and be billed") as caught:
+        create(connect(gateway, retry=RetryPolicy(), worked_before=True), arguments)
+    assert caught.value.sent is True
     assert len(gateway.requests) == 1
     assert connect.sleeps == []
 
 
+NOT_SENT = [
+    httpx.ConnectError("refused"),
+    httpx.ConnectTimeout("slow"),
+    httpx.PoolTimeout("busy"),
+    answer({"type": "request_limited", "error": {"message": "no"}}, 429),
+    answer({"error": {"message": "request dropped: queue is full"}, "extra_fields": {}}, 500),
+]
+
+
+@pytest.mark.parametrize("fault", NOT_SENT, ids=str)
+@pytest.mark.parametrize("arguments", CREATES, ids=str)
+def test_a_create_that_did_not_reach_the_provider_is_sent_again(connect, fault, arguments):
+    gateway = Gateway(fault, fault, BATCH)
+    assert create(connect(gateway, retry=RetryPolicy()), arguments).id == "batch_1"
+    assert len(gateway.requests) == 3
+    assert gateway.requests[0].content == gateway.requests[2].content
+
+
+def test_a_create_on_a_refused_connection_says_that_nothing_was_submitted(connect):
+    with pytest.raises(BifrostUnavailable, match="Nothing was submitted, and nothing is billed") as caught:
+        create(connect(Gateway(httpx.ConnectError("refused"))), CREATES[0])
+    assert caught.value.sent is False
+    assert "may exist" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", [FAULT, httpx.ConnectError("no"), httpx.ReadError("cut"), answer({}, 429)], ids=str)
+def test_an_upload_is_sent_again_as_a_whole(connect, fault):
+    gateway = Gateway(fault, FILE)
+    told = []
+    file = connect(gateway, retry=RetryPolicy()).upload_file(
+        io.BytesIO(b"some rows"), purpose="batch", idempotency_key="k", on_repeat=lambda: told.append(1)
+    )
+    assert file.id == "file-1"
+    assert all(b"some rows" in request.content for request in gateway.requests)
+    assert len(gateway.requests) == 2
+    assert told == [1]
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413])
-def test_what_cannot_pass_in_a_moment_is_not_repeated(connect, status):
+def test_a_permanent_error_is_not_retried(connect, status):
     gateway = Gateway(answer({"error": {"message": "no"}}, status))
     with pytest.raises(BifrostGatewayError):
         connect(gateway, retry=RetryPolicy()).get_batch("batch_1")
@@ -502,6 +587,116 @@ def test_retry_after_is_waited_for_and_ends_the_call_when_it_exceeds_the_budget(
     assert caught.value.retry_after == 61
 
 
+GARBAGE = [
+    httpx.Response(200, headers={"content-type": "text/html"}, text="<html>"),
+    httpx.Response(200, headers={"content-type": "application/json"}, text="garbage"),
+    answer({"id": "batch_2", "status": "completed"}),
+    httpx.Response(404, headers={"content-type": "text/html"}, text="<html>"),
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=["web page", "not JSON", "another batch", "web page with 404"])
+def test_garbage_ends_a_call_unless_the_gateway_has_answered_before(connect, garbage):
+    with pytest.raises(BifrostProtocolError):
+        connect(Gateway(garbage), retry=RetryPolicy()).get_batch("batch_1")
+    assert connect.sleeps == []
+
+    client = connect(Gateway(BATCH, garbage, garbage, BATCH), retry=RetryPolicy())
+    assert [client.get_batch("batch_1").id for _ in range(2)] == ["batch_1"] * 2
+    resumed = connect(Gateway(garbage, BATCH), retry=RetryPolicy(), worked_before=True)
+    assert resumed.get_batch("batch_1").id == "batch_1"
+
+
+def test_that_one_kind_of_route_answers_says_nothing_about_the_other(connect):
+    """A proxy may pass on the OpenAI-compatible routes only; a web page for the native ones is a wrong address then."""
+    client = connect(Gateway(GARBAGE[0]), retry=RetryPolicy(), worked_before=True)
+    with pytest.raises(BifrostProtocolError):
+        client.batch_results("batch_1")
+    assert connect.sleeps == []
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_a_sleep_that_says_stop_ends_the_attempts_with_the_last_error(connect, stop_at):
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        return len(pauses) == stop_at
+
+    gateway = Gateway(FAULT)
+    with pytest.raises(BifrostUnavailable, match="503"):
+        connect(gateway, retry=RetryPolicy(), sleep=sleep).get_batch("batch_1")
+    assert len(gateway.requests) == stop_at
+
+
+# A rotated token
+
+REFUSED = answer({"type": "virtual_key_not_found", "error": {"message": "no"}}, 401)
+
+
+def renewing(*configs):
+    """The connection as it is read each time."""
+    given = list(configs)
+    return lambda: given.pop(0)
+
+
+def test_a_refused_call_is_repeated_with_the_token_that_the_connection_has_now(connect):
+    gateway = Gateway(REFUSED, BATCH)
+    renew = renewing(GatewayConfig("https://gw.example", token="sk-bf-rotated"))
+    client = connect(gateway, retry=RetryPolicy(), renew=renew)
+    assert client.get_batch("batch_1").id == "batch_1"
+    assert [request.headers["authorization"] for request in gateway.requests] == [
+        f"Bearer {TOKEN}",
+        "Bearer sk-bf-rotated",
+    ]
+    assert connect.sleeps == []
+
+
+def test_a_create_that_the_gateway_refuses_is_repeated_with_a_new_token_and_one_of_the_provider_is_not(connect):
+    renew = renewing(GatewayConfig("https://gw.example", token="sk-bf-rotated"))
+    gateway = Gateway(REFUSED, BATCH)
+    assert create(connect(gateway, retry=RetryPolicy(), renew=renew), CREATES[0]).id == "batch_1"
+    refused_by_provider = Gateway(answer({"error": {"message": "no", "type": "authentication_error"}}, 401))
+    with pytest.raises(BifrostAuthError):
+        create(connect(refused_by_provider, retry=RetryPolicy(), renew=lambda: pytest.fail("read again")), CREATES[0])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GatewayConfig("https://gw.example", token=TOKEN),
+        GatewayConfig("https://elsewhere.example", token="sk-bf-rotated"),
+    ],
+    ids=["the same token", "a token for another URL"],
+)
+def test_a_refused_call_is_not_repeated_without_a_new_token_for_the_same_url(connect, config):
+    gateway = Gateway(REFUSED)
+    with pytest.raises(BifrostAuthError):
+        connect(gateway, retry=RetryPolicy(), renew=renewing(config)).get_batch("batch_1")
+    assert len(gateway.requests) == 1
+
+
+def test_a_call_reads_the_connection_again_only_once(connect):
+    gateway = Gateway(REFUSED)
+    renew = renewing(GatewayConfig("https://gw.example", token="sk-bf-rotated"))
+    with pytest.raises(BifrostAuthError):
+        connect(gateway, retry=RetryPolicy(), renew=renew).get_batch("batch_1")
+    assert len(gateway.requests) == 2
+
+
+def test_a_connection_that_cannot_be_read_again_leaves_the_gateways_refusal(connect):
+    def renew():
+        raise BifrostConfigurationError("gone")
+
+    with pytest.raises(BifrostAuthError):
+        connect(Gateway(REFUSED), retry=RetryPolicy(), renew=renew).get_batch("batch_1")
+
+
+def test_who_retries_nothing_does_not_read_the_connection_again(connect):
+    with pytest.raises(BifrostAuthError):
+        connect(Gateway(REFUSED), renew=lambda: pytest.fail("read again")).get_batch("batch_1")
+
+
 # The token
 
 
@@ -511,7 +706,7 @@ def test_a_redirect_is_never_followed_and_its_target_learns_nothing(connect):
         moved = http_answer({}, "308 Permanent Redirect", f"Location: {location}\r\n")
         with RawServer(moved) as server:
             client = connect(base_url=f"http://127.0.0.1:{server.port}")
-            with pytest.raises(BifrostProtocolError, match="Location, which is not followed"):
+            with pytest.raises(BifrostProtocolError, match="a Location that is not followed"):
                 client.get_batch("batch_1")
     assert len(server.received) == 1
     assert target.received == []
@@ -566,7 +761,7 @@ def test_any_answer_is_a_model_or_a_typed_error(status, kind, body):
     config = GatewayConfig("https://gw.example", token=TOKEN)
     with GatewayClient(config, transport=httpx.MockTransport(handler), retry=RetryPolicy(budget=0)) as client:
         for call, args, *_ in READING:
-            if call == "download":
+            if call in ("download", "download_file", "results"):
                 continue
             try:
                 value = getattr(client, call)(*args)

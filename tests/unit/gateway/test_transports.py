@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import time
 
 import pytest
 
 from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable
-from airflow_bifrost.gateway.client import SMALL_ANSWER
+from airflow_bifrost.gateway.calls import SMALL_ANSWER
+from airflow_bifrost.gateway.retry import RetryPolicy
 
 from .conftest import BATCH, TOKEN, RawServer, http_answer
 
@@ -26,7 +26,7 @@ def url(server):
     return f"http://127.0.0.1:{server.port}"
 
 
-def test_an_answer_comes_through(connect):
+def test_an_answer_arrives(connect):
     with RawServer(http_answer(BATCH)) as server:
         assert connect(base_url=url(server)).get_batch("batch_1").id == "batch_1"
     (request,) = server.received
@@ -48,7 +48,7 @@ def test_a_redirect_is_not_followed(connect):
     assert elsewhere.received == []
 
 
-def test_a_body_over_the_cap_is_given_up(connect):
+def test_a_body_over_the_maximum_is_an_error(connect):
     with (
         RawServer(http_answer(b" " * (SMALL_ANSWER + 70_000))) as server,
         pytest.raises(BifrostProtocolError, match="more than"),
@@ -56,19 +56,56 @@ def test_a_body_over_the_cap_is_given_up(connect):
         connect(base_url=url(server)).get_batch("batch_1")
 
 
-def test_a_connection_that_is_closed_without_an_answer_can_pass(connect):
+def test_a_connection_that_is_closed_without_an_answer_is_transient(connect):
     with RawServer(b"") as server, pytest.raises(BifrostUnavailable, match=r"no answer \(\w+: ") as caught:
         connect(base_url=url(server)).get_batch("batch_1")
     assert caught.value.transient is True
 
 
-def test_what_is_no_http_can_pass(connect):
+def create(client):
+    client.create_batch(input_file_id="file-1", idempotency_key="k")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\x00\x01 this is not HTTP\r\n\r\n", http_answer(BATCH)[:-10]],
+    ids=["closed without an answer", "not HTTP", "cut short"],
+)
+def test_a_create_whose_connection_breaks_may_have_been_sent_and_is_not_repeated(connect, answer):
+    """httpx-aiohttp calls a connection that the server closed a timeout of connecting, which would mean that nothing was sent."""
+    with RawServer(answer) as server, pytest.raises(BifrostUnavailable, match="A batch may exist") as caught:
+        create(connect(base_url=url(server), retry=RetryPolicy()))
+    assert caught.value.sent is True
+    assert len(server.received) == 1
+
+
+def test_a_create_on_a_slow_gateway_may_have_been_sent(connect):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(BifrostUnavailable) as caught:
+        create(connect(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05))
+    assert caught.value.sent is True
+
+
+def test_a_create_on_a_refused_connection_was_not_sent(connect):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(BifrostUnavailable, match="Nothing was submitted, and nothing is billed") as caught:
+        create(connect(base_url=f"http://127.0.0.1:{port}"))
+    assert caught.value.sent is False
+
+
+def test_a_create_for_a_host_name_that_does_not_exist_was_not_sent(connect):
+    with pytest.raises(BifrostUnavailable) as caught:
+        create(connect(base_url="http://gw.invalid"))
+    assert caught.value.sent is False
+
+
+def test_an_answer_that_is_not_http_is_transient(connect):
     with RawServer(b"\x00\x01\x02 this is not HTTP\r\n\r\n") as server, pytest.raises(BifrostUnavailable) as caught:
         connect(base_url=url(server)).get_batch("batch_1")
     assert caught.value.transient is True
 
 
-def test_an_answer_cut_short_can_pass(connect):
+def test_an_answer_that_is_cut_short_is_transient(connect):
     whole = http_answer(BATCH)
     with RawServer(whole[:-10]) as server, pytest.raises(BifrostUnavailable) as caught:
         connect(base_url=url(server)).get_batch("batch_1")
@@ -76,12 +113,12 @@ def test_an_answer_cut_short_can_pass(connect):
 
 
 def test_a_gateway_that_does_not_answer_is_given_up_after_the_timeout(connect):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
-        with pytest.raises(BifrostUnavailable, match="no answer") as caught:
-            connect(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.3).get_batch("batch_1")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(BifrostUnavailable, match="no answer") as caught,
+    ):
+        connect(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05).get_batch("batch_1")
     assert caught.value.transient is True
-    assert time.monotonic() - began < 10
 
 
 def test_a_proxy_of_the_environment_is_used(connect, monkeypatch):
@@ -101,7 +138,7 @@ def test_a_host_that_needs_no_proxy_is_asked_directly(connect, monkeypatch):
 
 
 def test_a_path_goes_over_the_wire_as_it_is(connect):
-    with RawServer(http_answer(BATCH)) as server:
+    with RawServer(http_answer({**BATCH, "id": "YXJuOmF3czpi+Zg=="})) as server:
         connect(base_url=f"{url(server)}/a%2Fb/c%20d").get_batch("YXJuOmF3czpi+Zg==")
     assert server.received[0].startswith(
         b"GET /a%2Fb/c%20d/openai/v1/batches/YXJuOmF3czpi+Zg==?provider=openai HTTP/1.1\r\n"

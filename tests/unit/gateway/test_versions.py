@@ -1,4 +1,4 @@
-"""What gateways of different versions say for the same thing: a test for each row of the table."""
+"""What gateways of different versions say about the same thing: tests for each row of the table."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 import pytest
 
 from airflow_bifrost.exceptions import BifrostGatewayError
-from airflow_bifrost.gateway import requests, responses, versions
+from airflow_bifrost.gateway import calls, responses, versions
+from airflow_bifrost.gateway.exchange import RawResponse, RequestContext
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.versions import FAULTS, TABLE, Fault, Field
 
-ASKED = RequestContext(requests.get_batch("batch_1", "openai"), "my_conn", 1_775_400_000.0)
+ASKED = RequestContext(calls.get_batch("batch_1", "openai").request, "my_conn", 1_775_400_000.0)
 
-# Where a row goes by the message: what gateways say.
+# For rows that the message recognizes: what gateways say.
 MESSAGES = {
-    "the provider is unknown, mis-spelt or not configured": [
+    "the provider is unknown, misspelled or not configured": [
         "failed to get config for provider: not found",
         "provider not found for batch create request",
     ],
@@ -43,24 +43,25 @@ MESSAGES = {
         "failed to parse request",
         "model should be in provider/model format or provider must be specified",
     ],
-    "the cursor is not the gateway's own": ["invalid pagination cursor"],
-    "Gemini's files have no download": [
+    "the gateway did not issue this cursor": ["invalid pagination cursor"],
+    "Gemini files cannot be downloaded": [
         "Gemini Files API doesn't support direct content download. Use the file URI in your requests instead."
     ],
-    "there is no output file: the batch runs, or no row succeeded": [
+    "there is no output file: the batch is still running, or no row succeeded": [
         "batch results not available: output_file_id is empty (batch may not be completed)"
     ],
     "the gateway could not reach the provider": [
         "network error occurred while connecting to provider API (DNS lookup, connection refused, etc.)",
         "failed to execute HTTP request to provider API",
     ],
-    "the gateway's queue is full": ["request dropped: queue is full"],
+    "the gateway dropped the request, because its queue is full": ["request dropped: queue is full"],
+    "a queue is full": ["the queue is full"],
     "the provider's answer is not what it promises": [
         "HTML response received from provider",
         "empty response received from provider",
         "failed to unmarshal response from provider API",
     ],
-    "the batch still runs, so that it has no results": [
+    "the batch is still running, so it has no results yet": [
         "batch gem123 is still processing (state: BATCH_STATE_RUNNING), results not yet available",
         "Results are not yet available for this batch.",
     ],
@@ -105,12 +106,12 @@ def test_with_another_status_the_words_are_not_the_gateways_own(row):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_fault_is_recognised_by_one_thing(row):
+def test_exactly_one_member_recognizes_a_fault(row):
     assert [row.type, row.code, row.message].count(None) == 2
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_no_earlier_row_takes_a_fault_away(row):
+def test_no_earlier_row_hides_a_fault(row):
     for status in row.statuses:
         for body in bodies_of(row):
             message = body["error"]["message"]
@@ -120,7 +121,7 @@ def test_no_earlier_row_takes_a_fault_away(row):
 @pytest.mark.parametrize(
     "message", ["a certificate is required", "The image field is not required", "organization is required for this key"]
 )
-def test_a_providers_500_that_only_sounds_like_a_mistake_can_pass(message):
+def test_a_providers_500_that_only_sounds_like_a_mistake_is_transient(message):
     assert answered(500, {"error": {"message": message}}).transient
 
 
@@ -139,7 +140,7 @@ def test_a_field_of_some_versions_is_kept_and_known(row):
         assert row.name in versions.EXTRA_FIELDS
 
 
-def test_each_row_stands_once():
+def test_no_row_is_there_twice():
     keys = [
         (row.type, row.code, row.message and row.message.pattern) if isinstance(row, Fault) else row for row in TABLE
     ]
@@ -148,4 +149,4 @@ def test_each_row_stands_once():
 
 @pytest.mark.parametrize("row", ROWS)
 def test_no_row_advises_to_repeat_a_call_that_may_be_a_create(row):
-    assert "This can pass" not in (row.advice or "")
+    assert "try again" not in (row.advice or "")

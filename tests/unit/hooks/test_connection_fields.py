@@ -12,7 +12,8 @@ from airflow.sdk import Connection
 from airflow_bifrost.exceptions import BifrostConfigurationError
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
-from airflow_bifrost.hooks.connection import config_of, naming_the_connection
+from airflow_bifrost.hooks.connection import config_of
+from airflow_bifrost.hooks.connection_errors import naming_the_connection
 
 TOKEN = "sk-bf-0123456789abcdef"
 
@@ -229,7 +230,7 @@ def test_a_field_that_is_wrong_is_named_and_so_is_the_connection(
         read(extra, **fields)
     assert str(caught.value).startswith("Connection 'gw' cannot work: ")
     assert f"{named}: " in str(caught.value)
-    assert str(caught.value).endswith("Nothing was sent; correct the connection.")
+    assert str(caught.value).endswith("Nothing was sent. Correct the connection.")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate\n"])

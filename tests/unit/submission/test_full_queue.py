@@ -9,9 +9,9 @@ import pytest
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostGatewayError
-from airflow_bifrost.gateway import requests, responses
+from airflow_bifrost.gateway import calls, errors, responses
+from airflow_bifrost.gateway.exchange import RawResponse, RequestContext
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.gateway.responses import RawResponse, RequestContext
 from airflow_bifrost.gateway.summary import COUNTS, BatchSummary
 from airflow_bifrost.providers.base import FullQueue
 from airflow_bifrost.submission.full_queue import RAN, failed_as_full, refused_as_full
@@ -39,7 +39,7 @@ AWS_QUOTA = "The number of requests exceeds the service quota. Resubmit your req
 
 def refused(status: int, body: Any, provider: str = "openai") -> BifrostGatewayError:
     """The error that a create raises. ``body``: the gateway's answer."""
-    request = requests.create_batch(provider, input_file_id="file-1", idempotency_key="k", model="m")
+    request = calls.create_batch(provider, input_file_id="file-1", idempotency_key="k", model="m").request
     raw = RawResponse(status, {"content-type": "application/json"}, json.dumps(body).encode())
     with pytest.raises(BifrostGatewayError) as caught:
         responses.parse(Batch, raw, RequestContext(request, "my_conn", 1_775_400_000.0, "sk-bf-unit-test-token"))
@@ -179,9 +179,9 @@ def test_the_gateways_own_limit_is_not_a_full_queue_whatever_its_message_says():
 
 def test_a_lost_answer_is_not_a_full_queue():
     asked = RequestContext(
-        requests.create_batch("gemini", input_file_id="f", idempotency_key="k", model="m"), "my_conn", 0.0
+        calls.create_batch("gemini", input_file_id="f", idempotency_key="k", model="m").request, "my_conn", 0.0
     )
-    assert not refused_as_full(responses.unavailable("you exceeded your current quota", asked), "gemini")
+    assert not refused_as_full(errors.unavailable("you exceeded your current quota", asked), "gemini")
 
 
 @pytest.mark.parametrize(

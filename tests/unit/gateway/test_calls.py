@@ -1,36 +1,42 @@
-"""What is sent, and what is refused before it is."""
+"""What each call sends, and what is refused before it is sent."""
 
 from __future__ import annotations
 
 import base64
+import io
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_bifrost.gateway import requests
-from airflow_bifrost.gateway.requests import MAX_ID_LENGTH, checked_id
+from airflow_bifrost.gateway import calls
+from airflow_bifrost.gateway.ids import MAX_ID_LENGTH, checked_id
+from airflow_bifrost.gateway.retry import Repeat
 
 GOOD = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "/\\?#%")
 BY_ID = [
-    requests.get_batch,
-    requests.cancel_batch,
-    requests.batch_results,
-    requests.get_file,
-    requests.delete_file,
-    requests.file_content,
+    calls.get_batch,
+    calls.get_raw,
+    calls.cancel_batch,
+    calls.batch_results,
+    calls.get_file,
+    calls.delete_file,
+    calls.file_content,
 ]
 
 
 def create(provider="openai", **arguments):
     arguments = {"input_file_id": "file-1", "idempotency_key": "k"} | arguments
-    return requests.create_batch(provider, **arguments)
+    return calls.create_batch(provider, **arguments).request
 
 
 @settings(deadline=None)
 @given(st.text(GOOD, min_size=1, max_size=MAX_ID_LENGTH).filter(lambda text: ".." not in text and text != "."))
 def test_an_id_of_visible_ascii_goes_into_the_path_as_it_is(batch_id):
-    assert requests.get_batch(batch_id, "openai").target("/openai") == f"/openai/v1/batches/{batch_id}?provider=openai"
+    assert (
+        calls.get_batch(batch_id, "openai").request.target("/openai")
+        == f"/openai/v1/batches/{batch_id}?provider=openai"
+    )
 
 
 @settings(deadline=None)
@@ -64,7 +70,10 @@ def test_what_is_no_id_is_a_value_error(value):
 
 @pytest.mark.parametrize(
     ("value", "hint"),
-    [("arn:aws:bedrock:us-east-1:1:model-invocation-job/abc", "base64 of the ARN"), ("s3://b/k", "read it from S3")],
+    [
+        ("arn:aws:bedrock:us-east-1:1:model-invocation-job/abc", "base64 of the ARN"),
+        ("s3://b/k", "Read the file from S3"),
+    ],
 )
 def test_ids_of_aws_are_refused_with_the_form_that_works(value, hint):
     with pytest.raises(ValueError, match=hint):
@@ -103,7 +112,7 @@ def test_what_the_gateway_would_refuse_or_silently_read_otherwise_is_a_value_err
         create(**arguments)
 
 
-def test_what_an_provider_needs_besides_goes_along_in_extra_body():
+def test_what_a_provider_needs_besides_goes_along_in_extra_body():
     assert create("bedrock", model="m", extra_body={"role_arn": "r"}).json["role_arn"] == "r"
 
 
@@ -111,13 +120,15 @@ def test_rows_sent_inline_are_in_the_body():
     assert create(input_file_id=None, requests=({"custom_id": "1"},)).json["requests"] == [{"custom_id": "1"}]
 
 
-def test_only_creates_and_uploads_are_not_repeatable():
-    upload = requests.upload_file("openai", purpose="batch", idempotency_key="k")
-    assert not create().repeatable
-    assert not upload.repeatable
-    others = [build("x", "openai") for build in BY_ID]
-    others += [requests.list_batches("openai"), requests.list_files("openai"), requests.health(), requests.version()]
-    assert all(request.repeatable for request in others)
+def test_a_create_is_repeated_only_if_it_was_not_sent_and_everything_else_freely():
+    upload = calls.upload_file("openai", io.BytesIO(), purpose="batch", idempotency_key="k").request
+    assert create().repeat is Repeat.IF_NOT_SENT
+    assert upload.repeat is Repeat.UPLOAD
+    others = [build("x", "openai").request for build in BY_ID if build is not calls.file_content]
+    others += [calls.file_content("x", "openai")]
+    others += [build("openai").request for build in (calls.list_page, calls.list_raw, calls.list_files_page)]
+    others += [calls.health().request, calls.version().request]
+    assert {request.repeat for request in others} == {Repeat.ALWAYS}
 
 
 def test_a_request_shows_no_prompts():
@@ -126,7 +137,7 @@ def test_a_request_shows_no_prompts():
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_cursor_is_quoted_into_the_query(cursor):
-    target = requests.list_batches("openai", limit=5, after=cursor).target("")
+    target = calls.list_page("openai", limit=5, after=cursor).request.target("")
     assert target.isascii()
     assert target.count("&") == 2
 
@@ -149,5 +160,5 @@ def test_a_cursor_is_quoted_into_the_query(cursor):
     ],
 )
 def test_results_are_asked_for_by_the_id_that_the_provider_itself_knows(provider, batch_id, asked):
-    request = requests.batch_results(batch_id, provider)
+    request = calls.batch_results(batch_id, provider).request
     assert request.target("/openai") == f"/v1/batches/{asked}/results?provider={provider}"
