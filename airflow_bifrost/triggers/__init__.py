@@ -1,1 +1,1 @@
-"""The trigger, and what it exchanges with tasks and with Airflow."""
+"""BatchTrigger, and what it exchanges with tasks and with Airflow."""

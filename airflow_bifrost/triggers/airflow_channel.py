@@ -1,7 +1,7 @@
-"""What a trigger asks of Airflow while its task is deferred: to keep the ``progress`` XCom, and to tell the task's state.
+"""What a trigger asks of Airflow while its task is deferred: to write the ``progress`` XCom, and to tell the states of task and DAG run.
 
-A trigger speaks to Airflow through its supervisor (``SUPERVISOR_COMMS``). Before Airflow 3.3 that channel carries one question at a
-time and an interrupted one leaves its answer for the next to stumble over; so nothing here is ever cancelled half-way.
+A trigger talks to Airflow through its supervisor (``SUPERVISOR_COMMS``). Before Airflow 3.3 that channel carries one question at a
+time, and the answer to an interrupted question is taken for that to the next; so nothing here is ever cancelled half-way.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import (
+    DagRunStateResult,
+    GetDagRunState,
+    GetTaskStates,
+    SetXCom,
+    TaskStatesResult,
+)
+
 from airflow_bifrost._compat import conf
 from airflow_bifrost.waiting.progress import ProgressPace
 
 log = logging.getLogger(__name__)
 
-# A user, or the end of the DAG run, ended the task. Cleared tasks are not among them: the new attempt waits for the same batch.
+# Cleared tasks are not among them: their next attempt waits for the same batch.
 ENDED_STATES = frozenset({"success", "failed", "skipped", "removed", "upstream_failed"})
 
 _writes: set[asyncio.Task[None]] = set()  # the loop itself keeps no strong reference
@@ -29,17 +38,26 @@ def progress_interval() -> float:
 
 
 def _channel() -> Any:
-    from airflow.sdk.execution_time import task_runner
-
     return getattr(task_runner, "SUPERVISOR_COMMS", None)
 
 
-async def task_state(task_instance: Any) -> str | None:
-    """The state of a task instance as Airflow has it now; None if it cannot be had."""
-    from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+def is_users_stop(task_state: str | None, dag_run_state: str | None) -> bool:
+    """Whether a task was ended by a user, who wants the spending to stop, and not by Airflow itself.
 
-    channel = _channel()
-    if channel is None or task_instance is None:
+    Airflow skips the unfinished tasks of a DAG run that it fails: after ``dagrun_timeout``, or with ``fail_fast``. Nobody decided about
+    the batches then: they run on, and clearing the task picks them up. A user who fails a DAG run fails its running tasks.
+
+    :param task_state: None: unknown, and so no stop.
+    :param dag_run_state: None: unknown, so that the task's state decides.
+    """
+    if task_state == "skipped" and dag_run_state == "failed":
+        return False
+    return task_state in ENDED_STATES
+
+
+async def task_state(task_instance: Any) -> str | None:
+    """The state of a task instance as Airflow has it now; None: unknown."""
+    if task_instance is None:
         return None
     question = GetTaskStates(
         dag_id=task_instance.dag_id,
@@ -47,7 +65,7 @@ async def task_state(task_instance: Any) -> str | None:
         run_ids=[task_instance.run_id],
         map_index=task_instance.map_index,
     )
-    answer = await asyncio.shield(asyncio.ensure_future(channel.asend(question)))
+    answer = await _ask(question)
     if not isinstance(answer, TaskStatesResult):
         return None
     states = answer.task_states.get(task_instance.run_id, {})
@@ -56,11 +74,24 @@ async def task_state(task_instance: Any) -> str | None:
     return None if state is None else str(state)
 
 
-class ProgressXCom:
-    """Keeps the ``progress`` XCom of a deferred task current, as well as it can.
+async def dag_run_state(task_instance: Any) -> str | None:
+    """The state of a task instance's DAG run as Airflow has it now; None: unknown."""
+    if task_instance is None:
+        return None
+    answer = await _ask(GetDagRunState(dag_id=task_instance.dag_id, run_id=task_instance.run_id))
+    return str(getattr(answer.state, "value", answer.state)) if isinstance(answer, DagRunStateResult) else None
 
-    Written at most once in ``[bifrost] progress_interval`` seconds (default 60), only when it changed, and never waited for: a write
-    that fails is logged once, and while one is unanswered no other is begun.
+
+async def _ask(question: Any) -> Any:
+    channel = _channel()
+    return None if channel is None else await asyncio.shield(asyncio.ensure_future(channel.asend(question)))
+
+
+class ProgressXCom:
+    """Keeps the ``progress`` XCom of a deferred task current, without ever holding up the wait.
+
+    It writes at most once in ``[bifrost] progress_interval`` seconds (default 60), only if the progress changed, and in the background. It
+    logs the first write that fails, and does not begin a write before the last one was answered.
     """
 
     def __init__(self, task_instance: Any) -> None:
@@ -81,7 +112,7 @@ class ProgressXCom:
         self._write.add_done_callback(_writes.discard)
 
     async def _send(self, progress: dict[str, Any]) -> None:
-        from airflow.sdk.execution_time.comms import SetXCom
+        # Imported here: this imports the XCom backend, which may be anything.
         from airflow.sdk.execution_time.xcom import XCom
 
         task = self._task_instance
@@ -105,7 +136,9 @@ class ProgressXCom:
                     map_index=task.map_index,
                 )
             )
-        except Exception as error:  # noqa: BLE001 - whatever Airflow or an XCom backend raises must not harm the wait
+        except Exception as error:  # noqa: BLE001 - whatever Airflow or an XCom backend raises, the wait must go on
             if not self._failed:
-                log.warning("The progress XCom cannot be written (%s: %s); waiting on", type(error).__name__, error)
+                log.warning(
+                    "The progress XCom cannot be written (%s: %s). The wait goes on", type(error).__name__, error
+                )
             self._failed = True

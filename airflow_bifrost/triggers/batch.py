@@ -6,46 +6,56 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_bifrost.exceptions import BifrostError
 from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.bifrost import BifrostHook
-from airflow_bifrost.triggers.airflow_channel import ENDED_STATES, ProgressXCom, task_state
+from airflow_bifrost.triggers.airflow_channel import (
+    ENDED_STATES,
+    ProgressXCom,
+    dag_run_state,
+    is_users_stop,
+    task_state,
+)
+from airflow_bifrost.triggers.cancel import Cancellation
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 from airflow_bifrost.triggers.stats import AirflowMeter
-from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import RESULTS_GRACE, Finished, GiveUp, WaitPolicy, WaitState, resumed
 from airflow_bifrost.waiting.handles import End, Listener, WaitHandle
 from airflow_bifrost.waiting.hub import Hub
 from airflow_bifrost.waiting.progress import Seen, progress_of
+from airflow_bifrost.waiting.schedule import LAST_POLL_WITHIN
 
-FIRST_EVENT_AFTER = (
-    5.0  # seconds after the deferral; Airflow may fail a task whose trigger fires sooner ("state mismatch")
-)
+# Seconds after the deferral: Airflow may fail a task whose trigger fires sooner ("state mismatch").
+FIRST_EVENT_AFTER = 5.0
 CANCEL_WITHIN = 20.0  # seconds for on_kill as a whole; Airflow allows 30
 
 
 class BatchTrigger(BaseTrigger):
     """Waits for batches, and fires one event: :class:`airflow_bifrost.triggers.event.BatchEvent` as JSON.
 
-    The arguments are JSON types only and hold no secret: the token stays in the connection.
+    The arguments are JSON types only and contain no secret: the token stays in the connection. A trigger that starts after its deadline,
+    because no triggerer ran, polls once more, and that poll decides.
 
-    :param batch_ids: what to wait for.
-    :param provider: provider; None is the connection's.
-    :param bifrost_conn_id: id of the Airflow connection.
-    :param poll_interval: seconds between two looks at a batch.
-    :param deadline: unix seconds after which the wait gives up. It is absolute, so a restart of the triggerer does not move it.
-    :param execution_deadline: unix seconds at which the task's ``execution_timeout`` is over; None without one.
-    :param not_found_grace: seconds for which a 404 is borne.
-    :param deferred_at: unix seconds of the deferral; None: now. No event is fired in the first 5 s after it.
-    :param watches: what the sensor has seen already in the worker; leave it out in an operator of your own.
-    :param poll_backoff: look the less often the older a batch is, at most every ten minutes.
-    :param cancel_on_kill: cancel the batches when a user ends the task while it is deferred (Airflow 3.3 and later).
+    :param batch_ids: IDs of the batches to wait for.
+    :param provider: the provider that they were created with; None: the connection's.
+    :param bifrost_conn_id: ID of the Airflow connection.
+    :param poll_interval: seconds between two polls of a batch.
+    :param deadline: Unix seconds after which the wait gives up. It is absolute, so a restart of the triggerer does not move it.
+    :param execution_deadline: Unix seconds at which the task's ``execution_timeout`` passes; None: it has none.
+    :param not_found_grace: seconds for which a 404 is tolerated.
+    :param results_grace: seconds for which a batch that has ended, but does not name its results yet, is polled again.
+    :param deferred_at: Unix seconds of the deferral; None: now. The trigger fires no event in the first 5 s after it.
+    :param states: what the worker knows of the batches (``WaitState.to_json()`` of each); None: nothing, as in an operator that does not
+        poll before it defers.
+    :param cancel_on_kill: cancel the batches when a user ends the task while it is deferred (Airflow 3.3 and later). A task that Airflow
+        itself skips, after ``dagrun_timeout`` or with ``fail_fast``, keeps its batches.
+    :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
+    :param any_ended: fire as soon as one of the batches has ended, instead of when all have.
     """
 
     def __init__(
@@ -58,8 +68,9 @@ class BatchTrigger(BaseTrigger):
         *,
         execution_deadline: float | None = None,
         not_found_grace: float = 300.0,
+        results_grace: float = RESULTS_GRACE,
         deferred_at: float | None = None,
-        watches: list[dict[str, Any]] | None = None,
+        states: list[dict[str, Any]] | None = None,
         cancel_on_kill: bool = False,
         poll_backoff: bool = False,
         any_ended: bool = False,
@@ -72,8 +83,9 @@ class BatchTrigger(BaseTrigger):
         self.deadline = deadline
         self.execution_deadline = execution_deadline
         self.not_found_grace = not_found_grace
+        self.results_grace = results_grace
         self.deferred_at = time.time() if deferred_at is None else deferred_at
-        self.watches = watches or []
+        self.states = states or []
         self.cancel_on_kill = cancel_on_kill
         self.poll_backoff = poll_backoff
         self.any_ended = any_ended
@@ -90,8 +102,9 @@ class BatchTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "execution_deadline": self.execution_deadline,
                 "not_found_grace": self.not_found_grace,
+                "results_grace": self.results_grace,
                 "deferred_at": self.deferred_at,
-                "watches": self.watches,
+                "states": self.states,
                 "cancel_on_kill": self.cancel_on_kill,
                 "poll_backoff": self.poll_backoff,
                 "any_ended": self.any_ended,
@@ -99,31 +112,42 @@ class BatchTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """WaitHandle, then fire one event. Faults that may pass never end it before the deadline."""
+        """Wait, then fire one event. Transient errors never end the wait before the deadline."""
         event = await self._wait()
         self._has_ended = True
         if self.task_instance is not None:  # in a triggerer, not under dag.test()
-            await asyncio.sleep(self.deferred_at + FIRST_EVENT_AFTER - time.time())
+            # Another machine set deferred_at, by a clock that may be ahead.
+            await asyncio.sleep(min(self.deferred_at + FIRST_EVENT_AFTER - time.time(), FIRST_EVENT_AFTER))
         yield TriggerEvent(event.model_dump(mode="json"))
 
     async def on_kill(self) -> None:
         """Cancel the batches, if asked to, and if a user really ended the task.
 
-        Airflow 3.3 calls this also when another triggerer took the trigger over from one that was slow, while the task waits on
-        in good health. So the task's state decides; where it cannot be had, nothing is cancelled.
+        Airflow 3.3 also calls this when another triggerer took the trigger over from one that was slow, and the task is still waiting;
+        and when it skips the task itself. So the states of task and DAG run decide. If they are unknown, nothing is cancelled.
         """
         if not self.cancel_on_kill or self._has_ended or time.time() >= self._deadline():
-            return  # the wait has ended by itself, here or in another triggerer
+            return  # the wait has ended, here or in another triggerer
 
+        deadline = asyncio.get_running_loop().time() + CANCEL_WITHIN
         try:
-            async with asyncio.timeout(CANCEL_WITHIN):
+            async with asyncio.timeout_at(deadline):
                 state = await task_state(self.task_instance)
-                if state in ENDED_STATES:
-                    await self._cancel()
-                else:
-                    self.log.info("Not cancelling %s: the task is %s", self.batch_ids, state or "in an unknown state")
+                run_state = await dag_run_state(self.task_instance) if state in ENDED_STATES else None
         except TimeoutError:
-            self.log.warning("Cancelling %s took too long; the batches may still be running", self.batch_ids)
+            state = run_state = None
+        names = ", ".join(self.batch_ids)
+        if not is_users_stop(state, run_state):
+            why = f"the task is {state or 'in an unknown state'}" + (f", the DAG run {run_state}" if run_state else "")
+            self.log.info("Not cancelling %s: %s, so no user has ended it. The batches continue to run", names, why)
+            return
+        cancellation = Cancellation(self.batch_ids, self.provider, deadline)
+        try:
+            async with self._hub() as hub:
+                await cancellation.run(hub.client)
+        finally:
+            for line in cancellation.report():
+                self.log.log(line.level, line.text)
 
     async def _wait(self) -> BatchEvent:
         listener = _Listener(self)
@@ -132,15 +156,28 @@ class BatchTrigger(BaseTrigger):
         return self._event(ends, listener.progress())
 
     def _begin(self, hub: Hub, listener: Listener) -> set[WaitHandle]:
-        known = {watch["batch_id"]: WaitState.from_json(watch) for watch in self.watches}
-        policy = WaitPolicy(self.poll_interval, self._deadline(), self.not_found_grace, self.poll_backoff)
+        now = time.time()
+        known = {state["batch_id"]: WaitState.from_json(state) for state in self.states}
+        policy = WaitPolicy(
+            self.poll_interval,
+            self._deadline(),
+            self.not_found_grace,
+            self.poll_backoff,
+            self.results_grace,
+            last_poll_until=now + LAST_POLL_WITHIN if now >= self._deadline() else 0.0,
+        )
         return {
-            hub.wait(self._as_it_is_now(known.get(batch_id) or WaitState(batch_id)), self.provider, policy, listener)
+            hub.wait(
+                resumed(known.get(batch_id) or WaitState(batch_id), policy, now=now, random=random.random),
+                self.provider,
+                policy,
+                listener,
+            )
             for batch_id in dict.fromkeys(self.batch_ids)
         }
 
     def _event(self, ends: list[End], progress: dict[str, Any] | None) -> BatchEvent:
-        summaries = {end.watch.batch_id: end.summary.to_xcom() for end in ends if isinstance(end, Finished)}
+        summaries = {end.state.batch_id: end.summary.to_xcom() for end in ends if isinstance(end, Finished)}
         error = next((ErrorInEvent.of(end.error) for end in ends if isinstance(end, GiveUp)), None)
         waiting = [batch_id for batch_id in dict.fromkeys(self.batch_ids) if batch_id not in summaries]
         if error:
@@ -159,28 +196,6 @@ class BatchTrigger(BaseTrigger):
             }
         )
 
-    def _as_it_is_now(self, watch: WaitState) -> WaitState:
-        """With the time of the first look: when the worker said. After a restart of the triggerer, with thousands of triggers, that is
-        long past, and the looks are spread over one interval."""
-        now = time.time()
-        if (
-            watch.next_poll_at and now > watch.next_poll_at + self.poll_interval
-        ):  # not the first triggerer that runs this
-            watch = replace(watch, worked=True)
-        next_poll_at = watch.next_poll_at if watch.next_poll_at > now else now + self.poll_interval * random.random()
-        return replace(watch, next_poll_at=min(next_poll_at, self._deadline()))
-
-    async def _cancel(self) -> None:
-
-        async with self._hub() as hub:
-            for batch_id in dict.fromkeys(self.batch_ids):
-                try:
-                    batch = await hub.cancel_batch(batch_id, self.provider)
-                except BifrostError as error:
-                    self.log.warning("%s", error)
-                else:
-                    self.log.info("The task was ended by a user: batch %s is %s", batch_id, batch.status)
-
     def _hub(self) -> Hub:
         return Hub.join(self.bifrost_conn_id, _open_client, AirflowMeter)
 
@@ -189,7 +204,7 @@ class BatchTrigger(BaseTrigger):
 
 
 class _Listener(Listener):
-    """Keeps what was seen of a trigger's batches, for the ``progress`` XCom, and passes on what is said of them."""
+    """Keeps the latest answers about a trigger's batches, for the ``progress`` XCom, and logs the news."""
 
     def __init__(self, trigger: BatchTrigger) -> None:
         self._trigger = trigger
@@ -206,7 +221,7 @@ class _Listener(Listener):
         self._trigger.log.log(level, text)
 
     def progress(self) -> dict[str, Any] | None:
-        """None while some were never seen: the sums over the others would be no progress of the whole."""
+        """None before all were polled successfully: the sums over some are not the progress of the whole."""
         return self._sums() if len(self._latest) == self._batches else None
 
     def _sums(self) -> dict[str, Any]:
@@ -218,8 +233,8 @@ async def _open_client(conn_id: str) -> AsyncGatewayClient:
 
 
 async def _ends(waits: set[WaitHandle], *, any_ended: bool) -> list[End]:
-    """Of all waits, or until one has given up; or, if ``any_ended``, until one has ended."""
-    if len(waits) == 1:  # as nearly all triggers have it; asyncio.wait would keep ten objects more for each
+    """How the waits ended: all of them, or those up to the first that gave up; or, with ``any_ended``, up to the first that ended."""
+    if len(waits) == 1:  # as in nearly all triggers; asyncio.wait would keep ten more objects for each
         return [await waits.pop()]
     ends: list[End] = []
     pending = set(waits)

@@ -42,11 +42,11 @@ class ErrorInEvent(BaseModel):
 class BatchEvent(BaseModel):
     """The one event of a wait, as JSON.
 
-    :param kind: ``finished``: all batches are terminal, or one, if that is enough; ``timeout``: the deadline has passed; ``execution_timeout``: the task's
-        own has; ``error``: waiting on cannot help.
-    :param summaries: batch summaries of the batches that are terminal, in the order of the ids.
-    :param waiting: ids of the batches that are not terminal, as far as is known.
-    :param progress: the last that was seen, for the XCom of that name.
+    :param kind: ``finished``: all batches are terminal, or one, if that is enough; ``timeout``: the deadline has passed;
+        ``execution_timeout``: the task's ``execution_timeout`` has; ``error``: waiting longer cannot help.
+    :param summaries: summaries of the batches that are terminal, in the order of the IDs.
+    :param waiting: IDs of the batches that are not terminal, as far as is known.
+    :param progress: the latest, for the XCom of that name.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # a triggerer of another version may send more
@@ -59,14 +59,14 @@ class BatchEvent(BaseModel):
 
     @classmethod
     def read(cls, event: Any) -> Self:
-        """Validate what came with the resumption.
+        """Validate the event with which Airflow resumes a task.
 
-        :raises BifrostError: it is no event of this package.
+        :raises BifrostError: it does not come from this trigger.
         """
         try:
             return cls.model_validate(event)
         except ValidationError as error:
             raise BifrostError(
-                f"The trigger's event cannot be read ({error.error_count()} faults in it): do worker and triggerer run the same"
-                " version of airflow-provider-bifrost? The batches run on; a retry waits for them again."
+                f"The trigger's event is invalid ({error.error_count()} errors). The batches continue to run and are billed; a retry waits"
+                " for them again. Check that worker and triggerer run the same version of airflow-provider-bifrost."
             ) from None

@@ -1,4 +1,4 @@
-"""The hub's work in Airflow's own metrics: ``bifrost.*``, each with the tag ``connection``."""
+"""The metrics ``bifrost.*`` about waits, sent through Airflow's own metrics; each has the tag ``connection``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class AirflowMeter(Meter):
     ==============================  =======  ==================================================================================
     ``bifrost.waiting``             gauge    triggers that wait in this process
     ``bifrost.polls``               counter  requests; tags ``kind`` (``batch``, ``list``) and ``result`` (``ok``, or the error's class)
-    ``bifrost.requests_saved``      counter  looks that needed no request of their own
-    ``bifrost.detection_delay``     timer    from a batch's end, by the provider's clock, to its notice
-    ``bifrost.outage``             gauge    1 in an outage of the gateway or a provider, else 0
+    ``bifrost.requests_saved``      counter  polls that were answered by a request for another wait
+    ``bifrost.detection_delay``     timer    from a batch's end, by the provider's clock, to its detection
+    ``bifrost.outage``              gauge    1 in an outage of the gateway or a provider, else 0
     ==============================  =======  ==================================================================================
     """
 

@@ -1,1 +1,1 @@
-"""When to ask again, and for whom: the decisions are pure, the hub does the asking."""
+"""When to poll which batch, and what the answers mean. All of it is pure but the hub and the connection, which send the requests."""

@@ -1,15 +1,15 @@
-"""Whether to go on waiting for a batch. Pure: (what is known, what was just seen, now) -> a decision.
+"""Whether to keep waiting for a batch. Pure: (what is known, what just came back, now) -> a decision.
 
-The worker and the trigger both follow it, so that every mode of waiting behaves the same. Two rules carry the rest: an outage says
-nothing about the batch, so what may pass is borne until the deadline; what has never worked in this wait and looks like a mistake
-(a wrong URL, an unknown provider) ends it at once.
+The worker and the trigger both follow it, so that every mode of waiting behaves the same. Two rules carry the rest. An outage says nothing
+about the batch, so a transient error is tolerated until the deadline. What has never worked in this wait and is no transient error (a
+wrong URL, an unknown provider) ends it at once.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 import pendulum
@@ -28,78 +28,126 @@ from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.providers.statuses import BatchStatus
 
-MIN_POLL_INTERVAL = 1.0  # seconds; a poll_interval of 0 is no reason to ask without a pause
-FAULT_CAP = 300.0  # seconds; the longest pause between tries in an outage, unless the poll interval is longer
+RESULTS_GRACE = 600.0  # seconds that a terminal batch may take to name its results
 BACKOFF_SHARE = 0.05  # of a batch's age, with poll_backoff
 BACKOFF_CAP = 600.0  # seconds
-SAY_EVERY = 10  # faults between two log lines
-SAY_PERCENT = 10  # rows done, in percent, between two log lines
+LOG_EVERY = 10  # faults between two log lines
+LOG_PERCENT = 10  # rows done, in percent, between two log lines
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The pauses that no user sets. All in seconds.
+
+    :param min_interval: the shortest poll interval: a ``poll_interval`` of 0 does not mean polling without a pause.
+    :param first_fault: the shortest bound of the pause after a fault; it doubles with each further fault.
+    :param fault_cap: the longest pause between two attempts in an outage, unless the poll interval is longer.
+    """
+
+    min_interval: float = 1.0
+    first_fault: float = 1.0
+    fault_cap: float = 300.0
+
+
+PACE = Pace()  # of every policy that is made without one; tests of whole tasks replace it
 
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
     """How a wait behaves.
 
-    :param poll_interval: seconds between two looks at a batch.
-    :param deadline: unix seconds after which the wait gives up.
-    :param poll_backoff: look the less often the older a batch is: after a twentieth of its age, at most every ten minutes.
-    :param not_found_grace: seconds for which a 404, or a connection that cannot be found any more, is borne.
+    :param poll_interval: seconds between two polls of a batch.
+    :param deadline: Unix seconds after which the wait gives up.
+    :param not_found_grace: seconds for which a 404, or a connection that is suddenly undefined, is tolerated.
+    :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
+    :param results_grace: seconds for which a terminal batch that does not name its results yet is polled again.
+    :param last_poll_until: Unix seconds until which the last poll of a wait that begins after its deadline is repeated, if it meets a
+        transient error.
     """
 
     poll_interval: float
     deadline: float
     not_found_grace: float
     poll_backoff: bool = False
+    results_grace: float = RESULTS_GRACE
+    last_poll_until: float = 0.0
+    pace: Pace = field(default_factory=lambda: PACE)
+
+    @property
+    def ends_at(self) -> float:
+        """Unix seconds after which no further poll is sent."""
+        return max(self.deadline, self.last_poll_until)
 
     def interval(self, age: float | None) -> float:
-        """Seconds until the next look at a batch that is ``age`` seconds old; None: nobody knows."""
-        interval = max(self.poll_interval, MIN_POLL_INTERVAL)
+        """Seconds until the next poll of a batch that is ``age`` seconds old; None: unknown."""
+        interval = max(self.poll_interval, self.pace.min_interval)
         if not self.poll_backoff or age is None:
             return interval
         return max(interval, min(age * BACKOFF_SHARE, BACKOFF_CAP))
 
     def until(self, now: float, delay: float) -> float:
-        """``delay``, but never past the deadline: the last look is taken there."""
-        return max(0.0, min(delay, self.deadline - now))
+        """``delay``, but never past the end: the last poll is sent there."""
+        return max(0.0, min(delay, self.ends_at - now))
+
+    def pause_after_fault(self, faults: int, error: BifrostError, random: Callable[[], float]) -> float:
+        """Seconds until the next attempt. The bound doubles with each fault, and half of it is fixed: many waits must come back neither
+        together nor at once."""
+        first, cap = (max(self.poll_interval, seconds) for seconds in (self.pace.first_fault, self.pace.fault_cap))
+        bound = min(cap, first * 2.0 ** min(faults - 1, 30))
+        retry_after = getattr(error, "retry_after", None) or 0.0
+        return max(bound / 2, retry_after) + random() * bound / 2
 
 
 @dataclass(frozen=True, slots=True)
 class WaitState:
-    """What a wait knows of one batch. JSON types only: it goes with the task from the worker to the triggerer.
+    """What a wait knows of one batch. JSON types only: it travels with the task from the worker to the triggerer.
 
     :param worked: whether the gateway has answered for this batch in this wait.
     :param defined_before: whether an earlier attempt of the task ran, so that Airflow probably knew the connection. An undefined connection
         is then tolerated for ``not_found_grace``: Airflow reports so while its database is away.
-    :param faults: how many tries have failed since the last answer.
-    :param doubt_since: unix seconds of the first 404 since the last answer.
+    :param faults: how many polls have failed since the last answer.
+    :param missing_since: Unix seconds of the first 404, or undefined connection, since the last answer.
     :param refreshed: whether the connection was looked up again since the last answer.
+    :param results_late_since: Unix seconds at which the batch was first seen terminal without naming its results.
     :param status: as last seen.
-    :param percent: of rows done, as last told in the log.
-    :param next_poll_at: unix seconds at which the next look is due; no look is taken before.
+    :param percent: of the rows, done as last logged.
+    :param next_poll_at: Unix seconds at which the next poll is due.
+    :param pause: seconds of the pause that ends then.
     """
 
     batch_id: str
     worked: bool = False
     defined_before: bool = False
     faults: int = 0
-    doubt_since: float | None = None
+    missing_since: float | None = None
     refreshed: bool = False
+    results_late_since: float | None = None
     status: str | None = None
     percent: int = 0
     next_poll_at: float = 0.0
+    pause: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Fields that this version does not know are passed over: the package may be upgraded while a task waits."""
+        """Ignores fields that this version does not know: the package may be upgraded while a task waits."""
         return cls(**{known.name: value[known.name] for known in fields(cls) if known.name in value})
+
+    def due_after(self, pause: float, *, now: float) -> Self:
+        """The same with the next poll after ``pause`` seconds."""
+        return replace(self, next_poll_at=now + pause, pause=pause)
+
+    def bounded(self, now: float) -> Self:
+        """The same with a next poll that no clock can put off: at most one pause from ``now`` on. The clock that set it may belong to
+        another machine, or may have been set back since."""
+        return replace(self, next_poll_at=min(self.next_poll_at, now + self.pause))
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something that a reader of the log wants to know."""
+    """A line for the task's log."""
 
     level: int
     text: str
@@ -107,17 +155,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class KeepWaiting:
-    """Look again at ``watch.next_poll_at``."""
+    """Poll again at ``state.next_poll_at``."""
 
-    watch: WaitState
+    state: WaitState
     line: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LookUpConnection:
-    """The token was refused: look the connection up, and ask once more at once."""
+    """The token was refused: look the connection up, and poll once more at once."""
 
-    watch: WaitState
+    state: WaitState
     line: Line | None = None
 
 
@@ -125,16 +173,16 @@ class LookUpConnection:
 class Finished:
     """The batch is terminal."""
 
-    watch: WaitState
+    state: WaitState
     summary: BatchSummary
     line: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Waiting on cannot help; ``error`` says why."""
+    """Waiting longer cannot help; ``error`` says why."""
 
-    watch: WaitState
+    state: WaitState
     error: BifrostError
     line: Line | None = None
 
@@ -143,7 +191,7 @@ class GiveUp:
 class TimedOut:
     """The deadline has passed and the batch is not terminal, as far as is known."""
 
-    watch: WaitState
+    state: WaitState
     line: Line | None = None
 
 
@@ -151,86 +199,120 @@ Decision = KeepWaiting | LookUpConnection | Finished | GiveUp | TimedOut
 
 
 def on_batch(
-    watch: WaitState, batch: Batch, provider: str, policy: WaitPolicy, *, now: float, random: Callable[[], float]
+    state: WaitState, batch: Batch, provider: str, policy: WaitPolicy, *, now: float, random: Callable[[], float]
 ) -> Decision:
     """Decide after an answer.
 
-    :param now: unix seconds.
+    :param now: Unix seconds.
     :param random: uniform in [0, 1).
     """
-    summary = BatchSummary.of(batch, batch_id=watch.batch_id, provider=provider)
     done = providers.get(provider).processed_rows(batch.request_counts)
     total = batch.request_counts.total
     percent = int(100 * min(done, total) / total) if total and done is not None else 0
-    tell = batch.status != watch.status or percent >= watch.percent + SAY_PERCENT
-    seen = WaitState(watch.batch_id, worked=True, status=batch.status, percent=percent if tell else watch.percent)
-    rows = (
-        f"{done} of {total} rows done, {batch.request_counts.failed or 0} failed" if total and done is not None else ""
+    is_news = batch.status != state.status or percent >= state.percent + LOG_PERCENT
+    seen = WaitState(state.batch_id, worked=True, status=batch.status, percent=percent if is_news else state.percent)
+    counts = (
+        f", {done} of {total} rows done, {batch.request_counts.failed or 0} failed"
+        if total and done is not None
+        else ""
     )
-    recovered = f" (answering again after {watch.faults} faults)" if watch.faults else ""
-    state = f"Batch {watch.batch_id} is {batch.status}" + (f", {rows}" if rows else "")
+    text = f"Batch {state.batch_id} is {batch.status}{counts}"
+    recovered = f" (the gateway answers again after {state.faults} faults)" if state.faults else ""
+    summary = BatchSummary.of(batch, batch_id=state.batch_id, provider=provider)
     if summary.outcome is not None:
-        return Finished(seen, summary, Line(logging.INFO, f"{state}: {summary.outcome}{recovered}"))
+        finished = Finished(seen, summary, Line(logging.INFO, f"{text}: {summary.outcome}{recovered}"))
+        return _unless_results_are_late(finished, state, batch, provider, policy, now)
     if now >= policy.deadline:
-        return TimedOut(seen, Line(logging.WARNING, f"{state}, and the time to wait for it is over"))
+        return TimedOut(seen, Line(logging.WARNING, f"{text}, and the time to wait for it is over"))
     age = None if batch.created_at is None else now - batch.created_at.timestamp()
     delay = policy.until(now, policy.interval(age) * (0.9 + 0.2 * random()))
     line = None
-    if tell or watch.faults:
+    if is_news or state.faults:
         left = in_words(policy.deadline - now)
-        line = Line(logging.INFO, f"{state}{recovered}; next look in {in_words(delay)}, {left} left")
-    if BatchStatus.of(batch.status) is BatchStatus.UNKNOWN and batch.status != watch.status:
-        line = Line(logging.WARNING, f"{state}: this status is not known to this version; waiting on")
-    return KeepWaiting(replace(seen, next_poll_at=now + delay), line)
+        line = Line(logging.INFO, f"{text}{recovered}; next poll in {in_words(delay)}, {left} left")
+    if BatchStatus.of(batch.status) is BatchStatus.UNKNOWN and batch.status != state.status:
+        line = Line(logging.WARNING, f"{text}: this version does not know that status, and keeps waiting")
+    return KeepWaiting(seen.due_after(delay, now=now), line)
+
+
+def _unless_results_are_late(
+    finished: Finished, state: WaitState, batch: Batch, provider: str, policy: WaitPolicy, now: float
+) -> Decision:
+    """``finished``, or poll again for a while: some batches are terminal before they name their results."""
+    late = providers.get(provider).results_late(
+        batch.status,
+        batch.request_counts,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+    )
+    if not late:
+        return finished
+    since = now if state.results_late_since is None else min(state.results_late_since, now)
+    ends_at = min(since + policy.results_grace, policy.deadline)
+    batch_is = f"Batch {state.batch_id} is {batch.status}, but names no output file"
+    if now >= ends_at:
+        text = (
+            f"{batch_is}, {in_words(now - since)} after it was first seen so. It is billed, and its rows cannot be downloaded as"
+            " long as it names none. Retrieve it again later, or ask the provider."
+        )
+        return replace(finished, line=Line(logging.WARNING, text))
+    line = None
+    if state.results_late_since is None:
+        text = f"{batch_is} yet, though rows may have succeeded. Polling it for another {in_words(ends_at - now)}"
+        line = Line(logging.WARNING, text)
+    pause = min(policy.interval(None), ends_at - now)
+    return KeepWaiting(replace(finished.state, results_late_since=since).due_after(pause, now=now), line)
 
 
 def on_fault(
-    watch: WaitState, error: BifrostError, policy: WaitPolicy, *, now: float, random: Callable[[], float]
+    state: WaitState, error: BifrostError, policy: WaitPolicy, *, now: float, random: Callable[[], float]
 ) -> Decision:
-    """Decide after a try that failed. See :func:`on_batch`."""
-    doubtful = isinstance(error, BatchNotFound) or (
-        isinstance(error, BifrostConfigurationError) and (watch.worked or (error.undefined and watch.defined_before))
+    """Decide after a poll that failed. See :func:`on_batch`."""
+    if isinstance(error, BifrostAuthError) and not state.refreshed:
+        return LookUpConnection(replace(state, refreshed=True))
+    missing = isinstance(error, BatchNotFound) or (
+        isinstance(error, BifrostConfigurationError) and (state.worked or (error.undefined and state.defined_before))
     )
-    doubt_since = watch.doubt_since
-    if doubtful and doubt_since is None:
-        doubt_since = now
-    seen = replace(watch, faults=watch.faults + 1, doubt_since=doubt_since)
-    if isinstance(error, BifrostAuthError) and not watch.refreshed:
-        return LookUpConnection(replace(watch, refreshed=True))
-    grace_ends = (doubt_since or now) + policy.not_found_grace
-    if doubtful:
-        bearable = now < grace_ends
+    missing_since = None if state.missing_since is None else min(state.missing_since, now)
+    if missing and missing_since is None:
+        missing_since = now
+    seen = replace(state, faults=state.faults + 1, missing_since=missing_since)
+    grace_ends = (now if missing_since is None else missing_since) + policy.not_found_grace
+    if missing:
+        tolerated = now < grace_ends
     elif isinstance(error, BifrostGatewayError) and not isinstance(error, BifrostAuthError):
-        bearable = error.transient or watch.worked
+        tolerated = error.transient or state.worked
     else:
-        bearable = False
-    if not bearable:
+        tolerated = False
+    if not tolerated:
         return GiveUp(seen, error)
-    if now >= policy.deadline:
-        return TimedOut(seen, Line(logging.WARNING, f"{error} The time to wait for batch {watch.batch_id} is over"))
-    delay = policy.until(now, _pause_after_fault(seen.faults, error, policy, random))
-    if doubtful:
+    if now >= policy.ends_at:
+        return TimedOut(seen, Line(logging.WARNING, f"{error} The time to wait for batch {state.batch_id} is over"))
+    delay = policy.until(now, policy.pause_after_fault(seen.faults, error, random))
+    if missing:
         delay = min(delay, grace_ends - now)
     line = None
-    if seen.faults == 1 or seen.faults % SAY_EVERY == 0:
+    if seen.faults == 1 or seen.faults % LOG_EVERY == 0:
         hint = ""
         if isinstance(error, BifrostBudgetExceeded | BifrostRateLimited):
-            hint = " The batch is paid for already, so this is borne."
-        until = f"{in_words(policy.not_found_grace)} at most" if doubtful else f"{in_words(policy.deadline - now)} left"
-        line = Line(
-            logging.WARNING, f"{error}{hint} Fault {seen.faults} in a row; next try in {in_words(delay)}, {until}"
-        )
-    return KeepWaiting(replace(seen, next_poll_at=now + delay), line)
+            hint = " The batch is paid for already, so the wait goes on."
+        left = f"{in_words(policy.not_found_grace)} at most" if missing else f"{in_words(policy.ends_at - now)} left"
+        text = f"{error}{hint} Fault {seen.faults} in a row; next attempt in {in_words(delay)}, {left}"
+        line = Line(logging.WARNING, text)
+    return KeepWaiting(seen.due_after(delay, now=now), line)
+
+
+def resumed(state: WaitState, policy: WaitPolicy, *, now: float, random: Callable[[], float]) -> WaitState:
+    """A state with which a trigger starts: the first poll is due when the worker said. After a restart of the triggerer, with thousands of
+    triggers, that is long past, and the polls are spread over one interval."""
+    if state.next_poll_at and now > state.next_poll_at + policy.poll_interval:
+        state = replace(state, worked=True)  # an earlier triggerer has been waiting with it
+    state = state.bounded(now)
+    pause = state.next_poll_at - now if state.next_poll_at > now else policy.poll_interval * random()
+    return state.due_after(max(0.0, min(pause, policy.deadline - now)), now=now)
 
 
 def in_words(seconds: float) -> str:
     """``seconds`` for a reader: ``1 day 1 hour``, ``45 seconds``; from ten minutes on in whole minutes."""
     step = 60 if seconds >= 600 else 1
     return pendulum.duration(seconds=max(1, step * round(seconds / step))).in_words()
-
-
-def _pause_after_fault(faults: int, error: BifrostError, policy: WaitPolicy, random: Callable[[], float]) -> float:
-    """Doubles with each fault. Half of it is fixed: many waits must neither come back together nor all at once."""
-    bound = min(max(policy.poll_interval, FAULT_CAP), max(policy.poll_interval, 1.0) * 2.0 ** min(faults - 1, 30))
-    asked = getattr(error, "retry_after", None) or 0.0
-    return max(bound / 2, asked) + random() * bound / 2

@@ -1,25 +1,25 @@
-"""What the hub tells of its work, for those who count. This one tells nobody."""
+"""What the hub reports about its work, for metrics."""
 
 from __future__ import annotations
 
 
 class Meter:
-    """Each method is called where something has happened; nothing is expected back."""
+    """Each method is called when something has happened. This class ignores it all."""
 
     def __init__(self, conn_id: str) -> None:
-        """``conn_id``: of the Airflow connection whose hub it is."""
+        """``conn_id``: ID of the hub's Airflow connection."""
 
     def waiting(self, number: int) -> None:
-        """So many triggers wait now."""
+        """So many triggers are waiting now."""
 
     def poll(self, kind: str, error: Exception | None) -> None:
         """A request has ended. ``kind``: ``batch`` or ``list``."""
 
     def saved(self, number: int) -> None:
-        """So many looks needed no request of their own."""
+        """So many polls were answered by a request for another wait."""
 
     def detected(self, seconds: float) -> None:
-        """A batch was found to have ended so long ago, as the provider's clock has it."""
+        """A batch was found terminal that has ended so long ago, by the provider's clock."""
 
     def outage(self, on: bool) -> None:
         """An outage has begun or ended."""

@@ -13,7 +13,7 @@ from airflow_bifrost.gateway.models import Batch
 
 
 class Seen(NamedTuple):
-    """What the latest answer for a batch says of its rows. Of ten thousand batches little else should be kept."""
+    """What the latest answer says about a batch's rows. Small, because there may be ten thousand batches."""
 
     status: str
     processed: int | None
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch, provider: str) -> Self:
-        """``provider`` is the provider: they count differently."""
+        """``provider``: the batch's, because providers count differently."""
         counts = batch.request_counts
         return cls(
             batch.status, providers.get(provider).processed_rows(counts), counts.total, counts.completed, counts.failed
@@ -50,12 +50,12 @@ def progress_of(batches: Collection[Seen], *, now: float) -> dict[str, Any]:
 
 
 def changed(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
-    """Whether anything but the time of the look differs."""
+    """Whether anything but the time of the poll differs."""
     return old is None or any(old[key] != new[key] for key in new if key != "checked_at")
 
 
 class ProgressPace:
-    """When the XCom is worth writing again: at most once in an interval, and only if it changed.
+    """When to write the XCom again: at most once in an interval, and only if it changed.
 
     :param interval: seconds.
     """

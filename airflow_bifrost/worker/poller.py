@@ -89,6 +89,7 @@ class Poller:
         if self._client is not None and began > self._connected_at + self._client.config.connection_ttl:
             self._disconnect()
         for batch_id in self.waiting:
+            self.states[batch_id] = self.states[batch_id].bounded(began)
             if self.states[batch_id].next_poll_at > began:
                 continue
             if within is not None and self._clock() > began + within:
@@ -96,11 +97,11 @@ class Poller:
             decision = self._poll_one(self.states[batch_id])
             if isinstance(decision, LookUpConnection):
                 self._disconnect()
-                decision = self._poll_one(decision.watch)
+                decision = self._poll_one(decision.state)
             self._follow(batch_id, decision)
 
     def _follow(self, batch_id: str, decision: Decision) -> None:
-        self.states[batch_id] = decision.watch
+        self.states[batch_id] = decision.state
         if decision.line:
             log.log(decision.line.level, decision.line.text)
         if isinstance(decision, GiveUp):

@@ -220,7 +220,7 @@ class BatchWait:
                 execution_deadline=execution_deadline,
                 not_found_grace=self.not_found_grace,
                 deferred_at=now,
-                watches=[state.to_json() for state in states.values()],
+                states=[state.to_json() for state in states.values()],
                 cancel_on_kill=self.cancel_on_kill,
                 poll_backoff=self.poll_backoff,
                 any_ended=self.any_ended,

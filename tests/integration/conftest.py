@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from pytest_mock import MockerFixture
 
 from airflow_bifrost.gateway.retry import RetryPolicy
 from airflow_bifrost.hooks import clients
@@ -21,10 +21,10 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
-    """A local gateway that the connection ``bifrost_default`` leads to. Its batches stand still until they are set."""
+    """A local gateway that the connection ``bifrost_default`` leads to. Its batches do not change until a test changes them."""
     from airflow_bifrost.waiting import decision
 
-    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(decision, "PACE", replace(decision.PACE, min_interval=0.0))
     with LocalGateway(batch_seconds=3600, virtual_keys=["sk-bf-good", "sk-bf-new"]) as running:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
         yield running
@@ -32,12 +32,12 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
 
 @pytest.fixture
 def quick_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
-    """A local gateway as the other, whose batches end after a moment; and nobody pauses for long."""
+    """A local gateway like ``gateway``, whose batches end after a moment, and without long pauses."""
     from airflow_bifrost.results import collect
     from airflow_bifrost.submission import ledger
     from airflow_bifrost.waiting import decision
 
-    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(decision, "PACE", replace(decision.PACE, min_interval=0.0))
     monkeypatch.setattr(ledger, "SETTLE", 0.0)
     monkeypatch.setattr(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02))
     with LocalGateway(batch_seconds=0.2) as running:
@@ -46,6 +46,8 @@ def quick_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
 
 
 @pytest.fixture
-def quick_faults(mocker: MockerFixture) -> None:
-    """Tries after a fault follow within a fraction of a second."""
-    mocker.patch("airflow_bifrost.waiting.decision._pause_after_fault", return_value=0.05)
+def quick_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt after a fault follows within a fraction of a second."""
+    from airflow_bifrost.waiting import decision
+
+    monkeypatch.setattr(decision, "PACE", replace(decision.PACE, first_fault=0.02, fault_cap=0.02))

@@ -84,8 +84,7 @@ class Steps:
 def patched(steps: Steps) -> Iterator[None]:
     with ExitStack() as stack:
         for patch in (
-            mock.patch.object(decision, "MIN_POLL_INTERVAL", 0.0),
-            mock.patch.object(decision, "_pause_after_fault", return_value=0.05),
+            mock.patch.object(decision, "PACE", decision.Pace(min_interval=0.0, first_fault=0.02, fault_cap=0.02)),
             mock.patch.object(ledger, "SETTLE", 0.0),
             mock.patch.object(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02)),
             mock.patch.object(RetryPolicy, "delay", return_value=None),

@@ -201,7 +201,7 @@ def test_a_wrong_row_is_named_before_anything_is_sent(gateway: LocalGateway, out
 def test_rows_that_are_sent_again_are_split_by_what_the_gateway_takes(
     monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
-    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(decision, "PACE", decision.Pace(min_interval=0.0))
     with LocalGateway(batch_seconds=0.2, max_body_mb=1) as gateway:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token="sk-bf-good"))
         rows = [f"!flaky 503 {number} " + "x" * 300_000 for number in range(6)]

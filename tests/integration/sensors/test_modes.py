@@ -328,9 +328,9 @@ def test_what_the_worker_knows_goes_to_the_triggerer(gateway: LocalGateway) -> N
 
     kwargs = deferred.value.trigger.serialize()[1]
     assert kwargs["cancel_on_kill"] is True
-    [watch] = kwargs["watches"]
-    assert (watch["worked"], watch["status"]) == (True, "in_progress")
-    assert watch["next_poll_at"] > time.time() - 1
+    [state] = kwargs["states"]
+    assert (state["worked"], state["status"]) == (True, "in_progress")
+    assert state["next_poll_at"] > time.time() - 1
 
 
 def test_airflow_ends_a_deferral_only_after_the_deadline(gateway: LocalGateway) -> None:

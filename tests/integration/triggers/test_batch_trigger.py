@@ -19,6 +19,7 @@ from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.triggers import batch as trigger_module
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.waiting import hub as hub_module
+from airflow_bifrost.waiting import schedule
 from airflow_bifrost.waiting.decision import Finished, WaitPolicy, WaitState
 from airflow_bifrost.waiting.handles import Listener
 
@@ -117,22 +118,14 @@ def test_a_restart_of_the_triggerer_keeps_the_deadline(gateway: LocalGateway) ->
     assert len(gateway.requests) == 1  # the last look
 
 
-def test_looks_after_a_restart_are_spread_over_the_interval() -> None:
-    waiting = trigger("b1", poll_interval=10.0)
-    now = time.time()
-    delays = [waiting._as_it_is_now(WaitState("b1", next_poll_at=now - 60)).next_poll_at - now for _ in range(200)]
-    assert min(delays) < 1
-    assert max(delays) > 9
-
-
 @pytest.mark.usefixtures("channel")
 def test_the_first_look_is_taken_when_the_worker_said_and_not_before(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=1)
     gateway.set_batch(batch_id, **DONE)
-    next_poll_at = time.time() + 1.5
-    asyncio.run(first_event(trigger(batch_id, watches=[WaitState(batch_id, next_poll_at=next_poll_at).to_json()])))
+    state = WaitState(batch_id).due_after(0.3, now=time.time())
+    asyncio.run(first_event(trigger(batch_id, states=[state.to_json()])))
     [request] = gateway.requests
-    assert request.at >= next_poll_at
+    assert request.at >= state.next_poll_at
 
 
 @pytest.mark.usefixtures("channel")
@@ -299,7 +292,7 @@ def test_a_wait_that_another_triggerer_has_begun_bears_what_a_new_one_would_not(
     begun = WaitState(
         batch_id, next_poll_at=time.time() - 60
     )  # the worker met an outage, an earlier triggerer may have met none
-    assert fire(trigger(batch_id, watches=[begun.to_json()]))["kind"] == "finished"
+    assert fire(trigger(batch_id, states=[begun.to_json()]))["kind"] == "finished"
 
 
 def test_a_corrected_connection_reaches_waits_that_run(
@@ -368,7 +361,7 @@ def test_a_slow_provider_does_not_delay_the_others(gateway: LocalGateway, monkey
 def test_an_answer_that_does_not_come_does_not_move_the_deadline(
     gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "LAST_LOOK", 0.2)
+    monkeypatch.setattr(schedule, "LAST_POLL_WITHIN", 0.2)
     batch_id = gateway.add_batch(rows=1, status="in_progress")
     gateway.inject(Fault(delay=60, times=None))
     assert fire(trigger(batch_id, deadline=time.time() + 0.5))["kind"] == "timeout"

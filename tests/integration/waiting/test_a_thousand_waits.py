@@ -40,7 +40,14 @@ class Gateway(LoopbackServer):
         status = "completed" if batch_id in self.ended else "in_progress"
         counts = {"total": 10, "completed": 10 if batch_id in self.ended else 4, "failed": 0}
         created = 1_775_400_000 + int(batch_id[-5:])
-        return {"id": batch_id, "status": status, "created_at": created, "request_counts": counts, "extra_fields": {}}
+        return {
+            "id": batch_id,
+            "status": status,
+            "created_at": created,
+            "request_counts": counts,
+            "output_file_id": "file_out" if batch_id in self.ended else None,
+            "extra_fields": {},
+        }
 
     def page(self, after: str) -> dict[str, Any]:
         start = int(after or 0)

@@ -9,7 +9,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,18 +19,17 @@ from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
-from airflow_bifrost.waiting import decision
-from airflow_bifrost.waiting import hub as hub_module
-from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import Finished, GiveUp, Pace, TimedOut, WaitPolicy, WaitState
 from airflow_bifrost.waiting.handles import Listener
 from airflow_bifrost.waiting.hub import Hub
-from airflow_bifrost.waiting.listing import PageIndex
 from airflow_bifrost.waiting.meter import Meter
+from airflow_bifrost.waiting.page_index import PageIndex
+
+QUICK = Pace(min_interval=0.0, first_fault=0.05, fault_cap=0.2)
 
 
-@pytest.fixture(autouse=True)
-def no_least_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decision, "MIN_POLL_INTERVAL", 0.0)
+def policy_of(interval: float, patience: float = 60.0) -> WaitPolicy:
+    return WaitPolicy(interval, time.time() + patience, 300, pace=QUICK)
 
 
 class FakeGateway:
@@ -84,6 +82,7 @@ class FakeGateway:
             "status": self.status.get(batch_id, "in_progress"),
             "created_at": 1_775_400_000 + int(batch_id[-5:]),
             "request_counts": counts or {"total": 10, "completed": 4, "failed": 0},
+            "output_file_id": f"file_{shown}",
             "extra_fields": {},
         }
 
@@ -127,11 +126,12 @@ async def wait_for_all(
     meter: Meter | None = None,
     said: list[str] | None = None,
     listener: Listener | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> list[Any]:
     """Wait for every batch of the gateway while ``script`` does what it does; the ends, or None where there is none yet."""
-    policy = WaitPolicy(interval, time.time() + patience, 300)
+    policy = policy_of(interval, patience)
     listener = listener or Deaf([] if said is None else said)
-    async with Hub.join("c", gateway.open, lambda _: meter or Meter("c")) as hub:
+    async with Hub.join("c", gateway.open, lambda _: meter or Meter("c"), clock=clock) as hub:
         waits = [
             hub.wait(
                 WaitState(batch_id, next_poll_at=time.time() + interval * random.random()),
@@ -445,8 +445,8 @@ def test_waits_that_have_ended_leave_nothing_behind() -> None:
         from airflow_bifrost.waiting import hub as module
 
         [hub] = [hub for hubs in module._hubs.values() for hub in hubs.values()]
-        assert len(hub._deadlines) <= 205
-        assert sum(len(group.waits) for group in hub._groups.values()) == 1
+        assert len(hub._schedule._timetable) <= 410
+        assert sum(len(group.waits) for group in hub._schedule._groups.values()) == 1
 
     asyncio.run(wait_for_all(gateway, look))
 
@@ -457,7 +457,7 @@ def test_an_outage_of_one_provider_is_none_of_the_others() -> None:
     gateway.answer = lambda kind, what: httpx.Response(503) if what in bad else None
 
     async def the_good_ones_end() -> list[Any]:
-        policy = WaitPolicy(0.1, time.time() + 60, 300)
+        policy = policy_of(0.1, 60)
         async with Hub.join("c", gateway.open) as hub:
             waits = {
                 batch_id: hub.wait(
@@ -547,10 +547,10 @@ def test_a_sweep_that_is_cut_short_by_the_end_begins_nothing() -> None:
 
     async def in_the_middle_of_a_sweep() -> int:
         async with Hub.join("c", gateway.open) as hub:
-            policy = WaitPolicy(0.2, time.time() + 60, 300)
+            policy = policy_of(0.2, 60)
             for batch_id in gateway.ids:
-                watch = WaitState(batch_id, next_poll_at=time.time())
-                hub.wait(watch, None, policy, Deaf())
+                state = WaitState(batch_id, next_poll_at=time.time())
+                hub.wait(state, None, policy, Deaf())
             await until(lambda: gateway.count["list"] >= 1)
         asked = len(gateway.asked)
         await asyncio.sleep(1)
@@ -560,10 +560,12 @@ def test_a_sweep_that_is_cut_short_by_the_end_begins_nothing() -> None:
     assert gateway.lookups == 1
 
 
-def test_a_clock_that_is_set_back_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
     gateway = FakeGateway(10, coalesce=False)
     behind = 0.0
-    monkeypatch.setattr(hub_module, "time", SimpleNamespace(time=lambda: time.time() - behind))
+
+    def clock() -> float:
+        return time.time() - behind
 
     async def set_it_back(waits: list[Any]) -> None:
         nonlocal behind
@@ -572,7 +574,7 @@ def test_a_clock_that_is_set_back_holds_nothing_up(monkeypatch: pytest.MonkeyPat
         gateway.status.update(dict.fromkeys(gateway.ids, "completed"))
         await asyncio.wait(waits)
 
-    ends = asyncio.run(wait_for_all(gateway, set_it_back, limit=30.0))
+    ends = asyncio.run(wait_for_all(gateway, set_it_back, limit=30.0, clock=clock))
     assert all(isinstance(end, Finished) for end in ends)
 
 
@@ -612,7 +614,7 @@ def test_a_log_that_breaks_ends_its_own_wait_and_no_other() -> None:
 
     async def one_breaks() -> tuple[Any, Any]:
         async with Hub.join("c", gateway.open) as hub:
-            soon, late = WaitPolicy(0.1, time.time() + 0.5, 300), WaitPolicy(0.1, time.time() + 60, 300)
+            soon, late = policy_of(0.1, 0.5), policy_of(0.1, 60)
             first = hub.wait(WaitState(gateway.ids[0], next_poll_at=time.time()), None, soon, Broken())
             second = hub.wait(WaitState(gateway.ids[1], next_poll_at=time.time()), None, late, Deaf())
             await asyncio.wait([first])

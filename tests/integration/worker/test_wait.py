@@ -133,6 +133,6 @@ def test_the_triggerer_learns_that_the_connection_was_known_before(
 
     with pytest.raises(InterruptedError):
         wait("batch_1", Time(), mode="deferrable").run(context(try_number=2), Task())  # type: ignore[arg-type]
-    [state] = deferred[0].serialize()[1]["watches"]
+    [state] = deferred[0].serialize()[1]["states"]
     assert state["defined_before"]
-    assert state["doubt_since"] is not None
+    assert state["missing_since"] is not None
