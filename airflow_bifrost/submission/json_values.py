@@ -9,13 +9,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections import UserDict
 from collections.abc import Mapping, Set
 from decimal import Decimal
 from enum import Enum
 from numbers import Integral
 from operator import index
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -97,7 +95,9 @@ def _converted(value: Any) -> Any:
         return _moment(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, dict | UserDict | MappingProxyType):  # other mappings may iterate in the order of their hashes
+    if isinstance(
+        value, dict
+    ):  # other mappings may iterate in the order of their hashes, which differs from process to process
         return {_name(key): plain(item) for key, item in value.items()}
     if isinstance(value, Set):
         raise InexactError(
@@ -109,7 +109,7 @@ def _converted(value: Any) -> Any:
 
 
 def _number(value: float | Decimal) -> float | Decimal:
-    if not math.isfinite(value):
+    if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
         raise InexactError("NaN or an infinity", "JSON has no such number; give null, or leave it out")
     return Decimal(value) if isinstance(value, Decimal) else float.__float__(value)
 

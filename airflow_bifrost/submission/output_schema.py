@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -16,8 +16,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from airflow_bifrost import providers
 from airflow_bifrost.providers.base import OutputSchema, SchemaDialect, canonical_endpoint
-
-JsonObject = dict[str, Any]
+from airflow_bifrost.submission.json_values import JsonObject
 
 # characters: https://platform.openai.com/docs/api-reference/chat/create, and likewise the name of a tool of Anthropic
 MAX_NAME = 64
@@ -53,9 +52,15 @@ def params_for(output_type: type[BaseModel] | Any, *, provider: str, endpoint: s
 def _schema_of(output_type: Any) -> JsonObject:
     """The schema of the input that the type accepts, with an object at its root."""
     try:
-        schema: JsonObject = _without_values(TypeAdapter(output_type).json_schema())
+        adapter = TypeAdapter(output_type)
+        schema: JsonObject = _without_values(adapter.json_schema())
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise ValueError(f"output_type has no JSON schema: {error.message}") from error
+    if any(map(_has_set, _extras(adapter.core_schema))):
+        raise ValueError(
+            "output_type has a set in a json_schema_extra. Its order differs from process to process, so a retry would submit and pay again."
+            " Give a list."
+        )
     if "$ref" in schema:  # a type that contains itself
         schema = {**_definition(schema, schema["$ref"]), "$defs": schema["$defs"]}
     if schema.get("type") != "object":
@@ -64,6 +69,27 @@ def _schema_of(output_type: Any) -> JsonObject:
             f" and this is {schema.get('type', 'of no single type')}: make it a field of a model."
         )
     return schema
+
+
+def _extras(node: Any) -> Iterator[Any]:
+    """Every ``json_schema_extra`` within pydantic's core schema. In the JSON schema, pydantic has made lists of their sets."""
+    if isinstance(node, dict):
+        yield (node.get("metadata") or {}).get("pydantic_js_extra")
+        if isinstance(model := node.get("cls"), type) and issubclass(model, BaseModel):
+            yield model.model_config.get("json_schema_extra")
+        node = node.values()
+    elif not isinstance(node, list | tuple):
+        return
+    for part in node:
+        yield from _extras(part)
+
+
+def _has_set(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_set, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_set, value))
+    return isinstance(value, Set)
 
 
 def _without_values(schema: Any) -> Any:

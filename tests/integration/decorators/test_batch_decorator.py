@@ -12,6 +12,7 @@ from support.providers import small_batches
 from support.runs import cancel
 
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator, bifrost_batch_task
+from airflow_bifrost.exceptions import BatchInputError
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.runs.record import STATE_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
@@ -45,6 +46,16 @@ def run(
         ti=FakeTI(task_id="ask", try_number=try_number),
         store=store,
     )
+
+
+def test_a_function_that_returns_a_set_is_refused_before_anything_is_sent(
+    gateway: LocalGateway, tmp_path: Path
+) -> None:
+    end = run(lambda: {"one", "two", "three"}, tmp_path / "out.jsonl")
+    assert end.state == "failed"
+    assert isinstance(end.error, BatchInputError)
+    assert "order differs from process to process" in str(end.error)
+    assert not gateway.batches
 
 
 def test_what_the_function_yields_comes_home_as_rows(gateway: LocalGateway, tmp_path: Path) -> None:

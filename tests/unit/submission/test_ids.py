@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.requests import lines, reason, refused, write
+from support.requests import line_of, lines, reason, refused, write
 
 from airflow_bifrost.submission.limits import limits_of
 
@@ -65,3 +65,29 @@ def test_ids_are_unique_or_an_error(numbers: list[int | None]) -> None:
             refused(rows, Path(folder))
         else:
             assert [line["custom_id"] for line in lines(write(rows, Path(folder)))] == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "custom_id", "accepted"),
+    [
+        ("openai", "Any text: é/😀", True),
+        ("openai", "two\nlines", True),
+        ("openai", "", False),
+        ("gemini", "a.b", True),
+        ("bedrock", "", False),
+        ("anthropic", "row-000000001", True),
+        ("anthropic", "a" * 64, True),
+        ("anthropic", "a" * 65, False),
+        ("anthropic", "a.b", False),
+        ("anthropic", "a\n", False),
+        ("anthropic", "é", False),
+        ("anthropic", "", False),
+        ("a new one", "a.b", False),
+    ],
+)
+def test_each_provider_accepts_its_own_ids(provider: str, custom_id: str, accepted: bool, tmp_path: Path) -> None:
+    row = {"custom_id": custom_id, "body": {"input": "Hi"}}
+    if accepted:
+        assert custom_id in line_of(row, tmp_path, provider=provider).values()
+    else:
+        assert "it must be" in reason(row, tmp_path, provider=provider)

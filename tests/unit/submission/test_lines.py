@@ -99,9 +99,6 @@ def test_an_unknown_endpoint_takes_bodies_and_no_prompts(tmp_path: Path) -> None
         ({"custom_id": "", "body": {}}, "non-empty"),
         ({"custom_id": "a", "body": {}, "method": "GET"}, "'GET'"),
         ({"custom_id": "a", "body": {}, "url": "/v1/responses"}, "'/v1/responses'"),
-        (7, "is int"),
-        (None, "is NoneType"),
-        (["Hi"], "is list"),
         (Unreadable("is not JSON: no"), "is not JSON: no"),
     ],
 )
@@ -119,7 +116,7 @@ def test_unknown_members_of_a_body_are_never_an_error(tmp_path: Path) -> None:
     assert line_of(body, tmp_path)["body"] == {"model": "m", **body}
 
 
-@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "vertex"])
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "vertex", "a new one"])
 def test_a_body_without_a_model_gets_the_tasks_or_is_an_error(provider: str, tmp_path: Path) -> None:
     body = "params" if provider == "anthropic" else "body"
     assert line_of({"messages": []}, tmp_path, provider=provider)[body]["model"] == "m"
@@ -207,3 +204,38 @@ def test_a_deeply_nested_row_is_written_or_an_error(depth: int, tmp_path: Path) 
         assert len(write([{"input": deep}], tmp_path)) == 1
     except BatchInputError as error:
         assert error.errors == [(1, "is nested too deeply")]  # noqa: PT017
+
+
+# The endpoints in OpenAI's spelling, with a system prompt where they take one.
+SPELLED = [
+    ("/v1/chat/completions", {"system_prompt": "Be brief"}),
+    ("/v1/responses", {"system_prompt": "Be brief"}),
+    ("/v1/embeddings", {}),
+    ("/v1/completions", {}),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "options"), SPELLED)
+@pytest.mark.parametrize("provider", ["openai", "azure"])
+def test_an_endpoint_without_v1_makes_the_same_bodies(
+    provider: str, endpoint: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    short = endpoint.removeprefix("/v1")
+    long_line = line_of("Hi", tmp_path, provider=provider, endpoint=endpoint, **options)
+    short_line = line_of("Hi", tmp_path, provider=provider, endpoint=short, **options)
+    assert short_line == {**long_line, "url": short}
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/embeddings", "/embeddings"])
+@pytest.mark.parametrize("url", ["/v1/embeddings", "/embeddings"])
+def test_a_line_may_spell_its_url_either_way_and_gets_the_batchs(endpoint: str, url: str, tmp_path: Path) -> None:
+    row = {"custom_id": "a", "url": url, "body": {"input": "Hi"}}
+    assert "but the batch is for" in reason({**row, "url": "/v1/responses"}, tmp_path, endpoint=endpoint)
+    assert line_of(row, tmp_path, endpoint=endpoint)["url"] == endpoint
+
+
+@pytest.mark.parametrize("row", [("Hi",), b"Hi", bytearray(b"Hi"), None, 7, 1.5, ["Hi"], {"Hi"}, object()], ids=repr)
+def test_a_row_of_another_shape_is_an_error_that_says_what_a_row_is(row: Any, tmp_path: Path) -> None:
+    text = reason(row, tmp_path)
+    assert text.startswith(f"is {type(row).__name__}: a row is a prompt (text), a request body or a whole batch line")
+    assert "Hi" not in text

@@ -130,6 +130,15 @@ def test_responses_take_the_same_schema_as_text_format(provider: str, output_typ
     assert params == {"text": {"format": {"type": "json_schema", **requested(output_type, provider)}}}
 
 
+@pytest.mark.parametrize("provider", ["openai", "azure"])
+@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
+def test_an_endpoint_without_v1_takes_the_same_schema(provider: str, endpoint: str) -> None:
+    short = endpoint.removeprefix("/v1")
+    assert params_for(Ticket, provider=provider, endpoint=short) == params_for(
+        Ticket, provider=provider, endpoint=endpoint
+    )
+
+
 def test_anthropic_takes_the_schema_as_output_config_which_needs_no_header() -> None:
     params = params_for(Address, provider="anthropic", endpoint="/v1/messages")
     assert params == {"output_config": {"format": {"type": "json_schema", "schema": strict(Address)}}}

@@ -90,7 +90,8 @@ def test_a_row_of_embeddings_counts_as_many_as_it_has_inputs(tmp_path: Path) -> 
     assert [part.rows for part in parts] == [2, 2, 1]
     for part in parts:
         part.path.unlink()
-    assert "has 5 inputs" in reason({"input": ["a"] * 5}, tmp_path, endpoint="/v1/embeddings", limits=limits)
+    for endpoint in ("/v1/embeddings", "/embeddings"):
+        assert "has 5 inputs" in reason({"input": ["a"] * 5}, tmp_path, endpoint=endpoint, limits=limits)
 
 
 def test_max_rows_and_max_input_bytes_stop_reading_at_once(tmp_path: Path) -> None:

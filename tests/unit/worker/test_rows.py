@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_bifrost.exceptions import BatchInputError
 from airflow_bifrost.worker.rows import rows_of
 
 
@@ -36,4 +37,10 @@ def test_rows_may_be_any_iterable() -> None:
 @pytest.mark.parametrize("rows", [None, "one prompt", b"one", {"model": "m"}, 7])
 def test_a_value_that_is_not_an_iterable_of_rows_is_refused(rows: Any) -> None:
     with pytest.raises(ValueError, match="rows must be a list"):
+        read(rows)
+
+
+@pytest.mark.parametrize("rows", [{"a", "b"}, frozenset("ab"), {"a": 1}.keys()], ids=repr)
+def test_rows_without_a_stable_order_are_refused(rows: Any) -> None:
+    with pytest.raises(BatchInputError, match=r"order differs from process to process.* nothing is billed"):
         read(rows)
