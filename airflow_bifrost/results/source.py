@@ -53,7 +53,7 @@ class Source:
     :param errors: whether it is the error file, which holds nothing that was paid for.
     :param native: whether it is the gateway's native results.
     :param is_ours: whether a batch ID in native results is that of the batch.
-    :param made_up: the error to raise if the gateway found no native results and invented a row; None: then there are none.
+    :param made_up: the error to raise if the gateway found no native results and invented a row; None: such a batch has no results.
     """
 
     name: str
@@ -107,7 +107,7 @@ def sources_of(
     :param client: with a timeout as long as the provider may take for a whole file: the gateway sends nothing before it has all of it.
     :param batch_id: as it was asked for.
     :param storage_conn_id: Airflow connection for the object store; None: the credentials of the worker's environment.
-    :raises ResultsUnavailable: there are none.
+    :raises ResultsUnavailable: the batch has no results, or none that this gateway can give.
     """
     known = providers.get(provider)
     outcome = known.outcome(batch.status, batch.request_counts)

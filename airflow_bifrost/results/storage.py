@@ -84,7 +84,7 @@ def is_local(uri: str | os.PathLike[str] | ObjectStoragePath) -> bool:
 
 
 def fingerprint(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None) -> dict[str, Any]:
-    """By which a file is recognized later: its size, and the store's ETag or else the SHA-256 of its content; empty: it is not there."""
+    """What identifies the content of a file: its size, and the store's ETag or else its SHA-256; empty if there is no file."""
     path, fs = locate(uri, conn_id)
     fs.invalidate_cache()
     try:

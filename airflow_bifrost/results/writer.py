@@ -236,9 +236,9 @@ def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:
 
 
 class Standing(NamedTuple):
-    """What has become of a row so far.
+    """The state of a row so far.
 
-    :param outcome: None: nothing has come of it.
+    :param outcome: None if the row has no result.
     :param retryable: whether it may succeed if it is sent again.
     :param code: of its error.
     """

@@ -18,7 +18,7 @@ from airflow_bifrost.testing import Fault, LocalGateway
 GARBAGE = {
     "garbage": b"\x00\xff not a file",
     "empty": b"",
-    "an error": {"error": {"message": "upstream"}},
+    "an error": {"error": {"message": "no"}},
     "a web page": "<html></html>",
     "half a file": b'{"custom_id": "a", "response": {"status_code": 200, "body": {"choices": [{"te',
 }
