@@ -68,7 +68,6 @@ class BatchDownloadOperator(OneBatchOperator):
         self.storage_conn_id = storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        # A DAG file must not load these.
         from airflow_bifrost.hooks.bifrost import BifrostHook
         from airflow_bifrost.results.collect import POLICY
         from airflow_bifrost.results.storage import locate_file
@@ -76,7 +75,9 @@ class BatchDownloadOperator(OneBatchOperator):
 
         batch_id = self._checked_id()
         locate_file(self.output_path)
-        with BifrostHook(self.bifrost_conn_id).open_client(timeout=self.download_timeout) as client:
+        # There is a batch, so the gateway has worked: one answer that is garbage does not end the attempt.
+        hook = BifrostHook(self.bifrost_conn_id)
+        with hook.open_client(timeout=self.download_timeout, worked_before=True) as client:
             return download(
                 client,
                 batch_id,

@@ -143,7 +143,8 @@ class RunDriver:
     @property
     def client(self) -> GatewayClient:
         if self._client is None:
-            self._client = BifrostHook(self.conn_id).open_client(timeout=self.download_timeout)
+            worked = self.state is not None and any(part.batch_id for part in self.state.parts)
+            self._client = BifrostHook(self.conn_id).open_client(timeout=self.download_timeout, worked_before=worked)
         return self._client
 
     @contextmanager

@@ -138,7 +138,7 @@ class BatchWait:
         states = {batch_id: WaitState(batch_id, worked=True) for batch_id in self.batch_ids}
         policy = self._policy(self.clock())  # this poll is the last
         error: BifrostError | None = None
-        with Poller(self._opener(RetryPolicy()), self.provider, policy, states, clock=self.clock) as poller:
+        with Poller(self._opener(None, worked_before=True), self.provider, policy, states, clock=self.clock) as poller:
             try:
                 poller.poll()
             except BifrostError as reason:
@@ -161,8 +161,11 @@ class BatchWait:
     def _policy(self, deadline: float) -> WaitPolicy:
         return WaitPolicy(self._interval(), deadline, self.not_found_grace, self.poll_backoff)
 
-    def _opener(self, retry: RetryPolicy) -> Callable[[], GatewayClient]:
-        return partial(BifrostHook(self.conn_id).open_client, retry=retry)
+    def _opener(self, retry: RetryPolicy | None, *, worked_before: bool = False) -> Callable[[], GatewayClient]:
+        """
+        :param retry: None: the connection's.
+        """
+        return partial(BifrostHook(self.conn_id).open_client, retry=retry, worked_before=worked_before)
 
     def _is_over(self, poller: Poller) -> bool:
         return not poller.waiting or (self.any_ended and bool(poller.summaries))

@@ -91,12 +91,15 @@ def test_a_trigger_that_failed_is_an_error_that_names_the_batch_and_can_be_retri
     assert "billed" in str(end.error)
 
 
-def test_a_last_poll_that_meets_an_outage_is_repeated(gateway: LocalGateway) -> None:
+@pytest.mark.parametrize(
+    "fault", [Fault(status=503), Fault(garbage=True), Fault(drop=True)], ids=["503", "garbage", "drop"]
+)
+def test_a_last_poll_that_meets_an_outage_is_repeated(fault: Fault, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
 
     def meanwhile() -> None:
         gateway.set_batch(batch_id, **DONE)
-        gateway.inject(Fault(status=503, times=1))
+        gateway.inject(fault)
 
     end = ended_by_airflow(sensor(batch_id), TIMEOUT, meanwhile=meanwhile)
     assert end.state == "success", end.error
