@@ -80,6 +80,7 @@ def bifrost_batch_task(
     poll_interval: float | timedelta | None = NOT_GIVEN,
     poll_backoff: bool = NOT_GIVEN,
     not_found_grace: float | timedelta = NOT_GIVEN,
+    results_grace: float | timedelta = NOT_GIVEN,
     cancel_on_kill: bool = NOT_GIVEN,
     allow_incomplete: bool = NOT_GIVEN,
     download_timeout: float | timedelta = NOT_GIVEN,

@@ -11,6 +11,7 @@ from airflow_bifrost.operators.base import OneBatchOperator
 from airflow_bifrost.worker.arguments import (
     DEFAULT_ACCEPT,
     DEFAULT_NOT_FOUND_GRACE,
+    DEFAULT_RESULTS_GRACE,
     DEFAULT_TIMEOUT,
     OperatorArguments,
     WaitsForBatches,
@@ -40,6 +41,8 @@ class BatchRetrieveOperator(WaitsForBatches, OneBatchOperator):
     :param poll_backoff: poll less often as the batch ages: every 5 % of its age, but at least every ten minutes.
     :param timeout: seconds, or a timedelta, after which the task stops waiting and fails with ``AirflowSensorTimeout``. Default: 25 h.
     :param not_found_grace: seconds, or a timedelta, for which a waiting task tolerates a 404. Default: 5 minutes.
+    :param results_grace: seconds, or a timedelta, for which a batch that has ended is polled again until it names its results. Some
+        providers name them only minutes later. Default: 10 minutes.
     :param cancel_on_kill: cancel the batch when a user ends the task while it waits.
     """
 
@@ -56,6 +59,7 @@ class BatchRetrieveOperator(WaitsForBatches, OneBatchOperator):
         poll_backoff: bool = False,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
+        results_grace: float | timedelta = DEFAULT_RESULTS_GRACE,
         cancel_on_kill: bool = False,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -67,6 +71,7 @@ class BatchRetrieveOperator(WaitsForBatches, OneBatchOperator):
         self.poll_backoff = poll_backoff
         self.timeout = seconds_of("timeout", timeout)
         self.not_found_grace = seconds_of("not_found_grace", not_found_grace)
+        self.results_grace = seconds_of("results_grace", results_grace)
         self.cancel_on_kill = cancel_on_kill
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from airflow_bifrost.worker.arguments import (
     DEFAULT_ACCEPT,
     DEFAULT_DOWNLOAD_TIMEOUT,
     DEFAULT_NOT_FOUND_GRACE,
+    DEFAULT_RESULTS_GRACE,
     DEFAULT_TIMEOUT,
     ON_CHANGED_REQUEST,
     OperatorArguments,
@@ -80,6 +81,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         poll_interval`` (60 s).
     :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
     :param not_found_grace: seconds, or a timedelta, for which a waiting task tolerates a 404. Default: 5 minutes.
+    :param results_grace: seconds, or a timedelta, for which a batch that has ended is polled again until it names its results. Some
+        providers name them only minutes later. Default: 10 minutes.
     :param cancel_on_kill: cancel the batches when a user ends the task.
     :param allow_incomplete: write what there is, with a warning, if a batch's results stay unreadable or fewer than it counts. By default
         the task fails and writes nothing: the rows are paid for, and a retry reads them again.
@@ -125,6 +128,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         poll_interval: float | timedelta | None = None,
         poll_backoff: bool = False,
         not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
+        results_grace: float | timedelta = DEFAULT_RESULTS_GRACE,
         cancel_on_kill: bool = True,
         allow_incomplete: bool = False,
         download_timeout: float | timedelta = DEFAULT_DOWNLOAD_TIMEOUT,
@@ -180,6 +184,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
         self.poll_backoff = poll_backoff
         self.not_found_grace = seconds_of("not_found_grace", not_found_grace)
+        self.results_grace = seconds_of("results_grace", results_grace)
         self.cancel_on_kill = cancel_on_kill
         self.allow_incomplete = allow_incomplete
         self.download_timeout = seconds_of("download_timeout", download_timeout)

@@ -13,6 +13,7 @@ from airflow_bifrost.worker.arguments import (
     DEFAULT_ACCEPT,
     DEFAULT_NOT_FOUND_GRACE,
     DEFAULT_POLL_INTERVAL,
+    DEFAULT_RESULTS_GRACE,
     DEFAULT_TIMEOUT,
     OperatorArguments,
     WaitsForBatches,
@@ -55,6 +56,8 @@ class BatchSensor(WaitsForBatches, BaseSensorOperator):
     :param never_fail: the same; Airflow's sensors have both.
     :param not_found_grace: seconds, or a timedelta, for which the sensor tolerates a 404: with several keys behind the gateway, it may
         come from a key that does not own the batch. Default: 5 minutes.
+    :param results_grace: seconds, or a timedelta, for which a batch that has ended is polled again until it names its results. Some
+        providers name them only minutes later. Default: 10 minutes.
     :param cancel_on_kill: cancel the batches when a user ends the task while it waits, by marking it failed, succeeded or skipped. Off by
         default, because the sensor did not submit them. For a deferred task it needs Airflow 3.3.
     """
@@ -77,6 +80,7 @@ class BatchSensor(WaitsForBatches, BaseSensorOperator):
         soft_fail: bool = False,
         never_fail: bool = False,
         not_found_grace: float | timedelta = DEFAULT_NOT_FOUND_GRACE,
+        results_grace: float | timedelta = DEFAULT_RESULTS_GRACE,
         cancel_on_kill: bool = False,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -101,6 +105,7 @@ class BatchSensor(WaitsForBatches, BaseSensorOperator):
         self.deferrable = deferrable
         self.accept = checked_accept(accept)
         self.not_found_grace = seconds_of("not_found_grace", not_found_grace)
+        self.results_grace = seconds_of("results_grace", results_grace)
         self.cancel_on_kill = cancel_on_kill
 
     def execute(self, context: Context) -> Any:

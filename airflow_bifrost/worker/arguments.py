@@ -219,6 +219,7 @@ class WaitsForBatches(_Operator):
     poll_backoff: bool
     timeout: Any  # seconds; Airflow's sensor declares it in a way of its own
     not_found_grace: float
+    results_grace: float
     cancel_on_kill: bool
     soft_fail: bool = False
     never_fail: bool = False
@@ -254,6 +255,7 @@ class WaitsForBatches(_Operator):
             timeout=float(self.timeout),
             execution_timeout=self.execution_timeout,
             not_found_grace=self.not_found_grace,
+            results_grace=self.results_grace,
             cancel_on_kill=self.cancel_on_kill,
             poll_backoff=self.poll_backoff,
             any_ended=any_ended,

@@ -27,7 +27,7 @@ from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 from airflow_bifrost.waiting.decision import WaitPolicy, WaitState, in_words
-from airflow_bifrost.worker.arguments import DEFAULT_POLL_INTERVAL
+from airflow_bifrost.worker.arguments import DEFAULT_POLL_INTERVAL, DEFAULT_RESULTS_GRACE
 from airflow_bifrost.worker.poller import Poller
 from airflow_bifrost.worker.progress import ProgressXCom
 from airflow_bifrost.worker.state_store import open_state_store
@@ -58,6 +58,7 @@ class BatchWait:
     :param timeout: seconds from the first attempt on. A retry does not extend it, clearing the task starts it again.
     :param execution_timeout: the task's. Airflow does not enforce it while a task is deferred.
     :param not_found_grace: seconds for which a 404 is tolerated.
+    :param results_grace: seconds for which a batch that has ended is polled again until it names its results.
     :param cancel_on_kill: for the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
     :param any_ended: one terminal batch is enough.
     :param deadline: unix seconds after which the wait gives up; None: ``timeout`` after the first attempt has begun.
@@ -76,6 +77,7 @@ class BatchWait:
     not_found_grace: float
     cancel_on_kill: bool
     poll_backoff: bool
+    results_grace: float = DEFAULT_RESULTS_GRACE
     any_ended: bool = False
     state_folder: str = ""
     clock: Callable[[], float] = time.time
@@ -159,7 +161,7 @@ class BatchWait:
         return event.model_dump(mode="json")
 
     def _policy(self, deadline: float) -> WaitPolicy:
-        return WaitPolicy(self._interval(), deadline, self.not_found_grace, self.poll_backoff)
+        return WaitPolicy(self._interval(), deadline, self.not_found_grace, self.poll_backoff, self.results_grace)
 
     def _opener(self, retry: RetryPolicy | None, *, worked_before: bool = False) -> Callable[[], GatewayClient]:
         """
@@ -222,6 +224,7 @@ class BatchWait:
                 deadline=policy.deadline,
                 execution_deadline=execution_deadline,
                 not_found_grace=self.not_found_grace,
+                results_grace=self.results_grace,
                 deferred_at=now,
                 states=[state.to_json() for state in states.values()],
                 cancel_on_kill=self.cancel_on_kill,

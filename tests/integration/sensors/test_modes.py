@@ -11,8 +11,8 @@ import pytest
 from support.airflow import FakeTI, Store, run_to_its_end
 from support.meanwhile import after_requests
 
-from airflow_bifrost import BatchSensor
-from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost import BatchRetrieveOperator, BatchSensor
+from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
 
 try:
     from airflow.sdk.exceptions import TaskDeferred  # Airflow 3.2 and later
@@ -437,3 +437,40 @@ def _due(gateway: LocalGateway) -> list[Any]:
     import httpx
 
     return httpx.get(f"{gateway.url}/_local/faults").json()
+
+
+@pytest.mark.usefixtures("quick_faults")
+@pytest.mark.parametrize("counts", [True, False], ids=["counts", "no counts"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_batch_that_names_its_files_only_later_has_not_ended_yet(
+    mode: str, counts: bool, gateway: LocalGateway
+) -> None:
+    gateway.behave("openai", ProviderBehavior(files_late=2, late_counts=counts))
+    batch_id = gateway.add_batch(rows=10, status="completed")
+    end = run_to_its_end(
+        lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, timeout=30, **MODES[mode])
+    )
+    assert end.value["output_file_id"]
+    assert len(gateway.requests) == 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_a_grace_for_results_a_batch_has_ended_when_it_says_so(mode: str, gateway: LocalGateway) -> None:
+    gateway.behave("openai", ProviderBehavior(files_late=100))
+    batch_id = gateway.add_batch(rows=10, status="completed")
+    end = run_to_its_end(
+        lambda: BatchSensor(task_id="wait", batch_id=batch_id, poke_interval=0.05, results_grace=0, **MODES[mode])
+    )
+    assert (end.state, end.value["output_file_id"]) == ("success", None)
+    assert len(gateway.requests) == 1
+
+
+def test_a_retrieval_that_waits_returns_the_files_that_were_named_late(gateway: LocalGateway) -> None:
+    gateway.behave("openai", ProviderBehavior(files_late=2))
+    batch_id = gateway.add_batch(rows=10, status="completed")
+    end = run_to_its_end(
+        lambda: BatchRetrieveOperator(
+            task_id="wait", batch_id=batch_id, wait_for_completion=True, poll_interval=0.05, timeout=30
+        )
+    )
+    assert end.value["output_file_id"]
