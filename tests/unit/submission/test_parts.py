@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.requests import lines, reason, refused, write
+from support.requests import CHAT, lines, reason, refused, write, written
 
 from airflow_bifrost.submission.limits import limits_of
 from airflow_bifrost.submission.parts import Part
@@ -206,3 +206,36 @@ def test_the_same_rows_have_the_same_digest_and_others_another(rows: list[Any], 
     assert digest(rows) == digest(list(rows))
     assert (digest(others) == digest(rows)) is (others == rows)
     assert digest(rows[:-1]) != digest(rows)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rows=st.lists(st.text(max_size=20) | st.builds(lambda text: {"input": text}, st.text(max_size=20)), max_size=10),
+    most_rows=st.integers(1, 6),
+    most_bytes=st.integers(400, 2000),
+)
+def test_the_digest_of_an_input_does_not_depend_on_how_it_is_split(
+    rows: list[Any], most_rows: int, most_bytes: int
+) -> None:
+    small = replace(limits_of("openai"), rows=most_rows, bytes=most_bytes)
+    with TemporaryDirectory() as folder:
+        whole = written(rows, Path(folder)).digest
+        split = written(rows, Path(folder), limits=small)
+        content = b"".join(part.path.read_bytes() for part in split.parts)
+    assert split.digest == whole == hashlib.sha256(content).hexdigest()
+
+
+def test_the_digest_survives_rows_that_are_moved_into_a_last_part_that_is_too_small(tmp_path: Path) -> None:
+    rows = [f"Hi {number}" for number in range(103)]
+    limits = replace(limits_of("bedrock"), rows=50, min_rows=10)
+    moved = written(rows, tmp_path, provider="bedrock", limits=limits)
+    assert [part.rows for part in moved.parts] == [50, 43, 10]
+    assert moved.digest == written(rows, tmp_path, provider="bedrock").digest
+
+
+def test_the_digest_tells_other_rows_another_order_and_another_endpoint(tmp_path: Path) -> None:
+    inputs = [["a", "b"], ["b", "a"], ["a"], ["a", "b", "b"], ["a", {"x": "b"}], []]
+    digests = {
+        written(rows, tmp_path, endpoint=endpoint).digest for rows in inputs for endpoint in (CHAT, "/v1/responses")
+    }
+    assert len(digests) == 2 * len(inputs) - 1  # no rows have no endpoint
