@@ -92,10 +92,11 @@ def bifrost_batch_task(
     max_rows: int | None = NOT_GIVEN,
     max_input_bytes: int | None = NOT_GIVEN,
     max_request_body_size_mb: int = NOT_GIVEN,
-    on_unknown: str = NOT_GIVEN,
+    on_unknown: str | Mapping[str, Any] = NOT_GIVEN,
     on_changed_input: str = NOT_GIVEN,
     on_changed_request: str = NOT_GIVEN,
     cleanup: str = NOT_GIVEN,
+    output_expires_after: float | timedelta | None = NOT_GIVEN,
     bifrost_conn_id: str = NOT_GIVEN,
     **kwargs: Unpack[DecoratorArguments],
 ) -> TaskDecorator:

@@ -7,18 +7,21 @@ there: in this folder, in ``sensors`` and in ``decorators``.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.sdk import BaseOperator, XComArg
 
 from airflow_bifrost.worker.arguments import (
+    CLEANUP,
     ON_CHANGED_INPUT,
-    ON_UNKNOWN,
     OperatorArguments,
     batch_ids_of,
+    checked_on_unknown,
     one_of,
     provider_of,
+    seconds_of,
     whole_number,
 )
 
@@ -104,8 +107,10 @@ class RowsOperator(BaseOperator):
         max_rows: int | None,
         max_input_bytes: int | None,
         max_request_body_size_mb: int,
-        on_unknown: str,
+        on_unknown: str | Mapping[str, Any],
         on_changed_input: str,
+        cleanup: str,
+        output_expires_after: float | timedelta | None,
         bifrost_conn_id: str,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -124,8 +129,12 @@ class RowsOperator(BaseOperator):
         self.max_rows = max_rows
         self.max_input_bytes = max_input_bytes
         self.max_request_body_size_mb = whole_number("max_request_body_size_mb", max_request_body_size_mb)
-        self.on_unknown = one_of("on_unknown", on_unknown, ON_UNKNOWN)
+        self.on_unknown = checked_on_unknown(on_unknown)
         self.on_changed_input = one_of("on_changed_input", on_changed_input, ON_CHANGED_INPUT)
+        self.cleanup = one_of("cleanup", cleanup, CLEANUP)
+        self.output_expires_after = (
+            None if output_expires_after is None else round(seconds_of("output_expires_after", output_expires_after))
+        )
         self.resubmit: Collection[str] = ()
         self.bifrost_conn_id = bifrost_conn_id
         if isinstance(rows, XComArg):
@@ -149,6 +158,7 @@ class RowsOperator(BaseOperator):
             self.metadata or {},
             self.extra_body or {},
             self.extra_form or {},
+            self.output_expires_after,
         )
 
     def _recovery(self) -> RecoveryPolicy:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_bifrost.operators.base import RowsOperator
 from airflow_bifrost.worker.arguments import (
-    CLEANUP,
     DEFAULT_ACCEPT,
     DEFAULT_DOWNLOAD_TIMEOUT,
     DEFAULT_NOT_FOUND_GRACE,
@@ -98,8 +97,9 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     :param max_request_body_size_mb: the gateway's own setting of this name, in MiB. The gateway takes no larger upload, so no batch's input
         may be larger.
     :param on_unknown: what to do if an earlier attempt may have submitted a batch and nothing can tell: ``"fail"``, with an error that says
-        what to check, or ``"resubmit"``, which may pay twice.
+        what to check, ``"resubmit"``, which may pay twice, or ``{"adopt": "<batch ID>"}``. With several parts: ``{"adopt": {<part number>: "<batch ID>"}}``.
     :param on_changed_input: what to do with the batches of an earlier attempt that had another input: ``"leave"`` or ``"cancel"`` them.
+    :param output_expires_after: seconds, or a timedelta, after which the provider deletes the output file. OpenAI and Azure only.
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
@@ -140,10 +140,11 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         max_rows: int | None = None,
         max_input_bytes: int | None = None,
         max_request_body_size_mb: int = 100,
-        on_unknown: str = "fail",
+        on_unknown: str | Mapping[str, Any] = "fail",
         on_changed_input: str = "leave",
         on_changed_request: str = "fail",
         cleanup: str = "input",
+        output_expires_after: float | timedelta | None = None,
         bifrost_conn_id: str = "bifrost_default",
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -165,6 +166,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
             max_request_body_size_mb=max_request_body_size_mb,
             on_unknown=on_unknown,
             on_changed_input=on_changed_input,
+            cleanup=cleanup,
+            output_expires_after=output_expires_after,
             bifrost_conn_id=bifrost_conn_id,
             **kwargs,
         )
@@ -178,7 +181,6 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         self.timeout = seconds_of("timeout", timeout)
         self.run_timeout = None if run_timeout is None else seconds_of("run_timeout", run_timeout)
         self.on_changed_request = one_of("on_changed_request", on_changed_request, ON_CHANGED_REQUEST)
-        self.cleanup = one_of("cleanup", cleanup, CLEANUP)
         self.soft_fail = soft_fail
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
@@ -282,6 +284,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
             metadata=dict(spec.metadata),
             extra_body=dict(spec.extra_body),
             extra_form=dict(spec.extra_form),
+            output_expires_after=spec.output_expires_after,
             body_digest=sha256_of([self.system_prompt, self._params(provider)]),
             output_schema=schema_of(self.output_type),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
@@ -43,8 +44,10 @@ class BatchSubmitOperator(RowsOperator):
     :param max_request_body_size_mb: the gateway's own setting of this name, in MiB. The gateway takes no larger upload, so no batch's input
         may be larger.
     :param on_unknown: what to do if an earlier attempt may have submitted a batch and nothing can tell: ``"fail"``, with an error that says
-        what to check, or ``"resubmit"``, which may pay twice.
+        what to check, ``"resubmit"``, which may pay twice, or ``{"adopt": "<batch ID>"}``.
     :param on_changed_input: what to do with the batch of an earlier attempt that had another input: ``"leave"`` or ``"cancel"`` it.
+    :param cleanup: ``"never"``: keep also the uploaded file of a create that the provider refused. ``"input"`` and ``"all"`` delete it.
+    :param output_expires_after: seconds, or a timedelta, after which the provider deletes the output file. OpenAI and Azure only.
     :param resubmit: the outcomes of an earlier attempt's batch after which a retry or a clear submits again, e.g. ``("failed",)``.
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
@@ -69,8 +72,10 @@ class BatchSubmitOperator(RowsOperator):
         max_rows: int | None = None,
         max_input_bytes: int | None = None,
         max_request_body_size_mb: int = 100,
-        on_unknown: str = "fail",
+        on_unknown: str | Mapping[str, Any] = "fail",
         on_changed_input: str = "leave",
+        cleanup: str = "input",
+        output_expires_after: float | timedelta | None = None,
         resubmit: Collection[str] = (),
         bifrost_conn_id: str = "bifrost_default",
         **kwargs: Unpack[OperatorArguments],
@@ -92,6 +97,8 @@ class BatchSubmitOperator(RowsOperator):
             max_request_body_size_mb=max_request_body_size_mb,
             on_unknown=on_unknown,
             on_changed_input=on_changed_input,
+            cleanup=cleanup,
+            output_expires_after=output_expires_after,
             bifrost_conn_id=bifrost_conn_id,
             **kwargs,
         )
@@ -114,7 +121,7 @@ class BatchSubmitOperator(RowsOperator):
             if part is None:
                 supersede_others(context, client, provider, recovery, {1: None}, open_state_store(context))
                 raise AirflowSkipException("There are no rows, so nothing was submitted.")
-            return submit_part(context, client, provider, spec, recovery, part).batch_id
+            return submit_part(context, client, provider, spec, recovery, part, cleanup=self.cleanup).batch_id
 
     def _only_part(self, parts: list[Part], provider: str) -> Part | None:
         """The input, which must fit into one batch; None if there are no rows."""

@@ -56,7 +56,7 @@ from airflow_bifrost.submission.parts import Part, RequestFiles, write_parts
 from airflow_bifrost.submission.reading import read_row
 from airflow_bifrost.worker.kill import StopSignal, TaskStopped, cancel_batches, cancel_if_a_user_ended_it
 from airflow_bifrost.worker.state_store import open_state_store
-from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy, attempt_of, submit_part
+from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy, origin_of, submit_part
 from airflow_bifrost.worker.wait import BatchWait
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class RunDriver:
     @property
     def place(self) -> str:
         """Where the run keeps its lines, and its state where Airflow keeps none: next to the output, so that nothing else need be set up."""
-        return self.state_folder or f"{self.output_path}.bifrost-{attempt_of(self.context, 1).key[:12]}"
+        return self.state_folder or f"{self.output_path}.bifrost-{origin_of(self.context, 1).key[:12]}"
 
     @property
     def record(self) -> RunRecord:
@@ -233,6 +233,7 @@ class RunDriver:
             request.metadata,
             request.extra_body,
             request.extra_form,
+            request.output_expires_after,
         )
 
     def may_be_submitted(self, part: RunPart) -> bool:
@@ -262,6 +263,12 @@ class RunDriver:
                     memory=self.record.store,
                     keep_cancelled=True,
                     fetch=fetch,
+                    check_stop=self.signal.check,
+                    known_ids=[
+                        other.batch_id for other in state.parts if other.batch_id and other.number != part.number
+                    ],
+                    cleanup=self.cleanup,
+                    storage_conn_id=self.storage_conn_id,
                 )
             except _LinesGone:
                 return self._lost(part)
@@ -273,7 +280,14 @@ class RunDriver:
                 log.warning("%s The queue is full, so part %d waits or is halved.", error, part.number)
                 self._refusal = error
                 return QueueFull(part.number)
-        return Submitted(part.number, submission.batch_id, submission.new, duplicates=submission.duplicates)
+        return Submitted(
+            part.number,
+            submission.batch_id,
+            submission.new,
+            confirmed=submission.confirmed,
+            duplicates=submission.duplicates,
+            input_file_id=submission.input_file_id,
+        )
 
     def _split(self, part: RunPart) -> Event:
         state = self.known

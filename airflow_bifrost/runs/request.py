@@ -23,6 +23,7 @@ class RunRequest:
 
     :param body_digest: SHA-256 of what each request body gets in addition to the row: the system prompt and the parameters. They are
         in the request lines already, and may be long.
+    :param output_expires_after: seconds.
     :param output_schema: JSON schema of ``output_type``; None: answers are not validated.
     """
 
@@ -35,6 +36,7 @@ class RunRequest:
     extra_form: JsonObject
     body_digest: str
     output_schema: JsonObject | None = None
+    output_expires_after: int | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunRequest:

@@ -166,6 +166,25 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
     return value
 
 
+def checked_on_unknown(value: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+    """``value``, which is ``"fail"``, ``"resubmit"``, or ``{"adopt": ...}`` with a batch ID, or with one for each part's number.
+
+    :raises ValueError: it is not.
+    """
+    if isinstance(value, Mapping):
+        adopt = value.get("adopt")
+        by_part = isinstance(adopt, Mapping) and all(
+            str(part).isdecimal() and isinstance(batch_id, str) and batch_id for part, batch_id in adopt.items()
+        )
+        if set(value) == {"adopt"} and adopt and (by_part or isinstance(adopt, str)):
+            return value
+    elif value in ON_UNKNOWN:
+        return value
+    raise ValueError(
+        f"on_unknown must be 'fail', 'resubmit', {{'adopt': '<batch ID>'}} or {{'adopt': {{<part number>: '<batch ID>'}}}}, not {value!r}"
+    )
+
+
 def seconds_of(name: str, value: float | timedelta) -> float:
     """A duration in seconds.
 

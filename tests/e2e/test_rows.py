@@ -14,7 +14,7 @@ import pytest
 from support.local_airflow import LocalAirflow
 
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.submission.ledger import SETTLE
+from airflow_bifrost.submission.ledger.record import SETTLE
 from airflow_bifrost.testing import Fault, LocalGateway
 
 PATIENCE = 90.0  # seconds, for a step that takes five on an idle machine

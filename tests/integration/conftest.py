@@ -34,11 +34,11 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
 def quick_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway like ``gateway``, whose batches end after a moment, and without long pauses."""
     from airflow_bifrost.results import collect
-    from airflow_bifrost.submission import ledger
     from airflow_bifrost.waiting import decision
+    from airflow_bifrost.worker import submit
 
     monkeypatch.setattr(decision, "PACE", replace(decision.PACE, min_interval=0.0))
-    monkeypatch.setattr(ledger, "SETTLE", 0.0)
+    monkeypatch.setattr(submit, "TIMING", submit.LedgerTiming(settle=0.0, late=0.0))
     monkeypatch.setattr(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02))
     with LocalGateway(batch_seconds=0.2) as running:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))

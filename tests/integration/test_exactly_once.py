@@ -32,9 +32,10 @@ from airflow_bifrost.results import collect, read_rows, storage
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.runs.folder import RunFolder
-from airflow_bifrost.submission import ledger
+from airflow_bifrost.submission.ledger import TAG_KEY, LedgerTiming
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
+from airflow_bifrost.worker import submit
 
 PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
 OTHERS = ["another input", *PROMPTS[1:4]]
@@ -85,7 +86,7 @@ def patched(steps: Steps) -> Iterator[None]:
     with ExitStack() as stack:
         for patch in (
             mock.patch.object(decision, "PACE", decision.Pace(min_interval=0.0, first_fault=0.02, fault_cap=0.02)),
-            mock.patch.object(ledger, "SETTLE", 0.0),
+            mock.patch.object(submit, "TIMING", LedgerTiming(settle=0.0, late=0.0, sleep=lambda _: None)),
             mock.patch.object(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02)),
             mock.patch.object(RetryPolicy, "delay", return_value=None),
             mock.patch.dict(providers.ALL, {name: with_rows(name, 3) for name in providers.ALL}),
@@ -157,7 +158,7 @@ class ARun(RuleBasedStateMachine):
     @invariant()
     def no_submission_is_made_twice(self) -> None:
         """Each submission has a tag of its own."""
-        tags = [tag for batch in self.gateway.batches if (tag := (batch.get("metadata") or {}).get(ledger.TAG))]
+        tags = [tag for batch in self.gateway.batches if (tag := (batch.get("metadata") or {}).get(TAG_KEY))]
         assert len(tags) == len(set(tags))
 
     @invariant()
@@ -209,6 +210,7 @@ class ARun(RuleBasedStateMachine):
                     output_path=self.output,
                     poll_interval=0.02,
                     max_parallel_batches=2,
+                    cleanup="never",
                 ),
                 ti=ti,
                 store=self.store,

@@ -17,9 +17,10 @@ from airflow_bifrost._compat import AirflowFailException
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostProtocolError
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.runs import driver as run_module
-from airflow_bifrost.submission import ledger
+from airflow_bifrost.submission.ledger import LedgerTiming
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import decision
+from airflow_bifrost.worker import submit as submit_module
 
 
 @pytest.fixture
@@ -268,7 +269,13 @@ def test_answers_become_validated_objects(gateway: LocalGateway, output: str) ->
 
 def test_a_request_carries_the_schema_beside_what_else_is_asked_for(gateway: LocalGateway, output: str) -> None:
     end = run(
-        output, ["hi"], output_type=Verdict, request_params={"temperature": 0}, accept=["failed"], max_row_attempts=1
+        output,
+        ["hi"],
+        output_type=Verdict,
+        request_params={"temperature": 0},
+        accept=["failed"],
+        max_row_attempts=1,
+        cleanup="never",
     )
     assert end.state == "success", end.error
     with BifrostHook() as hook, hook.file_content(gateway.batches[0]["input_file_id"]) as chunks:
@@ -286,14 +293,13 @@ def test_batches_that_the_gateway_made_beside_the_one_that_counts_stand_in_the_m
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway.inject(Fault(drop=True, applied=True, **CREATE))
-    listed = ledger.Ledger._listed
 
-    def with_a_twin(self: Any, provider: str) -> Any:
-        [batch] = gateway.batches
-        gateway.add_batch(status="in_progress", metadata=batch["metadata"], created_at=batch["created_at"] + 1)
-        return listed(self, provider)
+    def with_a_twin(_: float) -> None:
+        if len(gateway.batches) == 1:
+            [batch] = gateway.batches
+            gateway.add_batch(status="in_progress", metadata=batch["metadata"], created_at=batch["created_at"] + 1)
 
-    monkeypatch.setattr(ledger.Ledger, "_listed", with_a_twin)
+    monkeypatch.setattr(submit_module, "TIMING", LedgerTiming(sleep=with_a_twin, settle=1.0, late=1.0))
     end = run(output, ["a"])
     assert end.state == "success", end.error
     [twin] = end.value["duplicates"]

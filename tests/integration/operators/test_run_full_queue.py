@@ -10,11 +10,10 @@ import pytest
 from support.airflow import Store
 from support.runs import CREATE, FULL, outcomes, run
 
-from airflow_bifrost.exceptions import BifrostRateLimited
+from airflow_bifrost.exceptions import BifrostRateLimited, SubmissionInDoubt
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.runs import driver as run_module
 from airflow_bifrost.runs import request
-from airflow_bifrost.submission import ledger
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.worker.wait import BatchWait
 
@@ -83,11 +82,11 @@ def test_a_refusal_of_which_nobody_knows_what_came_is_no_reason_to_halve(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
-    monkeypatch.setattr(ledger, "MOST_LISTED", 0)
+    gateway.inject(Fault(status=403, call="batch_list", times=None))
     body = {"error": FULL.body["error"], "extra_fields": {"provider": "openai"}}
     gateway.inject(Fault(status=429, body=body, applied=True, **CREATE))
     end = run(output, [str(number) for number in range(5)])
-    assert isinstance(end.error, BifrostRateLimited)
+    assert isinstance(end.error, SubmissionInDoubt)
     assert [batch["rows"] for batch in gateway.batches] == [5]
 
 

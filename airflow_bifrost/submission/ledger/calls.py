@@ -1,0 +1,110 @@
+"""What the ledger asks the gateway, and how it waits. Nothing here costs money."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.retry import RetryPolicy
+from airflow_bifrost.submission.ledger.decision import Gone
+from airflow_bifrost.submission.ledger.evidence import ListedBatch, ListRead
+from airflow_bifrost.submission.ledger.files import READY_WITHIN
+from airflow_bifrost.submission.ledger.record import LATE, SETTLE
+
+MAX_LISTED = 20_000  # batches; a longer list is not read to its end
+NEWEST = 100  # batches of a first page
+SLICE = 1.0  # seconds; how soon a stop ends a pause
+
+log = logging.getLogger("airflow.task")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTiming:
+    """The clocks, pauses and limits of a ledger: a seam for tests."""
+
+    sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+    settle: float = SETTLE
+    late: float = LATE
+    ready_within: float = READY_WITHIN
+    retry: RetryPolicy = RetryPolicy()  # noqa: RUF009 - frozen
+    max_listed: int = MAX_LISTED
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """
+    :param check_stop: raises when the user said stop.
+    """
+
+    client: GatewayClient
+    check_stop: Callable[[], None]
+    timing: LedgerTiming
+
+    def pause(self, seconds: float) -> None:
+        """Sleep. A stop ends it."""
+        while seconds > 0.0:
+            self.check_stop()
+            self.timing.sleep(min(SLICE, seconds))
+            seconds -= SLICE
+        self.check_stop()
+
+    def read_list(self, provider: str, since: float | None) -> ListRead:
+        """Read the list as far as it is needed.
+
+        :param since: unix seconds; stop at the first batch that is older. None: read to the end.
+        :raises BifrostGatewayError: a page cannot be read, and a retry may.
+        """
+        at = self.timing.now()
+        found: list[ListedBatch] = []
+        try:
+            listing = self.client.list_batches(provider=provider)
+            for batch in listing:
+                found.append(ListedBatch.of(batch, provider))
+                created_at = found[-1].created_at
+                if since is not None and created_at is not None and created_at < since:
+                    return ListRead(tuple(found), False, at, "the list was read back to the time of the create only")
+                if len(found) > self.timing.max_listed:
+                    problem = f"the list of {provider} is longer than {self.timing.max_listed:,} batches"
+                    return ListRead(tuple(found), False, at, problem)
+        except BifrostGatewayError as error:
+            if error.transient:
+                raise
+            return ListRead(tuple(found), False, at, f"the list of {provider} cannot be read: {error}")
+        why = listing.why_incomplete
+        return ListRead(tuple(found), why is None, at, f"the list of {provider} was cut short: {why}" if why else "")
+
+    def read_newest(self, provider: str) -> ListRead:
+        """The first page of the list."""
+        page = self.client.list_page(provider=provider, limit=NEWEST)
+        found = tuple(ListedBatch.of(batch, provider) for batch in page.data)
+        return ListRead(found, not page.has_more and not page.next_cursor, self.timing.now())
+
+    def retrieve(self, batch_id: str, provider: str) -> ListedBatch | Gone:
+        try:
+            return ListedBatch.of(self.client.get_batch(batch_id, provider=provider), provider)
+        except BatchNotFound as error:
+            return Gone(str(error))
+
+    def cancel(self, batch_id: str, provider: str) -> None:
+        """Cancel a batch unless it has ended.
+
+        :raises BifrostGatewayError: a transient error, so it may still be running.
+        """
+        try:
+            batch = self.client.get_batch(batch_id, provider=provider)
+            if ListedBatch.of(batch, provider).outcome is None:
+                batch = self.client.cancel_batch(batch_id, provider=provider)
+        except BifrostGatewayError as error:
+            if error.transient:
+                raise
+            log.warning("%s", error)
+        else:
+            log.info("Batch %s is %s", batch_id, batch.status)

@@ -1,0 +1,350 @@
+"""What to believe about an earlier create, and what to do next. Pure: the time is an argument, and nothing is sent.
+
+:func:`next_step` is called with what is known and returns one step. The ledger performs it, adds what it learned, and asks again, until
+the step is an answer: Reattach, Tentative, Create or Undetermined.
+
+The rules that keep a batch from being paid twice:
+
+- Create only where nothing was sent before, or where absence is proven: by a refusal that nothing can hide behind, or by a list that was
+  read far enough, after the create was quiet.
+- Adopt only what is provably this task's own: by the nonce of a record, by the deployment in the tag, or by row count and custom IDs.
+- Whatever proves neither is Undetermined, and a person decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from airflow_bifrost.submission.ledger.evidence import (
+    CLOCK_SKEW,
+    Absent,
+    Candidate,
+    Evidence,
+    Found,
+    ListedBatch,
+    ListRead,
+    Unknown,
+    best_of,
+    by_tag,
+    by_time,
+)
+from airflow_bifrost.submission.ledger.record import SETTLE, Deployment, SubmissionRecord
+
+FIRST_PAUSE = 5.0  # seconds between two readings of a list; half of the time waited so far is added
+LONGEST_PAUSE = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the user wants where an earlier attempt left something.
+
+    :param resubmit_unknown: submit where it is unknown whether an earlier attempt did.
+    :param adopt: ID of the batch that the user says is this one.
+    :param resubmit: outcomes after which an earlier batch is submitted again.
+    :param keep_cancelled: where an input comes back whose batch was cancelled for another input, go on with that batch.
+    :param cancels_others: whether batches for other inputs are cancelled.
+    """
+
+    resubmit_unknown: bool = False
+    adopt: str | None = None
+    resubmit: Collection[str] = ()
+    keep_cancelled: bool = False
+    cancels_others: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The provider does not know the batch.
+
+    :param why: what the gateway said.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is known of one input of one part.
+
+    :param origin: key of the part's :class:`Origin`.
+    :param tagged: whether the provider's list shows the tags of batches.
+    :param listed: whether the provider has a list that can be used at all.
+    :param record: None: there is none.
+    :param may_be_lost: without a record: an earlier attempt may have made a create that nothing remembers.
+    :param floor: without a record: unix seconds before which this task submitted nothing; None: unknown.
+    :param rows: of the part; None: unknown.
+    :param ids_prove: whether the custom IDs of the part tell its results from those of another task.
+    :param known: IDs of batches that are known to be another part's.
+    :param read: the list, once it was read.
+    :param current: the recorded batch, or the candidate, once it was retrieved.
+    :param waited: seconds that this process has waited for the create to become quiet.
+    :param settle: seconds after which every create is quiet.
+    """
+
+    origin: str
+    deployment: Deployment
+    digest: str
+    provider: str
+    tagged: bool
+    listed: bool
+    record: SubmissionRecord | None
+    may_be_lost: bool = False
+    floor: float | None = None
+    rows: int | None = None
+    ids_prove: bool = False
+    known: frozenset[str] = frozenset()
+    policy: Policy = field(default_factory=Policy)
+    read: ListRead | None = None
+    current: ListedBatch | Gone | None = None
+    waited: float = 0.0
+    settle: float = SETTLE
+
+    def forget(self) -> Situation:
+        """The same, before anything was asked."""
+        return replace(self, read=None, current=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadList:
+    """Read the list, back to ``since`` or, with None, to its end."""
+
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait, then read the list again."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Ask for the recorded batch or the candidate."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Record this batch as the one, then cancel the others."""
+
+    batch: ListedBatch
+    cancel: tuple[ListedBatch, ...]
+    number: int
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """The batch has ended: adopt it if it has the custom IDs of this part, else exclude it."""
+
+    batch: ListedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Reattach:
+    """Go on with the batch of an earlier attempt."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tentative:
+    """Wait for this batch, then submit again: it is compared when it has ended."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Check the batch that the user named, then record it as the one."""
+
+    batch_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Submit.
+
+    :param at_the_users_risk: why this may pay twice; empty: it cannot.
+    """
+
+    number: int
+    at_the_users_risk: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Undetermined:
+    """Nobody can tell whether a batch exists. Stop.
+
+    :param candidates: IDs to check.
+    """
+
+    reason: str
+    candidates: tuple[str, ...] = ()
+
+
+Step = ReadList | Wait | Retrieve | Keep | Compare | Reattach | Tentative | Adopt | Create | Undetermined
+
+
+def next_step(situation: Situation, now: float) -> Step:
+    """The next step towards exactly one batch.
+
+    :param now: unix seconds.
+    """
+    record = situation.record
+    if record is None:
+        return _from_list(situation, now) if situation.may_be_lost else Create(1)
+    match record.state:
+        case "uploaded":
+            return Create(max(record.number, 1))
+        case "refused":
+            return Create(record.number + 1)
+        case "submitted":
+            return _submitted(situation, record, now)
+        case _:
+            return _from_candidate(situation, record) if record.candidate else _from_list(situation, now)
+
+
+def evidence_of(situation: Situation, read: ListRead) -> Evidence:
+    """What the list says about the create of the record, or about any create if there is no record."""
+    record = situation.record
+    if situation.tagged:
+        return by_tag(read, situation.origin, situation.deployment, situation.digest, record)
+    return by_time(
+        read,
+        floor=record.floor if record else situation.floor,
+        seen=record.seen if record else (),
+        excluded={*situation.known, *(record.excluded if record else ())},
+        rows=situation.rows,
+    )
+
+
+def is_quiet(situation: Situation, at: float) -> bool:
+    """Whether nothing can come of the create any more. A wait of the whole time counts even if the clocks disagree.
+
+    :param at: unix seconds at which the evidence was taken.
+    """
+    if situation.waited >= situation.settle:
+        return True
+    record = situation.record
+    return record is not None and (record.quiet_at is None or at >= record.quiet_at)
+
+
+def _from_list(situation: Situation, now: float) -> Step:
+    """Nobody knows whether an earlier create made a batch, so the list has to tell."""
+    record = situation.record
+    if not situation.listed:
+        return _unknown(situation, Unknown(f"the list of {situation.provider} proves nothing"))
+    if situation.read is None:
+        since = None if situation.tagged else (record.floor if record else situation.floor)
+        return ReadList(since)
+    evidence = evidence_of(situation, situation.read)
+    quiet = is_quiet(situation, situation.read.at)
+    match evidence:
+        case Found():
+            return _keep(situation, evidence, quiet)
+        case Unknown():
+            return _unknown(situation, evidence)
+        case _ if not quiet:
+            return _wait(situation, now)
+        case Candidate():
+            return _from_candidate_found(situation, evidence)
+        case Absent():
+            return Create((record.number if record else 0) + 1)
+    raise AssertionError(evidence)
+
+
+def _keep(situation: Situation, found: Found, quiet: bool) -> Step:
+    best = best_of(found.batches)
+    if situation.record is None and _is_to_be_resubmitted(situation, best):
+        assert situation.read is not None
+        if not situation.read.complete:  # a later create may be on a page that was not read
+            return _unknown(situation, Unknown(situation.read.problem, found.batches))
+        return Create(found.number + 1)
+    others = tuple(batch for batch in found.batches if batch is not best)
+    # Without a record, the attempt that made the create is over: nothing more comes of it.
+    return Keep(best, others, found.number, quiet or situation.record is None)
+
+
+def _from_candidate_found(situation: Situation, found: Candidate) -> Step:
+    batch = found.batch
+    if situation.ids_prove:
+        return Tentative(batch.id) if batch.outcome is None else Compare(batch)
+    return _unknown(
+        situation,
+        Unknown(
+            f"{batch} may be it, but its custom IDs cannot prove that: they are the default ones, which other tasks use too",
+            (batch,),
+        ),
+    )
+
+
+def _from_candidate(situation: Situation, record: SubmissionRecord) -> Step:
+    assert record.candidate is not None
+    current = situation.current
+    if current is None:
+        return Retrieve(record.candidate)
+    if isinstance(current, Gone):
+        return _unknown(
+            situation, Unknown(f"batch {record.candidate}, which may have been it, is gone ({current.why})")
+        )
+    return Tentative(current.id) if current.outcome is None else Compare(current)
+
+
+def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> Step:
+    """An earlier create made a batch. First count its twins, then see whether the batch is still wanted."""
+    assert record.batch_id is not None
+    if record.quiet_at is not None and situation.tagged:
+        if not is_quiet(situation, now):
+            return _wait(situation, now)
+        if situation.read is None:
+            return ReadList(record.at - CLOCK_SKEW)
+        evidence = evidence_of(situation, situation.read)
+        if isinstance(evidence, Found):
+            return _keep(situation, evidence, quiet=True)
+    policy = situation.policy
+    if not record.confirmed or policy.resubmit or record.superseded or policy.cancels_others:
+        # With on_changed_input="cancel", the worker may have died between the cancel and its record.
+        return _still_wanted(situation, record)
+    return Reattach(record.batch_id)
+
+
+def _still_wanted(situation: Situation, record: SubmissionRecord) -> Step:
+    assert record.batch_id is not None
+    current = situation.current
+    if current is None:
+        return Retrieve(record.batch_id)
+    if isinstance(current, Gone):
+        reason = f"batch {record.batch_id} was submitted then, and is gone ({current.why})"
+        return _unknown(situation, Unknown(reason)) if record.superseded else Reattach(record.batch_id)
+    if not record.confirmed and current.outcome is not None:
+        return Compare(current)
+    unwanted = current.cancelled and not situation.policy.keep_cancelled
+    if unwanted and (record.superseded or situation.policy.cancels_others or situation.policy.resubmit):
+        return Create(record.number + 1)
+    return Create(record.number + 1) if _is_to_be_resubmitted(situation, current) else Reattach(record.batch_id)
+
+
+def _is_to_be_resubmitted(situation: Situation, batch: ListedBatch) -> bool:
+    return batch.outcome is not None and str(batch.outcome) in situation.policy.resubmit
+
+
+def _wait(situation: Situation, now: float) -> Step:
+    """No wait is longer than the whole time: another worker's clock may be an hour ahead."""
+    record = situation.record
+    until = record.quiet_at - now if record is not None and record.quiet_at is not None else situation.settle
+    left = min(until, situation.settle - situation.waited)
+    return Wait(max(0.0, min(left, FIRST_PAUSE + situation.waited / 2, LONGEST_PAUSE)))
+
+
+def _unknown(situation: Situation, unknown: Unknown) -> Step:
+    policy = situation.policy
+    if policy.adopt is not None:
+        return Adopt(policy.adopt, unknown.reason)
+    if policy.resubmit_unknown:
+        return Create((situation.record.number if situation.record else 0) + 1, at_the_users_risk=unknown.reason)
+    return Undetermined(unknown.reason, tuple(batch.id for batch in unknown.candidates))

@@ -1,0 +1,257 @@
+"""What a provider's list of batches proves about one create. Pure.
+
+A list is proof of a batch that it shows. It is proof of absence only if it was read far enough, and only after the create is quiet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from airflow_bifrost import providers
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.providers.statuses import BatchStatus, Outcome
+from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Tag
+
+CLOCK_SKEW = 300.0  # seconds by which this worker's clock and the provider's may differ
+DEFAULT_ID = re.compile(r"row-[0-9]+")  # the custom ID that a row gets from this package, in every run alike
+SAME_MOMENT = 60.0  # seconds by which the order of a list and its timestamps may disagree
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBatch:
+    """What a decision needs of a batch. ``rows`` and ``created_at`` are None where the provider does not say."""
+
+    id: str
+    status: BatchStatus
+    outcome: Outcome | None
+    created_at: float | None = None
+    rows: int | None = None
+    tag: Tag | None = None
+    input_file_id: str | None = None
+
+    @classmethod
+    def of(cls, batch: Batch, provider: str) -> Self:
+        facts = providers.get(provider)
+        counts = batch.request_counts
+        return cls(
+            batch.id,
+            BatchStatus.of(batch.status),
+            facts.outcome(batch.status, counts),
+            batch.created_at.timestamp() if batch.created_at is not None else None,
+            counts.total,
+            Tag.of(batch.metadata),
+            batch.input_file_id,
+        )
+
+    @property
+    def cancelled(self) -> bool:
+        return self.status in (BatchStatus.CANCELLING, BatchStatus.CANCELLED)
+
+    def __str__(self) -> str:
+        when = (
+            "at an unknown time"
+            if self.created_at is None
+            else f"at {datetime.fromtimestamp(self.created_at, UTC):%H:%M:%S} UTC"
+        )
+        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
+        return f"{self.id} ({self.status}, created {when}, {rows})"
+
+
+@dataclass(frozen=True, slots=True)
+class ListRead:
+    """A list of batches as it was read, newest first.
+
+    :param complete: the list was read to its end.
+    :param problem: why it was not, or why it could not be read at all.
+    :param at: unix seconds at which the reading began.
+    """
+
+    batches: tuple[ListedBatch, ...]
+    complete: bool
+    at: float
+    problem: str = ""
+
+    def reaches(self, moment: float) -> bool:
+        """Whether it shows every batch that was created since ``moment``."""
+        return self.complete or any(
+            batch.created_at is not None and batch.created_at < moment for batch in self.batches
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """:param batches: of one create and its repetitions. All are the task's own. The oldest comes first."""
+
+    batches: tuple[ListedBatch, ...]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The create made no batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Exactly one batch may be the wanted one."""
+
+    batch: ListedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """:param candidates: what a person should check."""
+
+    reason: str
+    candidates: tuple[ListedBatch, ...] = ()
+
+
+Evidence = Found | Absent | Candidate | Unknown
+
+
+def by_tag(
+    read: ListRead, origin: str, deployment: Deployment, digest: str, record: SubmissionRecord | None
+) -> Evidence:
+    """What a list says in which batches carry tags.
+
+    :param record: None: there is none, so only the deployment tells whose batch it is.
+    """
+    same_input = [b for b in read.batches if b.tag and (b.tag.origin, b.tag.digest) == (origin, digest)]
+    own = {b.id: number for b in read.batches if (number := own_number(b, origin, deployment, digest, record))}
+    number = max(own.values(), default=0)
+    if own and (record is None or number >= record.number):
+        nonces = record.nonces if record else ()
+        latest = [b for b in read.batches if own.get(b.id) == number or (b.tag and b.tag.nonce in nonces)]
+        return Found(oldest_first(latest), number)
+    unclear = tuple(b for b in same_input if b.id not in own and b.tag and deployment.is_same(b.tag.deployment) is None)
+    if record is None and unclear:
+        names = ", ".join(batch.id for batch in unclear)
+        return Unknown(
+            f"{names} has the same DAG, task, run and input, and may belong to another Airflow deployment", unclear
+        )
+    return Absent() if read.complete else Unknown(read.problem)
+
+
+def own_number(
+    batch: ListedBatch, origin: str, deployment: Deployment, digest: str, record: SubmissionRecord | None
+) -> int:
+    """The number of the create that made this batch, if it is provably the task's own, for this input; else 0."""
+    if batch.tag is None:  # Some gateways' lists leave out metadata.
+        return record.number if record and is_own_file(batch, record) else 0
+    if (batch.tag.origin, batch.tag.digest) != (origin, digest):
+        return 0
+    return batch.tag.number if is_own(batch, deployment, record) else 0
+
+
+def is_own(batch: ListedBatch, deployment: Deployment, record: SubmissionRecord | None) -> bool:
+    """Whether a batch with the right origin is provably the task's own, and not that of another deployment with the same names."""
+    if batch.tag is None:
+        return False
+    if record is not None and batch.tag.nonce in record.nonces:
+        return True
+    return deployment.is_same(batch.tag.deployment) is True
+
+
+def is_own_file(batch: ListedBatch, record: SubmissionRecord) -> bool:
+    """Whether a batch was created from the file that this task uploaded for it."""
+    return record.input_file_id is not None and batch.input_file_id == record.input_file_id
+
+
+def by_time(
+    read: ListRead,
+    *,
+    floor: float | None,
+    seen: Collection[str],
+    excluded: Collection[str],
+    rows: int | None,
+) -> Evidence:
+    """What a list says in which nothing tells where a batch comes from.
+
+    :param floor: nothing older can be the wanted batch, by the provider's clock; None: unknown.
+    :param seen: IDs of batches that were there before.
+    :param excluded: IDs of batches whose origin is known otherwise.
+    :param rows: of the wanted batch; None: unknown.
+    """
+    possible = tuple(
+        batch
+        for batch in read.batches
+        if batch.id not in seen
+        and batch.id not in excluded
+        and (floor is None or batch.created_at is None or batch.created_at >= floor)
+        and (rows is None or batch.rows is None or batch.rows == rows)
+    )
+    far_enough = read.complete if floor is None else read.reaches(floor)
+    if not far_enough:
+        return Unknown(read.problem or "the list does not go back to the time of that attempt", possible)
+    if not possible:
+        return Absent()
+    if len(possible) == 1 and rows is not None and possible[0].rows == rows:
+        return Candidate(possible[0])
+    names = ", ".join(map(str, possible[:10]))
+    return Unknown(f"these batches are of that time, and nothing says who created them: {names}", possible)
+
+
+def baseline(read: ListRead, at: float) -> tuple[float, list[str]]:
+    """What to remember of a list before a create, so that a later list shows what came since, whatever the clocks say.
+
+    :param at: unix seconds by this worker's clock, for where the list is unreadable.
+    :return: ``floor`` and ``seen`` of a record.
+    """
+    times = [batch.created_at for batch in read.batches if batch.created_at is not None]
+    if not read.batches and read.complete:
+        return 0.0, []
+    if not times:
+        return at - CLOCK_SKEW, []
+    floor = max(times) - SAME_MOMENT
+    return floor, [batch.id for batch in read.batches if batch.created_at is None or batch.created_at >= floor]
+
+
+def oldest_first(batches: Sequence[ListedBatch]) -> tuple[ListedBatch, ...]:
+    """:param batches: newest first, as a list has them. That order counts where the timestamps, in whole seconds, are equal."""
+    return tuple(
+        batch
+        for _, batch in sorted(
+            enumerate(batches), key=lambda item: (item[1].created_at is None, item[1].created_at or 0.0, -item[0])
+        )
+    )
+
+
+def best_of(batches: Sequence[ListedBatch]) -> ListedBatch:
+    """Which of several batches for one input to keep: one that lives or has results; of those, the oldest.
+
+    Two workers that see the same batches choose the same one. A worker that sees only its own, older batch chooses that one, too.
+
+    :param batches: oldest first.
+    """
+    return min(batches, key=_worth)  # min takes the first of equals
+
+
+def _worth(batch: ListedBatch) -> int:
+    if batch.outcome in (Outcome.FAILED, Outcome.CANCELLED) or batch.cancelled:
+        return 3
+    if batch.outcome is Outcome.EXPIRED:
+        return 2
+    return 0 if batch.outcome is Outcome.SUCCEEDED else 1
+
+
+def ids_prove(custom_ids: Iterable[str]) -> bool:
+    """Whether custom IDs tell the rows of a part from those of another task."""
+    return any(DEFAULT_ID.fullmatch(custom_id) is None for custom_id in custom_ids)
+
+
+def has_the_rows(batch: ListedBatch, wanted: Collection[str], found: Collection[str]) -> bool | None:
+    """Whether the results of an ended batch are those of the wanted rows.
+
+    :param wanted: custom IDs of the part.
+    :param found: custom IDs of the results.
+    :return: None: there are no results to compare.
+    """
+    if not found:
+        return None
+    if batch.outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL):
+        return set(found) == set(wanted)
+    return set(found) <= set(wanted)

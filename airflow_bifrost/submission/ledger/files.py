@@ -1,0 +1,85 @@
+"""Input files at the provider: until a batch may use them, and when nobody needs them any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from airflow_bifrost import providers
+from airflow_bifrost.exceptions import BatchInputError, BatchNotFound, BifrostGatewayError, BifrostUnavailable
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.models import File
+from airflow_bifrost.submission.ledger.record import Records, TaskStateStore
+
+READY_WITHIN = 600.0  # seconds that a provider may take to process an uploaded file
+FIRST_PAUSE = 1.0  # seconds between two polls of a file; doubled each time
+LONGEST_PAUSE = 15.0  # seconds
+
+log = logging.getLogger("airflow.task")
+
+
+def wait_until_ready(
+    client: GatewayClient, provider: str, file: File, *, pause: Callable[[float], None], within: float = READY_WITHIN
+) -> None:
+    """Wait until a batch may use the file. Some providers refuse the create before that.
+
+    :param pause: sleeps some seconds.
+    :param within: seconds.
+    :raises BatchInputError: the provider cannot use the file.
+    :raises BifrostUnavailable: the file is not ready in time.
+    """
+    readiness = providers.get(provider).files
+    if readiness is None:
+        return
+    waited, seconds = 0.0, FIRST_PAUSE
+    while file.status not in readiness.ready:
+        if file.status in readiness.failed:
+            raise BatchInputError(
+                f"{provider} cannot use the uploaded file {file.id}: its status is {file.status}"
+                f"{f' ({file.status_details})' if file.status_details else ''}. Nothing was submitted, and nothing is billed."
+                " Correct the rows."
+            )
+        if waited >= within:
+            raise BifrostUnavailable(
+                f"The uploaded file {file.id} of {provider} is still {file.status or 'without a status'} after {within:.0f} s. Nothing was"
+                " submitted, and nothing is billed. A retry of this task uses the same file."
+            )
+        log.info("File %s of %s is %s: waiting until it is ready", file.id, provider, file.status)
+        pause(seconds)
+        waited += seconds
+        seconds = min(seconds * 2, LONGEST_PAUSE)
+        file = client.get_file(file.id, provider=provider)
+
+
+def delete_ended_inputs(client: GatewayClient, store: TaskStateStore, part: int) -> None:
+    """Delete the input files of a part's batches that have ended, whatever became of them.
+
+    :raises BifrostGatewayError: a batch cannot be retrieved.
+    """
+    records = Records(store, part)
+    for digest, record in records.all().items():
+        if record.state != "submitted" or record.batch_id is None or record.input_file_id is None:
+            continue
+        try:
+            batch = client.get_batch(record.batch_id, provider=record.provider)
+        except BatchNotFound:
+            continue
+        ended = providers.get(record.provider).outcome(batch.status, batch.request_counts) is not None
+        if ended and delete_input(client, record.provider, record.input_file_id, f"batch {batch.id} has ended"):
+            records.put(digest, replace(record, input_file_id=None))
+
+
+def delete_input(client: GatewayClient, provider: str, file_id: str, why: str) -> bool:
+    """Delete a file that this package uploaded. It costs nothing to leave it, so a failure is only logged.
+
+    :param why: nobody needs it any more, for the log.
+    :return: whether it is gone.
+    """
+    try:
+        client.delete_file(file_id, provider=provider)
+    except BifrostGatewayError as error:
+        log.warning("The input file %s of %s was not deleted: %s", file_id, provider, error)
+        return error.status_code == 404
+    log.info("Deleted the input file %s of %s: %s", file_id, provider, why)
+    return True

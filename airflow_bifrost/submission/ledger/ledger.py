@@ -1,0 +1,427 @@
+"""The shell of the ledger: it performs the steps that ``decision`` returns, and records what it learned. It decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from airflow_bifrost import providers
+from airflow_bifrost.exceptions import (
+    BatchNotFound,
+    BifrostGatewayError,
+    SubmissionInDoubt,
+)
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.retry import Attempts
+from airflow_bifrost.submission.full_queue import refused_as_full
+from airflow_bifrost.submission.ledger.calls import Calls, LedgerTiming
+from airflow_bifrost.submission.ledger.creating import BatchInput, CreateFailed, Creator
+from airflow_bifrost.submission.ledger.decision import (
+    Adopt,
+    Compare,
+    Create,
+    Keep,
+    Policy,
+    ReadList,
+    Reattach,
+    Retrieve,
+    Situation,
+    Step,
+    Tentative,
+    Undetermined,
+    Wait,
+    next_step,
+)
+from airflow_bifrost.submission.ledger.evidence import (
+    ListedBatch,
+    ListRead,
+    best_of,
+    has_the_rows,
+    ids_prove,
+    is_own,
+    oldest_first,
+)
+from airflow_bifrost.submission.ledger.record import (
+    DIGEST_LENGTH,
+    Deployment,
+    Origin,
+    Records,
+    Submission,
+    SubmissionRecord,
+    TaskStateStore,
+)
+
+log = logging.getLogger("airflow.task")
+
+
+def _never() -> None:
+    """Nobody says stop."""
+
+
+class Ledger:
+    """The submissions of one part of a task's input: one record for each input that it ever had.
+
+    :param store: None: nothing is remembered, and the provider's list is the only record.
+    :param may_be_lost: an earlier attempt may have submitted, and the store would not know it.
+    :param floor: unix seconds before which no attempt of this task began; None: unknown.
+    :param policy: what the user wants where an earlier attempt left something.
+    :param known: IDs of batches of the task's other parts.
+    :param result_ids: reads the custom IDs of an ended batch's results.
+    :param check_stop: raises when the user said stop. Called before every call that costs money, and while waiting.
+    :param deletes_orphans: delete an uploaded file at once where its create was refused.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        client: GatewayClient,
+        *,
+        provider: str,
+        store: TaskStateStore | None,
+        deployment: Deployment = Deployment(),  # noqa: B008 - frozen
+        may_be_lost: bool = False,
+        floor: float | None = None,
+        policy: Policy = Policy(),  # noqa: B008 - frozen
+        known: Iterable[str] = (),
+        result_ids: Callable[[str], Iterable[str]] | None = None,
+        check_stop: Callable[[], None] = _never,
+        deletes_orphans: bool = True,
+        timing: LedgerTiming = LedgerTiming(),  # noqa: B008 - frozen
+    ) -> None:
+        self._origin = origin
+        self._provider = provider
+        self._deployment = deployment
+        self._may_be_lost = may_be_lost
+        self._floor = floor
+        self._policy = policy
+        self._known = frozenset(known)
+        self._result_ids = result_ids
+        self._timing = timing
+        self._records = Records(store, origin.part)
+        self._calls = Calls(client, check_stop, timing)
+        self._creator = Creator(self._calls, self._records, origin, provider, deployment, deletes_orphans)
+
+    def submit(self, digest: str, source: BatchInput) -> Submission:
+        """Create a batch, unless an earlier attempt did.
+
+        :param digest: SHA-256 of the input and of what is asked of it, in hex.
+        :raises SubmissionInDoubt: a batch may exist, and this cannot be determined.
+        :raises BifrostError: the call failed. A retry determines what came of it.
+        """
+        digest = digest[:DIGEST_LENGTH]
+        self.supersede_others(digest)
+        attempts = self._timing.retry.attempts(clock=self._timing.clock, random=self._timing.random)
+        while True:
+            step = self._answer(digest, source, self._policy)
+            if not isinstance(step, Create):
+                return self._reattached(digest, step)
+            if step.at_the_users_risk:
+                log.warning(
+                    "%s. Submitting, since on_unknown is 'resubmit': this may pay twice.", step.at_the_users_risk
+                )
+            try:
+                created = self._creator.create(digest, source, step.number, self._records.get(digest))
+            except CreateFailed as failed:
+                found = self._after_failure(digest, source, failed.error)
+                if found is not None:
+                    return found
+                record = self._records.get(digest)
+                if record is not None and record.state == "refused":
+                    self._pause_or_raise(digest, failed.error, attempts)
+                continue
+            if created is not None:
+                return self._created(digest, source, created)
+
+    def supersede_others(self, digest: str | None) -> None:
+        """Leave or cancel what was submitted for other inputs, once, and find out what came of creates that nobody answered.
+
+        :param digest: of the input that is wanted now; None: there is none.
+        :raises BifrostGatewayError: a transient error. A retry does the rest.
+        """
+        wanted = digest and digest[:DIGEST_LENGTH]
+        for other, record in self._records.all().items():
+            if other == wanted or record.superseded:
+                continue
+            settled = self._settled(other, record) if record.state == "intent" else record
+            if settled.state == "submitted" and settled.batch_id is not None:
+                self._supersede(settled.batch_id, settled.provider)
+                for batch_id in settled.duplicates:
+                    self._calls.cancel(batch_id, settled.provider)
+                self._records.put(other, replace(settled, superseded=True, uncancelled=[]))
+        if self._may_be_lost and providers.get(self._provider).metadata:
+            self._supersede_unrecorded(wanted)
+
+    def _settled(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
+        """What came of a create of another input. The record stays as it is where this cannot be determined, for when the input comes
+        back."""
+        step = self._answer(digest, None, Policy())
+        if isinstance(step, Undetermined):
+            log.warning("An earlier attempt may have submitted another input, which is billed if so: %s", step.reason)
+        if isinstance(step, Create):
+            return self._records.put(digest, replace(record, state="refused", quiet_at=None))
+        return self._records.get(digest) or record
+
+    def _supersede_unrecorded(self, wanted: str | None) -> None:
+        """The same for batches of this task that no record names."""
+        recorded = self._records.all()
+        for batch in self._calls.read_list(self._provider, None).batches:
+            if batch.tag is None or batch.tag.origin != self._origin.key or batch.tag.digest in (wanted, *recorded):
+                continue
+            if batch.outcome is None and is_own(batch, self._deployment, None):
+                self._supersede(batch.id, self._provider)
+
+    def _supersede(self, batch_id: str, provider: str) -> None:
+        log.warning("Batch %s was submitted by an earlier attempt, for another input", batch_id)
+        if self._policy.cancels_others:
+            self._calls.cancel(batch_id, provider)
+        else:
+            log.warning("It is left as it is (on_changed_input='leave'). If it runs, it is billed")
+
+    # From step to step
+
+    def _answer(self, digest: str, source: BatchInput | None, policy: Policy) -> Step:
+        """Perform steps until one is an answer: Reattach, Tentative, Create or Undetermined."""
+        situation = self._situation(digest, source, policy)
+        while True:
+            step = next_step(situation, self._timing.now())
+            match step:
+                case ReadList():
+                    situation = replace(situation, read=self._read_for(situation, step))
+                case Wait():
+                    log.info("Waiting %.0f s for the create of an earlier call to become visible", step.seconds)
+                    self._calls.pause(step.seconds)
+                    situation = replace(self._situation(digest, source, policy), waited=situation.waited + step.seconds)
+                case Retrieve():
+                    situation = replace(situation, current=self._calls.retrieve(step.batch_id, situation.provider))
+                case Keep() | Compare() | Adopt():
+                    self._settle(digest, source, step)
+                    situation = replace(self._situation(digest, source, policy), waited=situation.waited)
+                case _:
+                    return step
+
+    def _situation(self, digest: str, source: BatchInput | None, policy: Policy) -> Situation:
+        records = self._records.all()
+        record = records.get(digest)
+        provider = record.provider if record else self._provider
+        facts = providers.get(provider)
+        others = {other.batch_id for key, other in records.items() if key != digest and other.batch_id}
+        return Situation(
+            origin=self._origin.key,
+            deployment=self._deployment,
+            digest=digest,
+            provider=provider,
+            tagged=facts.metadata,
+            listed=facts.listing is not None,
+            record=record,
+            may_be_lost=self._may_be_lost,
+            floor=self._floor,
+            rows=source.rows if source else None,
+            ids_prove=not facts.metadata
+            and record is not None
+            and record.state == "intent"
+            and self._can_prove(source),
+            known=frozenset(map(facts.listed_id, self._known | others)),
+            policy=policy,
+            settle=self._timing.settle,
+        )
+
+    def _can_prove(self, source: BatchInput | None) -> bool:
+        if source is None or source.custom_ids is None or self._result_ids is None:
+            return False
+        return ids_prove(source.custom_ids())
+
+    def _read_for(self, situation: Situation, step: ReadList) -> ListRead:
+        """A batch that is known must not be lost because its twins cannot be counted now: the next attempt counts them."""
+        try:
+            return self._calls.read_list(situation.provider, step.since)
+        except BifrostGatewayError as error:
+            if situation.record is None or situation.record.state != "submitted":
+                raise
+            log.warning("Whether the gateway created further batches is not known yet: %s", error)
+            return ListRead((), False, self._timing.now(), str(error))
+
+    def _settle(self, digest: str, source: BatchInput | None, step: Keep | Compare | Adopt) -> None:
+        record = self._records.get(digest)
+        if isinstance(step, Keep):
+            self._keep(digest, record, step)
+            return
+        assert source is not None, "another input is never compared"
+        if isinstance(step, Compare):
+            assert record is not None
+            self._compare(digest, record, source, step.batch)
+        else:
+            self._adopt(digest, record, source, step)
+
+    def _keep(self, digest: str, record: SubmissionRecord | None, step: Keep) -> None:
+        """Record the batch first: a crash while the others are cancelled must not lose it."""
+        provider = record.provider if record else self._provider
+        record = record or SubmissionRecord("intent", provider, step.number, self._timing.now())
+        batches = (step.batch, *step.cancel)
+        nonces = {*record.nonces, *(batch.tag.nonce for batch in batches if batch.tag)}
+        others = [batch.id for batch in step.cancel]
+        kept = replace(
+            record,
+            state="submitted",
+            number=step.number,
+            nonces=sorted(nonces),
+            batch_id=step.batch.id,
+            quiet_at=None if step.quiet else record.quiet_at,
+            duplicates=[*(id_ for id_ in record.duplicates if id_ not in others), *others],
+            uncancelled=[batch.id for batch in step.cancel if batch.outcome is None],
+            rivals=[],
+        )
+        self._cancel_twins(digest, self._records.put(digest, kept))
+
+    def _cancel_twins(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
+        left = []
+        for batch_id in record.uncancelled:
+            log.warning("Batch %s was submitted for the same input, too: cancelling it", batch_id)
+            try:
+                self._calls.cancel(batch_id, record.provider)
+            except BifrostGatewayError as error:
+                log.warning("%s The next attempt cancels it.", error)
+                left.append(batch_id)
+        return self._records.put(digest, replace(record, uncancelled=left)) if record.uncancelled != left else record
+
+    def _compare(self, digest: str, record: SubmissionRecord, source: BatchInput, batch: ListedBatch) -> None:
+        """Compare an ended batch with the input."""
+        same = self._is_same(source, batch, record.provider)
+        if same:
+            log.info(
+                "Batch %s has the custom IDs of this input: it is the one that an earlier attempt submitted", batch.id
+            )
+            kept = replace(record, state="submitted", batch_id=batch.id, candidate=None, confirmed=True, quiet_at=None)
+            self._records.put(digest, kept)
+            return
+        named = record.state == "submitted"
+        excluded = [*record.excluded, batch.id] if same is False else record.excluded
+        self._records.put(
+            digest, replace(record, state="intent", batch_id=None, candidate=None, confirmed=True, excluded=excluded)
+        )
+        if same is None or named:
+            what = "has no results to compare" if same is None else "has other custom IDs than this input"
+            raise self._in_doubt(record, Undetermined(f"batch {batch.id} {what}", (batch.id,)))
+
+    def _adopt(self, digest: str, record: SubmissionRecord | None, source: BatchInput, step: Adopt) -> None:
+        """Record the batch that the user named, if nothing speaks against it."""
+        provider = record.provider if record else self._provider
+        try:
+            batch = ListedBatch.of(self._calls.client.get_batch(step.batch_id, provider=provider), provider)
+        except BatchNotFound as error:
+            raise self._not_adopted(step, f"{provider} does not know it ({error})") from error
+        if step.batch_id in self._known:
+            raise self._not_adopted(step, "it belongs to another part of this input")
+        if None not in (batch.rows, source.rows) and batch.rows != source.rows:
+            raise self._not_adopted(step, f"it has {batch.rows:,} rows, and this part has {source.rows:,}")
+        comparable = source.custom_ids is not None and self._result_ids is not None
+        if batch.outcome is not None and comparable and self._is_same(source, batch, provider) is False:
+            raise self._not_adopted(step, "its results have other custom IDs than this part")
+        log.warning("%s: going on with batch %s, which on_unknown names", step.reason, step.batch_id)
+        record = record or SubmissionRecord("intent", provider, 1, self._timing.now())
+        confirmed = batch.outcome is not None or not comparable
+        adopted = replace(
+            record, state="submitted", batch_id=step.batch_id, candidate=None, confirmed=confirmed, quiet_at=None
+        )
+        self._records.put(digest, adopted)
+
+    def _is_same(self, source: BatchInput, batch: ListedBatch, provider: str) -> bool | None:
+        assert source.custom_ids is not None
+        assert self._result_ids is not None
+        return has_the_rows(batch, set(source.custom_ids()), set(self._result_ids(batch.id)))
+
+    def _not_adopted(self, step: Adopt, why: str) -> SubmissionInDoubt:
+        return SubmissionInDoubt(
+            f"on_unknown names batch {step.batch_id} for part {self._origin.part}, but {why}. Nothing was submitted now. {step.reason}."
+            " Correct the ID in on_unknown, or set on_unknown='resubmit' if no batch exists, then clear this task."
+        )
+
+    # After a create
+
+    def _created(self, digest: str, source: BatchInput, record: SubmissionRecord) -> Submission:
+        """Settle on one batch if the gateway repeated the call, or another worker made the same."""
+        assert record.batch_id is not None
+        if record.rivals and not providers.get(record.provider).metadata:
+            found = [self._calls.retrieve(batch_id, record.provider) for batch_id in (record.batch_id, *record.rivals)]
+            batches = oldest_first([batch for batch in found if isinstance(batch, ListedBatch)])
+            best = best_of(batches)
+            others = tuple(batch for batch in batches if batch is not best)
+            self._keep(digest, record, Keep(best, others, record.number, quiet=True))
+        else:
+            self._answer(digest, source, Policy())
+        settled = self._records.get(digest) or record
+        return self._submission(settled, new=settled.batch_id == record.batch_id)
+
+    def _after_failure(self, digest: str, source: BatchInput, error: BifrostGatewayError) -> Submission | None:
+        """Find out what came of a create that failed. None: it made no batch, or none that is still wanted."""
+        if (record := self._records.get(digest)) is not None and record.state == "refused":
+            return None
+        try:
+            step = self._answer(digest, source, replace(self._policy, adopt=None, resubmit_unknown=False))
+        except BifrostGatewayError as why:
+            raise error from why
+        if isinstance(step, Undetermined):
+            raise self._in_doubt(record, step) from error
+        if not isinstance(step, Create):
+            return self._reattached(digest, step)
+        record = self._records.get(digest)
+        if record is not None and record.state == "intent":
+            self._records.put(digest, replace(record, state="refused", quiet_at=None))
+        return None
+
+    def _pause_or_raise(self, digest: str, error: BifrostGatewayError, attempts: Attempts) -> None:
+        """Nothing was submitted: pause before the next create, or give up."""
+        delay = None if refused_as_full(error, self._provider) else attempts.delay(error)
+        if delay is None:
+            self._creator.drop_orphan(digest)
+            raise error
+        log.warning("%s Nothing was submitted. Trying again in %.0f s.", error, delay)
+        self._calls.pause(delay)
+
+    def _reattached(self, digest: str, step: Step) -> Submission:
+        record = self._records.get(digest)
+        match step:
+            case Reattach():
+                assert record is not None
+                log.info("Batch %s was submitted before, for the same input: going on with it", step.batch_id)
+                if record.superseded:
+                    record = replace(record, superseded=False)
+                    self._records.put(digest, record)
+                if record.uncancelled:
+                    record = self._cancel_twins(digest, record)
+                return self._submission(record)
+            case Tentative():
+                log.warning(
+                    "Batch %s may be the one of an earlier attempt: this shows when it has ended", step.batch_id
+                )
+                assert record is not None
+                self._records.put(digest, replace(record, candidate=step.batch_id))
+                return Submission(step.batch_id, new=False, confirmed=False)
+            case Undetermined():
+                raise self._in_doubt(record, step)
+        raise AssertionError(step)
+
+    def _submission(self, record: SubmissionRecord, *, new: bool = False) -> Submission:
+        assert record.batch_id is not None
+        return Submission(
+            record.batch_id,
+            new=new,
+            confirmed=record.confirmed,
+            duplicates=record.duplicates,
+            uncancelled=record.uncancelled,
+            input_file_id=record.input_file_id,
+        )
+
+    def _in_doubt(self, record: SubmissionRecord | None, step: Undetermined) -> SubmissionInDoubt:
+        when, provider = "An earlier attempt", self._provider
+        if record is not None:
+            provider = record.provider
+            when = f"An attempt at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(record.at))}"
+        candidates = f" (candidates: {', '.join(step.candidates[:10])})" if step.candidates else ""
+        return SubmissionInDoubt(
+            f"{when} may have submitted part {self._origin.part} of this input to {provider}, and this cannot be determined: {step.reason}."
+            f" Nothing was submitted now; a batch that exists is billed. Look for a batch of that time in the provider's console{candidates}."
+            " If there is one, set on_unknown={'adopt': '<its ID>'} and clear this task; if there is none, set on_unknown='resubmit' and"
+            " clear it."
+        )

@@ -1,0 +1,18 @@
+"""The custom IDs of a batch's results, to find out whose batch it is."""
+
+from __future__ import annotations
+
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.results.collect import collect
+from airflow_bifrost.results.ids import CustomIds
+
+
+def result_ids(client: GatewayClient, batch_id: str, provider: str, storage_conn_id: str | None = None) -> list[str]:
+    """
+    :param storage_conn_id: Airflow connection for results in an object store; None: the credentials of the worker's environment.
+    :raises ResultsUnavailable: there are no results.
+    :raises BifrostGatewayError: they cannot be read now.
+    """
+    found = CustomIds()
+    collect(client, batch_id, provider, found, storage_conn_id=storage_conn_id)
+    return found.ids
