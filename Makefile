@@ -15,7 +15,7 @@ help:
 	@echo "             KEEP=1 leaves the Airflow UI up until Ctrl-C"
 	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] waits for a batch on your own gateway;"
 	@echo "             all of them may stand in the environment instead, where nobody sees the token"
-	@echo "make test    run all tests; ARGS='tests/unit -x' goes to pytest"
+	@echo "make test    run all tests on every core; ARGS='tests/unit -x' goes to pytest, which then uses one"
 	@echo "make test-live GATEWAY=https://... TOKEN=... PROVIDER=openai   check a gateway of yours, read-only;"
 	@echo "             ARGS=--spend also submits two batches of three rows. PREFIX=, MODEL= and all of them may stand in the environment"
 	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property (15 minutes)"
@@ -34,7 +34,7 @@ demo: $(VENV)/installed
 	@PYTHONPATH=tests $(VENV)/bin/python demo/run.py
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadgroup)
 
 test-live: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest tests/conformance/live $(ARGS)

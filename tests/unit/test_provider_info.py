@@ -5,21 +5,16 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-import os
-import subprocess
-import sys
 import tomllib
 import warnings
 from dataclasses import fields
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 
-import airflow_bifrost
 from airflow_bifrost._compat import conf
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.hooks.bifrost import BifrostHook
@@ -42,48 +37,6 @@ CONTRACT = (
     "transport",
 )
 ROOT = Path(__file__).parents[2]
-
-
-FRESH = """
-import json, warnings
-
-with warnings.catch_warnings(record=True) as warned:
-    warnings.simplefilter("always")
-    from airflow_bifrost._compat import conf
-
-    early = [conf.getfloat("bifrost", "progress_interval", fallback=60.0), conf.get("bifrost", "state_path", fallback="")]
-
-    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
-    from airflow.providers_manager import ProvidersManager
-
-    [form] = [meta.model_dump() for meta in HookMetaService.hook_meta_data() if meta.connection_type == "bifrost"]
-    manager = ProvidersManager()
-    hook = manager.hooks["bifrost"]
-    manager.initialize_providers_configuration()
-    from airflow.configuration import conf
-
-    late = [conf.getfloat("bifrost", "progress_interval"), conf.get("bifrost", "state_path")]
-
-print("result:", json.dumps({
-    "early": early,
-    "form": form,
-    "hook": [hook.connection_id_attribute_name, hook.connection_testable, hook.package_name],
-    "version": manager.providers["airflow-provider-bifrost"].version,
-    "late": late,
-    "warned": [f"{warning.category.__name__} {warning.message}" for warning in warned],
-}))
-"""
-
-
-@pytest.fixture(scope="module")
-def fresh_airflow() -> dict[str, Any]:
-    """What an Airflow in a new interpreter knows of this package; its state stays out of the other tests."""
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH], env=dict(os.environ), capture_output=True, text=True, timeout=120, check=False
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("result:")]
-    assert lines, done.stderr
-    return dict(json.loads(lines[-1].removeprefix("result:")))
 
 
 def test_the_metadata_are_valid_for_airflow() -> None:
@@ -138,47 +91,11 @@ def test_no_field_of_the_form_holds_a_secret() -> None:
     assert not any("format" in field["schema"] for field in CONN_FIELDS.values())
 
 
-def test_airflow_lists_the_provider(fresh_airflow: dict[str, Any]) -> None:
-    assert fresh_airflow["version"] == airflow_bifrost.__version__
-
-
-def test_airflow_finds_the_hook_and_its_test(fresh_airflow: dict[str, Any]) -> None:
-    assert fresh_airflow["hook"] == ["bifrost_conn_id", True, "airflow-provider-bifrost"]
-
-
-def test_airflow_shows_the_connection_form(fresh_airflow: dict[str, Any]) -> None:
-    form = fresh_airflow["form"]
-    assert form["hook_class_name"] == "airflow_bifrost.hooks.bifrost.BifrostHook"
-    assert form["hook_name"] == "Bifrost"
-    standard = form["standard_fields"]
-    assert standard["login"]["hidden"] is True
-    assert (standard["host"]["title"], standard["password"]["title"]) == ("Gateway", "Token")
-    assert standard["url_schema"]["placeholder"] == "https"
-    assert set(form["extra_fields"]) == set(CONTRACT)
-    for name, field in form["extra_fields"].items():
-        assert field["value"] is None
-        assert field["description"] == CONN_FIELDS[name]["description"]
-        assert field["schema"]["title"] == CONN_FIELDS[name]["label"]
-        assert field["schema"]["type"] == CONN_FIELDS[name]["schema"]["type"]
-
-
-def test_airflow_warns_of_nothing_in_this_package(fresh_airflow: dict[str, Any]) -> None:
-    assert not [text for text in fresh_airflow["warned"] if "bifrost" in text.lower()]
-
-
 def test_the_form_of_airflow_3_1_comes_from_the_same_metadata() -> None:
     behaviour = BifrostHook.get_ui_field_behaviour()
     assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
     [connection_type] = get_provider_info()["connection-types"]
     assert behaviour["placeholders"] == connection_type["ui-field-behaviour"]["placeholders"]
-
-
-def test_airflow_knows_the_options_once_it_knows_its_providers(fresh_airflow: dict[str, Any]) -> None:
-    assert fresh_airflow["late"] == [60.0, ""]
-
-
-def test_the_options_are_read_before_airflow_knows_its_providers(fresh_airflow: dict[str, Any]) -> None:
-    assert fresh_airflow["early"] == [60.0, ""]
 
 
 def test_every_use_of_an_option_has_its_default_as_a_fallback() -> None:
