@@ -234,7 +234,11 @@ def test_a_line_may_spell_its_url_either_way_and_gets_the_batchs(endpoint: str, 
     assert line_of(row, tmp_path, endpoint=endpoint)["url"] == endpoint
 
 
-@pytest.mark.parametrize("row", [("Hi",), b"Hi", bytearray(b"Hi"), None, 7, 1.5, ["Hi"], {"Hi"}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "row",
+    [("Hi",), b"Hi", bytearray(b"Hi"), None, 7, 1.5, ["Hi"], {"Hi"}, object()],
+    ids=lambda row: type(row).__name__,
+)
 def test_a_row_of_another_shape_is_an_error_that_says_what_a_row_is(row: Any, tmp_path: Path) -> None:
     text = reason(row, tmp_path)
     assert text.startswith(f"is {type(row).__name__}: a row is a prompt (text), a request body or a whole batch line")
