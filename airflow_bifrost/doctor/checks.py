@@ -1,6 +1,6 @@
-"""What the evidence says, check by check. Pure.
+"""What the evidence means, check by check. Pure.
 
-A check that rests on another is skipped where that one found a problem, so that one mistake is told once.
+A check that depends on another is skipped if that one found a problem, so that one mistake is reported once.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.hooks.check import Refusal, what_is_refused
 
 _SEE_PROVIDER = "see the check 'provider'"
-_SEE_TO_ITS_STORES = (
-    "Look at the gateway's log, and see to the database that it misses: its config, log or vector store."
-    " Until it is well, any call may fail."
+_RESTORE_ITS_STORES = (
+    "Read the gateway's log, and restore the database that it cannot reach: its config, log or vector store."
+    " Until then, any call may fail."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """:param needs: the check that must have found no problem."""
+    """:param needs: another check, which must have found no problem."""
 
-    look: Callable[[str, Evidence], Finding]
+    run: Callable[[str, Evidence], Finding]
     needs: str | None = None
 
 
-def next_poll_at(evidence: Evidence) -> list[Finding]:
-    """Every check's finding, in their order."""
+def run_checks(evidence: Evidence) -> list[Finding]:
+    """The findings of all checks, in order."""
     found: dict[str, Finding] = {}
     for name, check in checks_for(evidence.provider).items():
         base = found[check.needs] if check.needs else None
-        found[name] = check.look(name, evidence) if base is None or base.holds else _skipped(name, base)
+        found[name] = check.run(name, evidence) if base is None or base.holds else _skipped(name, base)
     return list(found.values())
 
 
 def holds(name: str, evidence: Evidence) -> bool:
-    """Whether a check, and what it needs, finds no problem."""
-    return next(finding.holds for finding in next_poll_at(evidence) if finding.name == name)
+    """Whether neither a check nor what it needs finds a problem."""
+    return next(finding.holds for finding in run_checks(evidence) if finding.name == name)
 
 
 def checks_for(provider: str) -> dict[str, Check]:
@@ -77,20 +77,20 @@ def checks_for(provider: str) -> dict[str, Check]:
     }
 
 
-def are_looked_at(name: str, findings: Iterable[Finding]) -> bool:
+def was_run(name: str, findings: Iterable[Finding]) -> bool:
     """Whether a check was not skipped."""
     return any(finding.name == name and finding.state is not State.SKIPPED for finding in findings)
 
 
-def cannot_be_read(error: BifrostConfigurationError) -> list[Finding]:
-    """The findings where there is no connection to ask with."""
+def findings_without_connection(error: BifrostConfigurationError) -> list[Finding]:
+    """The findings if there is no connection to use."""
     first, *rest = (name for name in checks_for("") if "." not in name)
     base = problem(first, what_happened(error), error.advice)
     return [base, *(_skipped(name, base) for name in rest)]
 
 
 def forms_in(evidence: Evidence) -> list[Form]:
-    """The answers with something in them that is not known."""
+    """The answers that contain something unknown."""
     config = evidence.config
     return unknown_forms(evidence.answers, path_prefix=config.path_prefix, token=config.token)
 
@@ -108,19 +108,19 @@ def describe(config: GatewayConfig) -> dict[str, Any]:
 def _skipped(name: str, base: Finding) -> Finding:
     if base.state is State.SKIPPED:
         return replace(base, name=name)
-    return Finding(name, State.SKIPPED, f"Not looked at: first see to '{base.name}'.")
+    return Finding(name, State.SKIPPED, f"Skipped: first correct '{base.name}'.")
 
 
 def _connection(name: str, evidence: Evidence) -> Finding:
     config = evidence.config
-    said = f"{config.name!r} leads to {config.base_url}, provider {evidence.provider!r}."
+    said = f"{config.name!r} points to {config.base_url}, provider {evidence.provider!r}."
     advice = []
     if evidence.conn_type != BIFROST:
         said += f" Its type is {quote(evidence.conn_type, 40)!r}, not {BIFROST!r}."
-        advice.append(f"Set its type to {BIFROST!r}: to that belong the form and the test button.")
+        advice.append(f"Set its type to {BIFROST!r}, which has the form and the test button.")
     if evidence.ignored_port is not None:
-        said += f" Its port {evidence.ignored_port} is not used: the URL in its host wins."
-        advice.append("Give the port once, in the URL, and leave the field empty.")
+        said += f" Its port {evidence.ignored_port} is not used, because its host is a URL."
+        advice.append("Enter the port once, in the URL, and leave the field empty.")
     return note(name, said, " ".join(advice)) if advice else ok(name, said)
 
 
@@ -137,55 +137,57 @@ def _reachable(name: str, evidence: Evidence) -> Finding:
 
 
 def _gateway(name: str, evidence: Evidence) -> Finding:
-    bears_its_marks = any(GatewayErrorBody.parse(raw.body).from_gateway for _, raw in evidence.answers)
-    if not bears_its_marks and not (isinstance(evidence.health, Health) and evidence.health.components is not None):
+    has_its_marks = any(GatewayErrorBody.parse(raw.body).from_gateway for _, raw in evidence.answers)
+    if not has_its_marks and not (isinstance(evidence.health, Health) and evidence.health.components is not None):
         seen = sorted({f"{raw.status_code} {raw.content_type}".strip() for _, raw in evidence.answers})
         return problem(
             name,
-            f"What answers is not a Bifrost gateway, or hides it: {quote(', '.join(seen))}.",
-            "Check host, schema and port. A 5xx may be a proxy's, whose gateway is down.",
+            f"The answers are not those of a Bifrost gateway: {quote(', '.join(seen))}.",
+            "Check host, schema and port. A 5xx may come from a proxy whose gateway is down.",
         )
     version = evidence.version and quote(evidence.version, 40)
-    said = f"Bifrost {version}" if version else "Bifrost; it does not say its version"
+    said = f"Bifrost {version}" if version else "Bifrost; it does not tell its version"
     return ok(name, f"{said}.", version=version)
 
 
 def _health(name: str, evidence: Evidence) -> Finding:
-    """A gateway that is not well answers 503 (``handlers/health.go``). A deployment that hides the route answers in its place."""
+    """An unhealthy gateway answers 503 (``handlers/health.go``). If a deployment hides the route, something else answers."""
     health, raw = evidence.health, evidence.answer_about_health()
     if isinstance(health, Health):
         status = quote(health.status, 40)
         if health.status.lower() == "ok":
-            return ok(name, "The gateway says that it is well.", status=status)
+            return ok(name, "The gateway reports that it is healthy.", status=status)
         components = quote(", ".join(f"{part}: {state}" for part, state in (health.components or {}).items()))
-        said = f"The gateway says that it is not well: {status!r}{f' ({components})' if components else ''}."
-        return problem(name, said, _SEE_TO_ITS_STORES, status=status)
+        said = f"The gateway reports that it is unhealthy: {status!r}{f' ({components})' if components else ''}."
+        return problem(name, said, _RESTORE_ITS_STORES, status=status)
     if raw is None:
-        return note(name, *_with_the_error("Cannot be told: there was no answer.", health), status=None)
+        return note(name, *_with_the_error("Unknown: there was no answer.", health), status=None)
     if raw.status_code == 503 and raw.content_type != "text/html":
-        said, _ = _with_the_error("The gateway says that it is not well.", health)
-        return problem(name, said, _SEE_TO_ITS_STORES, status=None)
+        said, _ = _with_the_error("The gateway reports that it is unhealthy.", health)
+        return problem(name, said, _RESTORE_ITS_STORES, status=None)
     seen = quote(f"{raw.status_code} {raw.content_type}".strip())
-    return note(name, f"Cannot be told: the gateway's health is not shown here ({seen}).", status=None)
+    return note(name, f"Unknown: this deployment does not show the gateway's health ({seen}).", status=None)
 
 
 def _path_prefix(name: str, evidence: Evidence) -> Finding:
     prefix = evidence.config.path_prefix
     raw = evidence.first_answer_of_the_batch_api()
     if isinstance(evidence.own, Page) or (raw and GatewayErrorBody.parse(raw.body).from_gateway):
-        if prefix.endswith(DEFAULT_PATH_PREFIX):  # also where a proxy has it below a path of its own
+        if prefix.endswith(DEFAULT_PATH_PREFIX):  # also if a proxy adds a path before it
             return ok(name, f"The batch API is below {prefix!r}.")
         what = (
-            "the gateway has its native routes" if not prefix else f"there are other routes than {DEFAULT_PATH_PREFIX}"
+            "the gateway has its native routes"
+            if not prefix
+            else f"there are routes other than those of {DEFAULT_PATH_PREFIX}"
         )
-        said = f"Below {prefix or '/'!r} {what}: reading batches works, files and submitting may not."
+        said = f"Below {prefix or '/'!r}, {what}. Reading batches works; files and submitting may not."
         return note(name, said, f"Use {DEFAULT_PATH_PREFIX} as `path_prefix`.")
     if raw is None or raw.status_code >= 500 or isinstance(evidence.own, BifrostAuthError):
-        return note(name, *_with_the_error("Cannot be told: the batch API did not answer itself.", evidence.own))
+        return note(name, *_with_the_error("Unknown: the batch API itself did not answer.", evidence.own))
     return problem(
         name,
         f"There is a gateway, but no batch API below {prefix or '/'!r}.",
-        "Correct `path_prefix` in the connection; the gateway's own is /openai.",
+        "Correct `path_prefix` in the connection. The gateway's default is /openai.",
     )
 
 
@@ -198,17 +200,17 @@ def _token(name: str, evidence: Evidence) -> Finding:
     if refused is Refusal.PROVIDER_FOR_TOKEN:
         return note(name, f"The gateway knows the token, but does not let it use this provider: {_SEE_PROVIDER}.")
     if refused is Refusal.KEY_OF_THE_GATEWAY:
-        return note(name, f"The gateway lets the call in; it is the provider that refuses: {_SEE_PROVIDER}.")
+        return note(name, f"The gateway accepts the call, but the provider refuses it: {_SEE_PROVIDER}.")
     if isinstance(own, BifrostBudgetExceeded | BifrostRateLimited) and own.fault:
-        return note(name, f"The gateway knows the token, but it has used up what it may: {_SEE_PROVIDER}.")
+        return note(name, f"The gateway knows the token, but its limit or budget is used up: {_SEE_PROVIDER}.")
     if not any(isinstance(listed, Page) for listed in evidence.lists.values()):
-        return note(name, f"Cannot be told, as no provider answers: {_SEE_PROVIDER}.")
+        return note(name, f"Unknown, because no provider answers: {_SEE_PROVIDER}.")
     if not has_token:
-        return note(name, "The connection has no token, and the gateway serves without one.")
+        return note(name, "The connection has no token, and the gateway does not require one.")
     if isinstance(evidence.without_token, BifrostAuthError):
-        return ok(name, "Accepted; without one, the gateway refuses.", enforced=True)
+        return ok(name, "Accepted. Without a token, the gateway refuses.", enforced=True)
     if isinstance(evidence.without_token, Page):
-        return note(name, "Accepted; but the gateway serves without one too.", enforced=False)
+        return note(name, "Accepted, but the gateway does not require one.", enforced=False)
     return ok(name, "Accepted.")
 
 
@@ -226,7 +228,7 @@ def _other_provider(name: str, evidence: Evidence) -> Finding:
 
 
 def _of_provider(listed: Listed | None) -> tuple[bool, str, str | None]:
-    """Whether it answers, what is wrong if not, and what to do about it."""
+    """Whether it answers; if not, what is wrong and what to do."""
     if isinstance(listed, Page):
         return True, "", None
     if listed is None or listed.status_code is None:
@@ -240,7 +242,7 @@ def _of_provider(listed: Listed | None) -> tuple[bool, str, str | None]:
 
 
 def _with_the_error(said: str, error: object) -> tuple[str, str | None]:
-    """What is found with what happened behind it, and what to do about that; there may be no error."""
+    """A finding together with its cause, and the advice for that. There may be no error."""
     if not isinstance(error, BifrostError):
         return said, None
     return f"{said} {what_happened(error)}", error.advice
@@ -250,32 +252,32 @@ def _listing(name: str, evidence: Evidence) -> Finding:
     first, second = evidence.own, evidence.next_page
     assert isinstance(first, Page)
     if not first.has_more:
-        return ok(name, "One page; there is no second to try.", pages=1)
+        return ok(name, "One page. There is no second page to test.", pages=1)
     if not first.next_cursor:
-        return problem(name, "The first page says that there are more, and not how to get them.", pages=1)
+        return problem(name, "The first page says that there are more, but gives no cursor.", pages=1)
     if not isinstance(second, Page):
-        return problem(name, *_with_the_error("The first page comes, the second does not.", second), pages=1)
+        return problem(name, *_with_the_error("The first page can be read, the second cannot.", second), pages=1)
     if first.data and second.data and second.data[0].id == first.data[0].id:
         known = not providers.get(evidence.provider).lists_all_pages
         return (note if known else problem)(
             name,
-            "The first page comes again and again"
-            + (", as is known of this provider: older batches cannot be listed." if known else "."),
+            "The gateway returns the first page again and again"
+            + (", as is known for this provider: older batches cannot be listed." if known else "."),
             pages=1,
         )
-    return ok(name, "Two pages, the second by the first one's cursor.", pages=2)
+    return ok(name, "Two pages, the second by the cursor of the first.", pages=2)
 
 
 def _forms(name: str, evidence: Evidence) -> Finding:
     forms = forms_in(evidence)
     if not forms:
-        return ok(name, "Every answer has a form that is known.", answers=len(evidence.answers))
+        return ok(name, "Every answer has a known form.", answers=len(evidence.answers))
     unknown = sorted({where for form in forms for where in form.unknown})
     state = State.NOTE if all(form.harmless for form in forms) else State.PROBLEM
     return Finding(
         name,
         state,
-        f"Not known: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}.",
-        "Report it with the forms alone: in them ids are masked. The findings quote the gateway's messages, ids and all.",
+        f"Unknown: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}.",
+        "Report it with the forms only: they have no IDs. The findings quote the gateway's messages, including IDs.",
         {"unknown": unknown},
     )

@@ -1,6 +1,6 @@
-"""The command: as ``python -m airflow_bifrost doctor``, and below ``airflow bifrost`` where Airflow takes commands of providers (3.2).
+"""The command: as ``python -m airflow_bifrost doctor``, and as ``airflow bifrost doctor`` where Airflow takes commands of providers (3.2).
 
-Every ``airflow`` command loads this module, so what it needs it imports when it runs.
+Every ``airflow`` command loads this module, so it imports what it needs only when it runs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from airflow.cli.cli_config import CLICommand
 
 _GROUP_HELP = "Commands of the Bifrost provider"
-_HELP = "Check a gateway, reading only"
-_DESCRIPTION = "Check the gateway behind a connection, reading only. Exit code 0 if all is well, 1 if not."
+_HELP = "Check a gateway without changing anything"
+_DESCRIPTION = "Check the gateway behind a connection without changing anything. Exit code 0 if there is no problem, 1 if there is one."
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "--conn-id": {
         "default": "bifrost_default",
@@ -29,7 +29,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def get_bifrost_cli_commands() -> list[CLICommand]:
-    """What Airflow's own command line is extended by."""
+    """The commands that Airflow's own command line gets."""
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
     doctor = ActionCommand(
@@ -51,9 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add_argument(flag, **options)
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        command.error(
-            f"unrecognized arguments: {' '.join(unknown)}"
-        )  # with the usage of the command, which has the options
+        # Shows the usage of this command, which has the options
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
     doctor(given)
 
 
@@ -73,7 +72,7 @@ def doctor(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _stdout_for_the_report_alone() -> Iterator[None]:
-    """What Airflow and its plugins log or print meanwhile goes to stderr, also by way of handlers that hold stdout already."""
+    """Send to stderr what Airflow and its plugins log or print, also through handlers that already hold stdout."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""What was asked of a gateway, and what came of it: all that the checks look at."""
+"""What a gateway was asked, and what it answered: the input of all checks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse
 from airflow_bifrost.gateway.models import Batch, Health, Page
 
-PROVIDERS = ("openai", "azure", "anthropic", "gemini", "bedrock", "vertex")
+PROVIDERS = tuple(providers.ALL)
 POLLS = 20
 BIFROST = "bifrost"  # the type that a connection should have
 
@@ -22,9 +23,9 @@ Listed: TypeAlias = Page[Batch] | BifrostGatewayError
 class Polls:
     """Polls, one after the other.
 
-    :param batch_id: the batch that was retrieved, as a wait does; None: a list of one was, for want of a batch.
-    :param seconds: how long each took that was answered.
-    :param errors: what the others met.
+    :param batch_id: the batch that was retrieved, as a wait does; None: there is no batch, so a list of one was read instead.
+    :param seconds: how long each successful poll took.
+    :param errors: of the other polls.
     """
 
     batch_id: str | None
@@ -34,16 +35,16 @@ class Polls:
 
 @dataclass(slots=True)
 class Evidence:
-    """None, or missing in ``lists``: not asked.
+    """What is None, or missing in ``lists``, was not asked.
 
-    :param conn_type: the type that the Airflow connection has.
-    :param ignored_port: the connection's port, if a URL in its host leads to another one.
+    :param conn_type: the type of the Airflow connection.
+    :param ignored_port: the connection's port, if a URL in its host uses another one.
     :param answers: every answer as it came, oldest first.
-    :param asked_at: unix seconds on this machine before the first call and after it, which is that for the gateway's health.
-    :param version: None also where the gateway does not say.
-    :param lists: by provider, one batch of it.
-    :param without_token: the connection's own provider, asked without a token.
-    :param next_page: what the cursor of the own provider's list leads to.
+    :param asked_at: Unix seconds on this machine before and after the first call, which reads the gateway's health.
+    :param version: None also if the gateway does not tell it.
+    :param lists: by provider, a page with one batch.
+    :param without_token: the list of the connection's provider, read without a token.
+    :param next_page: the second page of the connection's provider.
     """
 
     config: GatewayConfig

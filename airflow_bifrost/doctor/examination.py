@@ -1,4 +1,4 @@
-"""Asks the gateway: only reading, each call once, and within bounded time."""
+"""Asks the gateway: reads only, makes each call once, and takes bounded time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from airflow_bifrost._compat import outside_of_tasks
-from airflow_bifrost.doctor.checks import are_looked_at, cannot_be_read, describe, forms_in, holds, next_poll_at
+from airflow_bifrost.doctor.checks import describe, findings_without_connection, forms_in, holds, run_checks, was_run
 from airflow_bifrost.doctor.evidence import POLLS, PROVIDERS, Evidence, Polls
 from airflow_bifrost.doctor.findings import Report
 from airflow_bifrost.exceptions import (
@@ -27,10 +27,10 @@ from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.hooks.connection import config_of, ignored_port
 from airflow_bifrost.hooks.connection_errors import finding_the_connection, naming_the_connection
 
-PATIENCE = 60.0  # seconds for one call; the connection's own timeouts hold too
+CALL_TIMEOUT = 60.0  # seconds for one call; the connection's own timeouts also apply
 POLLING = 30.0  # seconds for all polls
 TOTAL = 150.0  # seconds for everything
-SECOND_PAGE = 20  # batches; more of them show more forms
+SECOND_PAGE = 20  # batches; more batches show more forms
 
 R = TypeVar("R")
 
@@ -44,24 +44,24 @@ def examine(conn_id: str) -> Report:
         with naming_the_connection(conn_id):
             config.tls()
     except BifrostConfigurationError as error:
-        return Report({"id": conn_id}, cannot_be_read(error))
+        return Report({"id": conn_id}, findings_without_connection(error))
     evidence = Evidence(config, str(connection.conn_type or ""), ignored_port(connection, config))
     asyncio.run(_ask_in_time(evidence))
-    findings = next_poll_at(evidence)
-    forms = [form.to_json() for form in forms_in(evidence)] if are_looked_at("forms", findings) else []
+    findings = run_checks(evidence)
+    forms = [form.to_json() for form in forms_in(evidence)] if was_run("forms", findings) else []
     return Report(describe(config), findings, forms).without(config.token)
 
 
 async def _ask_in_time(evidence: Evidence) -> None:
-    """What can be had of a gateway in :data:`TOTAL` seconds."""
+    """All that the gateway answers within :data:`TOTAL` seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(TOTAL):
             await _ask_for_all(evidence)
 
 
 async def _ask_for_all(evidence: Evidence) -> None:
-    """As much as there is sense in: where one thing fails, what rests on it is not asked."""
-    # Room for all that is asked at the same time: a call that queues behind a slow provider would be taken for one without an answer.
+    """If one call fails, those that depend on it are not made."""
+    # One connection for each simultaneous call: a call that queues behind a slow provider would seem to have no answer.
     async with _client(replace(evidence.config, max_connections=len(PROVIDERS)), evidence) as client:
         before = time.time()
         evidence.health = await _asked(client.health())
@@ -85,15 +85,15 @@ def _client(config: GatewayConfig, evidence: Evidence) -> AsyncGatewayClient:
 
 async def _asked(call: Awaitable[R]) -> R | BifrostGatewayError:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(CALL_TIMEOUT):
             return await call
     except BifrostGatewayError as error:
         return error
     except TimeoutError:
         return BifrostUnavailable(
-            f"There was no answer in {PATIENCE:g} s.", advice="Try again later; if it goes on, look at the gateway."
+            f"There was no answer in {CALL_TIMEOUT:g} s.", advice="Try again later. If it persists, check the gateway."
         )
-    except ValueError as error:  # an id in a list, which this package never sends
+    except ValueError as error:  # an ID from a list that this package refuses to send
         return BifrostProtocolError(str(error))
 
 
@@ -119,7 +119,7 @@ async def _list_on(client: AsyncGatewayClient, evidence: Evidence) -> None:
 
 
 async def _poll(client: AsyncGatewayClient, evidence: Evidence) -> None:
-    """Retrieve the newest batch, as a wait does; where there is none, a list of one asks the same provider on the same way."""
+    """Retrieve the newest batch, as a wait does. If there is no batch, a list of one asks the same provider in the same way."""
     own = evidence.own
     batch_id = own.data[0].id if isinstance(own, Page) and own.data else None
     polls = evidence.polls = Polls(batch_id)

@@ -1,4 +1,4 @@
-"""What the doctor says: one finding for each check, and all of them in a report."""
+"""The doctor's result: one finding for each check, and all of them in a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_bifrost.gateway.redact import MIN_TOKEN, STRUCK
 
 
 class State(StrEnum):
-    """How a check ended. A note is worth knowing and no harm; only a problem spoils the verdict."""
+    """The result of a check. A note does no harm. Only a problem changes the verdict."""
 
     OK = "ok"
     NOTE = "note"
@@ -24,10 +24,10 @@ class State(StrEnum):
 class Finding:
     """What one check found.
 
-    :param name: the check; stable.
-    :param finding: what was found, in a line.
+    :param name: of the check; it never changes.
+    :param finding: what was found, in one line.
     :param advice: what to do about it.
-    :param values: the same for machines.
+    :param values: the finding for machines.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether what rests on it can be looked at."""
+        """Whether checks that depend on it can run."""
         return self.state in (State.OK, State.NOTE)
 
 
@@ -59,7 +59,7 @@ def sentence(said: str) -> str:
 
 
 def what_happened(error: BifrostError) -> str:
-    """That alone: a report has its advice apart, and reading costs nothing."""
+    """Without the advice, which the report shows separately, and without the money: reading costs nothing."""
     return sentence(error.problem)
 
 
@@ -67,8 +67,8 @@ def what_happened(error: BifrostError) -> str:
 class Report:
     """All findings about a connection, in the order of the checks.
 
-    :param connection: ``id``, and where it could be read ``url``, ``provider`` and ``path_prefix``.
-    :param forms: answers in a form that is not known, as :class:`airflow_bifrost.doctor.forms.Form` shows them.
+    :param connection: ``id``, and if it could be read, ``url``, ``provider`` and ``path_prefix``.
+    :param forms: answers in an unknown form, as :class:`airflow_bifrost.doctor.forms.Form` shows them.
     """
 
     connection: Mapping[str, Any]
@@ -80,7 +80,7 @@ class Report:
         return not any(finding.state is State.PROBLEM for finding in self.findings)
 
     def without(self, token: str | None) -> Report:
-        """The same with ``token`` struck out everywhere, whatever way it came in."""
+        """The same report with ``token`` struck out everywhere, however it came in."""
         if token is None or len(token) < MIN_TOKEN:
             return self
         findings = [

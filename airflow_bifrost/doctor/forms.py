@@ -1,7 +1,7 @@
-"""What in an answer this package does not know, and the answer as it may stand in a public bug report. Pure.
+"""What an answer contains that this package does not know, and the answer with its secrets masked, for a public bug report. Pure.
 
-Shown are names, types, counts, times and the API's own words; everything else is replaced by what kind of thing it is: of a field that
-is not known, nobody can say what it holds.
+It shows names, types, counts, times and the API's own words. It replaces everything else by its type: nobody can say what an unknown
+field contains.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from airflow_bifrost.providers.statuses import BatchStatus
 
 UNREADABLE = "the whole answer"
 
-_PAGE_FIELDS = frozenset({"object", "after", "first_id", "last_id", "extra_fields"})  # beside the model's
+_PAGE_FIELDS = frozenset({"object", "after", "first_id", "last_id", "extra_fields"})  # in addition to the model's
 _ERROR_FIELDS = frozenset({"type", "event_id", "is_bifrost_error", "status_code", "error", "extra_fields"})
 _CAUSE_FIELDS = frozenset({"type", "event_id", "code", "message", "param", "error"})
 _ERROR_TYPES = frozenset(fault.type for fault in FAULTS if fault.type)
@@ -54,7 +54,7 @@ _KNOWN = frozenset(
     }
 )
 _OPAQUE = frozenset({"metadata", "components", "raw_request", "raw_response"})  # no value in them is shown
-_USERS_NAMES = frozenset({"metadata"})  # whose names are the users' own, and not the API's
+_USERS_NAMES = frozenset({"metadata"})  # their names are the user's, not the API's
 _MAX_DEPTH, _MAX_MEMBERS, _MAX_DIGITS = 8, 50, 4
 _WORD = re.compile(r"\w[\w.-]{0,47}", re.ASCII)
 _ENDPOINT = re.compile(r"/v1(?=.{1,45}$)(?:/[a-z_]+)+")
@@ -62,12 +62,12 @@ _ENDPOINT = re.compile(r"/v1(?=.{1,45}$)(?:/[a-z_]+)+")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """An answer with something in it that is not known.
+    """An answer that contains something unknown.
 
-    :param asked: the request, without ids.
+    :param asked: the request, without IDs.
     :param unknown: where in the answer: ``data[].priority``.
     :param harmless: whether everything else could be read.
-    :param answer: masked. Of a list only the entry that it is about.
+    :param answer: masked; of a list, only the entry that contains it.
     """
 
     asked: str
@@ -88,7 +88,7 @@ class Form:
 def unknown_forms(
     answers: Iterable[tuple[GatewayRequest, RawResponse]], *, path_prefix: str, token: str | None
 ) -> list[Form]:
-    """One example of each form that is not known, among the answers for health and batches."""
+    """One example of each unknown form among the answers about health and batches."""
     found: dict[tuple[str, ...], Form] = {}
     for request, raw in answers:
         if request.prefixed or (request.path == "/health" and raw.status_code == 200):
@@ -99,7 +99,7 @@ def unknown_forms(
 
 
 def _strange(request: GatewayRequest, raw: RawResponse) -> Iterator[tuple[tuple[str, ...], bool, dict[str, Any]]]:
-    """What is not known, whether that is harmless, and the part of the answer that shows it: nothing, if it is no JSON object."""
+    """What is unknown, whether that is harmless, and the part of the answer that shows it; empty if the answer is not a JSON object."""
     try:
         value = read_json(raw.body) if "json" in raw.content_type else None
     except ValueError:
@@ -144,7 +144,7 @@ def _is_unknown_status(model: BaseModel) -> bool:
 
 
 def _of_model(model: BaseModel, value: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """Fields that the model does not have, and values that it took for absent because their type is another."""
+    """Fields that the model does not have, and values that it ignored because they have the wrong type."""
     known = set(type(model).model_fields) | (_PAGE_FIELDS if isinstance(model, Page) else set())
     for name, item in value.items():
         if name == "extra_fields":
@@ -194,13 +194,15 @@ def _of_error(value: Mapping[str, Any]) -> Iterator[str]:
 
 
 def masked(value: Any, token: str | None = None) -> Any:
-    """JSON with its names and types, and of its values only what names nobody."""
+    """JSON with its names and types, and only those values that identify nobody."""
     return _masked(value, "", token, shown=True, named=True, depth=0)
 
 
 def _masked(value: Any, name: str, token: str | None, *, shown: bool, named: bool, depth: int) -> Any:
-    """:param shown: whether values may be, which those in a field that is not known may not.
-    :param named: whether names may be.
+    """Mask one value.
+
+    :param shown: whether values may be shown. Those in an unknown field may not.
+    :param named: whether names may be shown.
     """
     if isinstance(value, Mapping):
         if depth >= _MAX_DEPTH:
@@ -224,14 +226,14 @@ def _masked(value: Any, name: str, token: str | None, *, shown: bool, named: boo
         return value
     if isinstance(value, str):
         form = _ENDPOINT if name == "endpoint" else _WORD
-        is_shown = shown and name in _WORDS and _names_nobody(value, token, form)
+        is_shown = shown and name in _WORDS and _identifies_nobody(value, token, form)
         return value if is_shown else f"<string of {len(value)}>"
     return value if shown and (name in _NUMBERS or name.endswith("_at")) else "<number>"
 
 
 def _name(name: str, token: str | None = None) -> str:
-    """A field's name, unless it seems to be an id or the like."""
-    return name if name in _KNOWN or _names_nobody(name, token) else _no_name(name)
+    """A field's name, unless it looks like an ID."""
+    return name if name in _KNOWN or _identifies_nobody(name, token) else _no_name(name)
 
 
 def _no_name(name: str) -> str:
@@ -239,11 +241,11 @@ def _no_name(name: str) -> str:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) and _names_nobody(value, None) else _kind(value)
+    return value if isinstance(value, str) and _identifies_nobody(value, None) else _kind(value)
 
 
-def _names_nobody(text: str, token: str | None, form: re.Pattern[str] = _WORD) -> bool:
-    """One word without many digits. Prose, addresses and paths may name somebody."""
+def _identifies_nobody(text: str, token: str | None, form: re.Pattern[str] = _WORD) -> bool:
+    """Whether it is one word without many digits. Prose, addresses and paths may identify somebody."""
     digits = sum(char.isdigit() for char in text)
     is_a_word = form.fullmatch(text) is not None and digits <= _MAX_DIGITS
     return is_a_word and quote(text) == text and not (token and token in text)
@@ -251,13 +253,15 @@ def _names_nobody(text: str, token: str | None, form: re.Pattern[str] = _WORD) -
 
 def _asked(request: GatewayRequest, path_prefix: str, token: str | None) -> str:
     path = re.sub(r"(/batches/)[^/]+", r"\1<id>", request.path)
-    shown = {name: value if _names_nobody(value, token) else "..." for name, value in request.query if name != "after"}
+    shown = {
+        name: value if _identifies_nobody(value, token) else "..." for name, value in request.query if name != "after"
+    }
     query = "&".join(f"{name}={shown.get(name, '...')}" for name, _ in request.query)
     return f"{request.method} {path_prefix if request.prefixed else ''}{path}{'?' if query else ''}{query}"
 
 
 def _outside(raw: RawResponse) -> str:
-    """What is seen of an answer that is no JSON object."""
+    """What is shown of an answer that is not a JSON object."""
     kind = raw.content_type if re.fullmatch(r"[a-z]+/[a-z.+-]+", raw.content_type) else "no known type"
     return f"<{kind}, {len(raw.body)} bytes>"
 

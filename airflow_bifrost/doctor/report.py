@@ -17,9 +17,9 @@ from rich.text import Text
 from airflow_bifrost import __version__
 from airflow_bifrost.doctor.findings import Finding, Report, State
 
-_COLOURS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red", State.SKIPPED: "dim"}
-_ABOUT_FORMS = "Not known to this version; can go into a bug report as it stands:"
-_PIPED_WIDTH = 120  # columns, where there is no terminal that has its own
+_COLORS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red", State.SKIPPED: "dim"}
+_ABOUT_FORMS = "Unknown to this version. You can copy it into a bug report:"
+_PIPED_WIDTH = 120  # columns, if there is no terminal
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def stdout() -> Console:
-    """A terminal with its width and colours, or a pipe without."""
+    """A terminal with its width and colors, or a pipe without."""
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
@@ -54,25 +54,25 @@ def show_json(report: Report, console: Console) -> None:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print a table, the answers in a form that is not known, and the verdict."""
+    """Print a table, the answers in an unknown form, and the verdict."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Check", no_wrap=True)
     table.add_column("State", no_wrap=True)
     table.add_column("Finding", overflow="fold")
     for finding in _with_skipped_ones_together(report.findings):
-        table.add_row(finding.name, Text(finding.state, _COLOURS[finding.state]), _said(finding))
+        table.add_row(finding.name, Text(finding.state, _COLORS[finding.state]), _said(finding))
     console.print(table)
     if report.forms:
         console.out(f"{_ABOUT_FORMS}\n", highlight=False)
     for form in report.forms:
-        console.out(f"{json.dumps(form, indent=2)}\n", highlight=False)  # never wrapped: it is to be copied
+        console.out(f"{json.dumps(form, indent=2)}\n", highlight=False)  # never wrapped, because it is to be copied
     problems = sum(finding.state is State.PROBLEM for finding in report.findings)
     verdict = f"{problems} {'problem' if problems == 1 else 'problems'}." if problems else "All is well."
-    console.print(Text(verdict, _COLOURS[State.PROBLEM if problems else State.OK]))
+    console.print(Text(verdict, _COLORS[State.PROBLEM if problems else State.OK]))
 
 
 def _with_skipped_ones_together(findings: Sequence[Finding]) -> list[Finding]:
-    """One mistake is told in few lines: all that is skipped for one reason is one line, the last."""
+    """Keep the table short: checks that were skipped for the same reason share one line, the last."""
     skipped = [finding for finding in findings if finding.state is State.SKIPPED]
     if len(skipped) < 2 or len({finding.finding for finding in skipped}) > 1:
         return list(findings)
@@ -81,6 +81,6 @@ def _with_skipped_ones_together(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _said(finding: Finding) -> Text:
-    """As text: what looks like markup is the gateway's own words."""
+    """As plain text, because what looks like markup comes from the gateway."""
     said = Text(finding.finding, "dim" if finding.state is State.SKIPPED else "")
     return said.append(f"\n{finding.advice}", "italic") if finding.advice else said

@@ -1,4 +1,4 @@
-"""What the evidence says of times: how long a poll takes, and whether the clocks agree. Pure."""
+"""What the evidence says about time: how long a poll takes, and whether the clocks agree. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from airflow_bifrost.doctor.evidence import POLLS, Evidence, Polls
 from airflow_bifrost.doctor.findings import Finding, note, ok, problem, what_happened
 
 MAX_SKEW = 60.0  # seconds between the clocks
-SAME = 2.0  # seconds; dates are told in whole ones, and not always the last
+SAME = 2.0  # seconds; a date is in whole seconds, and not always the current one
 SLOW = 2.0  # seconds that a poll takes
-PLACES = 8  # calls to one provider that a triggerer has under way at a time
+CONCURRENT = 8  # requests that a triggerer sends to one provider at the same time
 
 
 def latency(name: str, evidence: Evidence) -> Finding:
@@ -38,24 +38,26 @@ def latency(name: str, evidence: Evidence) -> Finding:
     if failed:
         return problem(name, f"{said} {failed}", advice, **values)
     if middle >= 1000 * SLOW or len(milliseconds) < POLLS:
-        looks = PLACES * 60_000 / middle
-        return note(name, said, f"That is slow: one triggerer looks at about {looks:.0f} waits a minute.", **values)
+        polls_per_minute = CONCURRENT * 60_000 / middle
+        return note(
+            name, said, f"That is slow: one triggerer polls about {polls_per_minute:.0f} batches a minute.", **values
+        )
     return ok(name, said, **values)
 
 
 def clock(name: str, evidence: Evidence) -> Finding:
     date = evidence.health_headers.get("date")
     try:
-        told = parsedate_to_datetime(date or "").timestamp()
+        date_seconds = parsedate_to_datetime(date or "").timestamp()
     except (ValueError, OverflowError):
-        return note(name, "Cannot be told: the answer bears no date.")
+        return note(name, "Unknown: the answer has no date.")
     assert evidence.asked_at is not None
     before, after = evidence.asked_at
-    skew = told + 0.5 - (before + after) / 2  # the header is cut to whole seconds
+    skew = date_seconds + 0.5 - (before + after) / 2  # the header is cut to whole seconds
     values = {"skew_seconds": round(skew)}
     if abs(skew) <= SAME + (after - before) / 2:
-        return ok(name, "The gateway's clock and this machine's agree, to a second or two.", **values)
+        return ok(name, "The gateway's clock and this machine's agree within two seconds.", **values)
     said = f"The gateway's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's."
     if abs(skew) <= MAX_SKEW + (after - before) / 2:
         return ok(name, said, **values)
-    return problem(name, said, "Have the clock that is wrong set by NTP: deadlines and durations rest on it.", **values)
+    return problem(name, said, "Set the wrong clock by NTP, because deadlines and durations depend on it.", **values)

@@ -50,7 +50,7 @@ def test_a_problem_is_exit_code_1_and_json_stands_alone(gateway: LocalGateway) -
     assert [check["name"] for check in report["checks"] if check["state"] == "problem"] == ["token"]
 
 
-def test_there_are_colours_on_a_terminal(connection: dict[str, str], tmp_path: Path) -> None:
+def test_there_are_colors_on_a_terminal(connection: dict[str, str], tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     typescript = tmp_path / "typescript"
     command = [*MODULE, "doctor", "--conn-id", "gw"]

@@ -297,7 +297,7 @@ def test_a_gateway_that_hangs_is_given_up_in_time(visit: Any, odd: OddGateway, m
     began = time.monotonic()
     found = visit(odd.url, timeout=0.2)
     assert found["reachable"].state == "problem"
-    for limit in ("PATIENCE", "TOTAL"):
+    for limit in ("CALL_TIMEOUT", "TOTAL"):
         with monkeypatch.context() as less:
             less.setattr(examination, limit, 0.3)
             assert visit(odd.url, timeout=60)["reachable"].state == "problem"

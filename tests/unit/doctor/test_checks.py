@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_bifrost import providers
-from airflow_bifrost.doctor.checks import next_poll_at
+from airflow_bifrost.doctor.checks import run_checks
 from airflow_bifrost.doctor.evidence import PROVIDERS, Evidence, Polls
 from airflow_bifrost.doctor.findings import Finding, State
 from airflow_bifrost.exceptions import (
@@ -83,11 +83,11 @@ def evidence(**given: Any) -> Evidence:
 
 
 def look(name: str, **given: Any) -> Finding:
-    return next(finding for finding in next_poll_at(evidence(**given)) if finding.name == name)
+    return next(finding for finding in run_checks(evidence(**given)) if finding.name == name)
 
 
 def states(**given: Any) -> dict[str, str]:
-    return {finding.name: finding.state for finding in next_poll_at(evidence(**given))}
+    return {finding.name: finding.state for finding in run_checks(evidence(**given))}
 
 
 def test_where_all_is_well_every_check_says_so() -> None:
@@ -112,17 +112,17 @@ def test_a_gateway_that_does_not_answer_leaves_all_the_rest_unknown() -> None:
 
 
 def test_what_is_skipped_names_the_problem_that_it_is_for() -> None:
-    found = next_poll_at(evidence(own=REFUSED, raw=of_list({"type": "virtual_key_required", "extra_fields": {}}, 401)))
+    found = run_checks(evidence(own=REFUSED, raw=of_list({"type": "virtual_key_required", "extra_fields": {}}, 401)))
     skipped = {finding.finding for finding in found if finding.state is State.SKIPPED}
-    assert skipped == {"Not looked at: first see to 'token'."}
+    assert skipped == {"Skipped: first correct 'token'."}
 
 
 def test_evidence_that_ends_anywhere_is_borne() -> None:
-    next_poll_at(Evidence(CONFIG))
+    run_checks(Evidence(CONFIG))
     for name in ("health", "version", "without_token", "next_page", "polls"):
-        next_poll_at(evidence(**{name: None}))
-    next_poll_at(replace(evidence(), lists={}))
-    next_poll_at(replace(evidence(), lists={"openai": page("b1")}))
+        run_checks(evidence(**{name: None}))
+    run_checks(replace(evidence(), lists={}))
+    run_checks(replace(evidence(), lists={"openai": page("b1")}))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_the_gateways_own_prefix_is_well(prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "said"), [("", "Below '/' the gateway has its native routes"), ("/litellm", "'/litellm'")]
+    ("prefix", "said"), [("", "Below '/', the gateway has its native routes"), ("/litellm", "'/litellm'")]
 )
 def test_below_another_prefix_not_all_may_work(prefix: str, said: str) -> None:
     found = look("path_prefix", config=replace(CONFIG, path_prefix=prefix))
@@ -305,19 +305,19 @@ def test_a_proxys_error_says_nothing_of_the_path_prefix() -> None:
             BifrostAuthError("bad key", status_code=401, error_type="invalid_request_error"),
             {"extra_fields": {"provider": "openai"}},
             "note",
-            "it is the provider that refuses",
+            "but the provider refuses it",
         ),
         (
             BifrostAuthError("Azure's bad key", status_code=401, error_code="401"),
             {"extra_fields": {"provider": "azure"}},
             "note",
-            "it is the provider that refuses",
+            "but the provider refuses it",
         ),
         (
             BifrostBudgetExceeded("spent", status_code=402, fault="the budget is used up"),
             {"extra_fields": {"provider": "openai"}},
             "note",
-            "has used up what it may",
+            "limit or budget is used up",
         ),
     ],
 )  # fmt: skip
@@ -344,7 +344,7 @@ def test_no_token_where_none_is_needed_is_worth_a_note() -> None:
 def test_another_providers_answer_shows_that_the_token_is_good() -> None:
     assert look("token", own=DOWN).state is State.OK
     cannot_tell = look("token", lists=dict.fromkeys(PROVIDERS, DOWN))
-    assert (cannot_tell.state, "Cannot be told" in cannot_tell.finding) == (State.NOTE, True)
+    assert (cannot_tell.state, "Unknown" in cannot_tell.finding) == (State.NOTE, True)
 
 
 def test_an_providers_own_limit_is_none_of_the_token() -> None:
@@ -412,7 +412,7 @@ def test_a_second_page_that_does_not_come_is_a_problem(next_page: Any) -> None:
 
 def test_more_without_a_cursor_is_a_problem() -> None:
     found = look("listing", own=page("b1", has_more=True), next_page=None)
-    assert (found.state, "not how to get them" in found.finding) == (State.PROBLEM, True)
+    assert (found.state, "gives no cursor" in found.finding) == (State.PROBLEM, True)
 
 
 def test_the_latency_is_the_median_of_the_polls() -> None:
@@ -424,7 +424,7 @@ def test_the_latency_is_the_median_of_the_polls() -> None:
 def test_slow_polls_are_noted_with_how_many_waits_they_leave_room_for() -> None:
     found = look("latency", polls=Polls("b2", [4.0] * 20))
     assert found.state is State.NOTE
-    assert "about 120 waits a minute" in str(found.advice)
+    assert "about 120 batches a minute" in str(found.advice)
     assert look("latency", polls=Polls("b2", [1.6] * 19)).state is State.NOTE
 
 
@@ -472,7 +472,7 @@ def test_an_unknown_field_is_a_note_and_an_unknown_status_a_problem(batch: dict[
 
 def test_what_may_be_reported_and_what_may_not_is_said_where_a_report_is_asked_for() -> None:
     found = look("forms", raw=of_list({**MARKED, "data": [{"id": "b1", "status": "napping"}]}))
-    assert "forms alone" in str(found.advice)
+    assert "forms only" in str(found.advice)
     assert "findings quote the gateway's messages" in str(found.advice)
 
 

@@ -123,7 +123,9 @@ def test_the_errors_that_are_known_are_not_told() -> None:
         (b"<html>Bad Gateway</html>", 502, "text/html", True),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_told(body: Any, status: int, content_type: str, *, harmless: bool) -> None:
+def test_an_answer_that_findings_without_connection_is_told(
+    body: Any, status: int, content_type: str, *, harmless: bool
+) -> None:
     [form] = forms(ONE, body, status, content_type)
     assert form.unknown[0].startswith("the whole answer")
     assert form.harmless is harmless

@@ -56,7 +56,7 @@ def test_the_verdict_counts_problems_or_says_that_there_are_none() -> None:
     assert printed(report(note("a", "x"))).endswith("All is well.\n")
 
 
-def test_there_are_colours_on_a_terminal_alone() -> None:
+def test_there_are_colors_on_a_terminal_alone() -> None:
     assert "\x1b[" in printed(report(problem("a", "x")), terminal=True)
     assert "\x1b[" not in printed(report(problem("a", "x")))
 
@@ -69,31 +69,31 @@ def test_words_in_brackets_are_no_markup() -> None:
 
 def test_an_unknown_form_is_printed_as_json_that_can_be_copied() -> None:
     long = {**FORM, "asked": "GET /" + "x" * 300}
-    text = printed(report(note("forms", "Not known: priority."), forms=[long]))
+    text = printed(report(note("forms", "Unknown: priority."), forms=[long]))
     assert json.loads(text[text.index("{") : text.rindex("}") + 1]) == long
 
 
 def test_unknown_forms_stand_below_a_heading_and_apart_from_the_verdict() -> None:
-    text = printed(report(note("forms", "Not known: priority."), forms=[FORM]))
-    assert "Not known to this version; can go into a bug report as it stands:\n\n{" in text
+    text = printed(report(note("forms", "Unknown: priority."), forms=[FORM]))
+    assert "Unknown to this version. You can copy it into a bug report:\n\n{" in text
     assert text.endswith("}\n\nAll is well.\n")
     assert "Not known to this version" not in printed(report(ok("forms", "known")))
 
 
-SKIPPED = [Finding(name, State.SKIPPED, "Not looked at: first see to 'token'.") for name in ("provider", "listing")]
+SKIPPED = [Finding(name, State.SKIPPED, "Skipped: first correct 'token'.") for name in ("provider", "listing")]
 
 
 def test_what_is_skipped_for_one_reason_is_one_row_and_stays_whole_in_json() -> None:
     full = report(problem("token", "Refused."), *SKIPPED, ok("clock", "They agree."))
     rows = [" ".join(line.split()) for line in printed(full).splitlines()]
-    assert "2 more checks skipped Not looked at: first see to 'token'." in rows
+    assert "2 more checks skipped Skipped: first correct 'token'." in rows
     assert not any(row.startswith(("provider", "listing")) for row in rows)
     shown = json.loads(printed(full, as_json=True))
     assert [check["name"] for check in shown["checks"]] == ["token", "provider", "listing", "clock"]
 
 
 def test_what_is_skipped_alone_or_for_several_reasons_has_a_row_each() -> None:
-    other = Finding("latency", State.SKIPPED, "Not looked at: first see to 'provider'.")
+    other = Finding("latency", State.SKIPPED, "Skipped: first correct 'provider'.")
     for findings in ([SKIPPED[0]], [*SKIPPED, other]):
         text = printed(report(problem("token", "Refused."), *findings))
         assert "more checks" not in text
