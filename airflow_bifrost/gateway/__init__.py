@@ -1,1 +1,1 @@
-"""The gateway's wire: what to send, what came back, and two thin clients. Knows nothing of Airflow but its base exception."""
+"""The gateway's HTTP API: what to send, how to read the answer, and two thin clients. Of Airflow, it knows only the base class of errors."""

@@ -1,9 +1,9 @@
-"""What the gateway's API returns, as frozen pydantic models.
+"""The answers of the gateway's API, as frozen pydantic models.
 
-Sources: the API reference of Bifrost (``GET /openai/v1/batches/{batch_id}`` and its neighbours) and the behaviour of a
-running gateway. Answers are untidy, and the models fold that in one place: null, ``""`` and 0 where nothing is known
-become None, unknown fields are kept, and a field of the wrong type counts as absent, so that an odd detail never hides the status
-of a batch that was paid for. Only ``id`` and ``status`` must be there.
+Sources: the API reference of Bifrost (``GET /openai/v1/batches/{batch_id}`` and the other routes) and the behavior of a running gateway.
+Answers vary, and the models normalize them in one place: null, ``""`` and 0 become None where they mean "unknown", unknown fields are kept,
+and a field of the wrong type counts as absent, so that a minor mistake never hides the status of a paid batch. Only ``id`` and ``status``
+are required.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def read_json(body: bytes) -> Any:
-    """``body`` as JSON types. NaN and Infinity, which JSON has not, are None; halves of surrogate pairs are replaced.
+    """``body`` as JSON types. NaN and Infinity, which JSON does not have, become None; halves of surrogate pairs are replaced.
 
-    :raises ValueError: it is no JSON, or nested too deep to be read.
+    :raises ValueError: it is not JSON, or nested too deeply.
     """
     try:
         value = json.loads(body, parse_constant=lambda _: None)
@@ -53,7 +53,7 @@ def _count(value: Any) -> int | None:
 
 
 def _time(value: Any) -> pendulum.DateTime | None:
-    """Unix seconds, or ISO 8601 as the native routes of other servers send it, as an aware time in UTC; 0 means unknown."""
+    """Unix seconds, or ISO 8601 as some servers send it, as an aware time in UTC. 0 means unknown."""
     if isinstance(value, datetime):
         return pendulum.instance(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not value:
@@ -100,15 +100,15 @@ Flag = Annotated[bool | None, BeforeValidator(_flag)]
 
 
 class Model(BaseModel):
-    """Frozen; keeps fields that it does not know."""
+    """Frozen. Keeps unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
 
 
 class RequestCounts(Model):
-    """How many rows of the batch are where. Each is None where the gateway gave nothing.
+    """How many rows have which state. A number is None if the gateway did not send it.
 
-    What the numbers mean differs by provider: Gemini's ``completed`` includes the rows that failed, Anthropic's does not.
+    The meaning differs by provider: Gemini's ``completed`` includes failed rows, Anthropic's does not.
     """
 
     total: Count = None
@@ -122,7 +122,7 @@ class RequestCounts(Model):
     @model_validator(mode="before")
     @classmethod
     def _three_zeros_mean_not_given(cls, value: Any) -> Any:
-        """The gateway always sends total, completed and failed, as 0/0/0 where the provider told it nothing."""
+        """The gateway always sends total, completed and failed: 0/0/0 if the provider sent nothing."""
         if isinstance(value, cls):
             return value
         if not isinstance(value, dict):
@@ -184,12 +184,15 @@ class Batch(Model):
 
     @property
     def ended_at(self) -> pendulum.DateTime | None:
-        """When the batch became terminal, by whichever of the API's timestamps says so."""
+        """When the batch became terminal, from whichever timestamp there is."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
 
 class File(Model):
-    """An uploaded or produced file. ``bytes`` is its size."""
+    """An uploaded or produced file.
+
+    ``bytes`` is its size. ``status`` says whether a batch may use it, see :class:`airflow_bifrost.providers.base.FileReadiness`.
+    """
 
     id: Annotated[str, Field(min_length=1)]
     object: Text = None
@@ -236,9 +239,9 @@ class Page(Model, Generic[T]):
 
 
 class BatchResults(Model):
-    """Rows of the native results route, in the provider's shapes.
+    """Rows of the native results route, in the provider's form.
 
-    Not every provider is served truthfully by it: OpenAI and Azure leave out the error file, Gemini may invent a row.
+    The route is incomplete for some providers: for OpenAI and Azure it omits the error file, for Gemini it may invent a row.
     """
 
     batch_id: Annotated[str, Field(min_length=1)]
@@ -247,7 +250,7 @@ class BatchResults(Model):
 
 
 class Health(Model):
-    """The gateway's own health. ``components`` says what it checked."""
+    """The gateway's own health. ``components`` lists what it checked."""
 
     status: Annotated[str, Field(min_length=1)]
     components: Mapping = None
@@ -266,7 +269,7 @@ class GatewayErrorBody(Model):
 
     @classmethod
     def parse(cls, body: bytes) -> GatewayErrorBody:
-        """Read an error body of any kind; what cannot be read gives an empty one."""
+        """Read an error body of any kind. An unreadable body gives an empty one."""
         try:
             return cls.of(read_json(body))
         except ValueError:
@@ -274,7 +277,7 @@ class GatewayErrorBody(Model):
 
     @classmethod
     def of(cls, value: Any) -> GatewayErrorBody:
-        """The same, of JSON that was read already. ``from_gateway``: it bears the gateway's marks."""
+        """The same from parsed JSON. ``from_gateway``: it has the gateway's marks."""
         if not isinstance(value, dict):
             return cls()
         error = value.get("error")

@@ -1,7 +1,7 @@
-"""What of a stranger's words may be shown: one line, shortened, with anything like a key struck out. Pure.
+"""Quotes text from the gateway or a provider: one line, shortened, with anything like a key struck out. Pure.
 
-Providers quote keys in their errors, and the gateway hands that on. A false alarm costs a word of a message, a miss costs a key; but
-ids of batches and ordinary prose must stay readable, or the message helps nobody.
+Providers quote keys in their errors, and the gateway passes them on. A false positive costs a word of a message, a miss costs a key. But
+IDs of batches and ordinary prose must stay readable.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             rf"\1\2{STRUCK}",
         ),
         (rf"(?i)((?:\bkey|_key|token)=[\"'`]?){_VALUE}", rf"\1{STRUCK}"),  # ?key=...
-        # "key:" and "token:" are prose too: only a long word with a digit in it, that is no id, is struck out
+        # "key:" and "token:" also occur in prose: only a long word with a digit that is not an ID is struck out
         (
             rf"(?i)(\b(?:key|token)[\"'`]?:\s*[\"'`]?)(?!(?:msg)?batch|file|row|req)(?={_CHAR}*\d)(?={_CHAR}{{16}}){_VALUE}",
             rf"\1{STRUCK}",
@@ -51,14 +51,14 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def quote(text: str, limit: int = MAX_QUOTE, *, token: str | None = None) -> str:
-    """``text`` as it may be shown.
+    """``text`` in a form that may be shown.
 
-    :param limit: characters, an ellipsis not counted.
-    :param token: the connection's own, struck out whatever it looks like.
+    :param limit: characters, not counting the ellipsis.
+    :param token: the connection's, struck out whatever it looks like.
     """
     if token and len(token) >= MIN_TOKEN:
         text = text.replace(token, STRUCK)
-    text = text[: 4 * limit]  # before the rules: some look ahead, and a body may have megabytes
+    text = text[: 4 * limit]  # before the rules, because some look ahead and a body may have megabytes
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)

@@ -1,4 +1,4 @@
-"""The batch summary: what a task tells other tasks about a batch. JSON types only, always all keys, small."""
+"""The batch summary: what a task tells other tasks about a batch. Small, JSON types only, always all keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_bifrost.providers.statuses import Outcome
 
 MAX_ERRORS = 20
 MAX_ERROR_LENGTH = 500
-MAX_WORD = 100  # characters of a status, an error's code and the like
+MAX_WORD = 100  # characters of a status, an error code and the like
 MAX_METADATA = 16  # this, and the lengths of keys and values, are the providers' own limits
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
@@ -25,9 +25,9 @@ COUNTS = tuple(RequestCounts.model_fields)
 
 
 class BatchSummary(BaseModel):
-    """The contract's XCom of one batch. Times are ISO 8601 in UTC; null where the gateway gave nothing.
+    """The XCom of one batch. Times are ISO 8601 in UTC. Null means that the gateway sent nothing.
 
-    :param duration_seconds: from ``created_at`` to the end; null while it runs, or where the gateway gives no end.
+    :param duration_seconds: from ``created_at`` to the end; null while the batch runs, or if the gateway sends no end.
     :param errors: the provider's own, ``{"code", "message", "param", "line"}``; at most 20, each message at most 500
         characters, with anything like a key struck out.
     """
@@ -50,9 +50,9 @@ class BatchSummary(BaseModel):
 
     @classmethod
     def of(cls, batch: Batch, *, batch_id: str, provider: str) -> BatchSummary:
-        """Summarise ``batch``.
+        """Summarize ``batch``.
 
-        :param batch_id: the id that was asked for; the gateway may spell it otherwise (Gemini).
+        :param batch_id: the ID that was asked for. The gateway may spell it in another way (Gemini).
         """
         outcome = providers.get(provider).outcome(batch.status, batch.request_counts)
         ended = batch.ended_at if outcome else None
@@ -98,12 +98,12 @@ def _shown(text: str | None, limit: int) -> str | None:
 
 
 def _address(text: str | None) -> str | None:
-    """As it is or not at all: cut, it would name something else."""
+    """Complete or not at all: shortened, it would name something else."""
     return text if text and len(text) <= MAX_ADDRESS and "\0" not in text else None
 
 
 def _metadata(metadata: dict[str, Any]) -> dict[str, str]:
-    """Text to text, as the gateway has it; what else an odd server sends becomes text."""
+    """Strings, as the gateway sends them. Anything else becomes a string."""
     shown = {}
     for key, value in list(metadata.items())[:MAX_METADATA]:
         text = value if isinstance(value, str) else "…" if isinstance(value, dict | list) else json.dumps(value)

@@ -48,7 +48,7 @@ def test_a_row_is_shown_by_its_recordings(provider, row):
     assert {count: number for count, number in first.items() if number} == row["counts"]
 
 
-def test_every_recorded_status_of_an_provider_stands_in_the_table():
+def test_every_recorded_status_of_a_provider_is_in_the_table():
     shown = {name for of_it in TABLE.values() for row in of_it["statuses"] for name in row["shown_by"]}
     in_table = {
         (up, row["said"], row["status"], row["outcome"]) for up, of_it in TABLE.items() for row in of_it["statuses"]
@@ -63,12 +63,12 @@ def test_every_recorded_status_of_an_provider_stands_in_the_table():
 
 
 @pytest.mark.parametrize("provider", TABLE)
-def test_every_kind_of_end_that_an_provider_has_stands_in_the_table(provider):
+def test_every_outcome_of_every_provider_is_in_the_table(provider):
     ends = {row["outcome"] for row in TABLE[provider]["statuses"]}
     assert ends >= {None, "succeeded", "failed", "cancelled", "expired"}
 
 
-def test_every_word_that_the_package_knows_stands_in_the_table():
+def test_every_status_that_the_package_knows_is_in_the_table():
     read = {BatchStatus.of(row["status"]) for of_it in TABLE.values() for row in of_it["statuses"]}
     assert read == set(BatchStatus)
 

@@ -51,7 +51,7 @@ def test_every_error_is_an_airflow_exception_with_its_message(kind):
         ("BifrostProtocolError", False),
     ],
 )
-def test_each_kind_knows_whether_it_can_pass_unless_told_otherwise(name, transient):
+def test_each_class_has_a_default_for_transient(name, transient):
     kind = OWN[name]
     assert kind("m").transient is transient
     assert kind("m", transient=not transient).transient is not transient
@@ -67,7 +67,7 @@ def test_an_error_of_the_gateway_survives_a_pickle(kind):
     assert vars(copy) == vars(error)
 
 
-def test_what_is_not_known_is_none():
+def test_unknown_attributes_are_none():
     error = BifrostProtocolError("m")
     assert (error.status_code, error.error_type, error.error_code, error.retry_after) == (None, None, None, None)
 

@@ -43,7 +43,7 @@ def test_the_module_prints_a_plain_table_where_there_is_no_terminal(connection: 
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_a_problem_is_exit_code_1_and_json_stands_alone(gateway: LocalGateway) -> None:
+def test_a_problem_is_exit_code_1_and_json_is_all_that_is_printed(gateway: LocalGateway) -> None:
     done = run(*MODULE, "doctor", "--conn-id", "gw", "--json", AIRFLOW_CONN_GW=gateway.connection_json())
     assert done.returncode == 1
     report = json.loads(done.stdout)

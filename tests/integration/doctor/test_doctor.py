@@ -60,7 +60,7 @@ def test_providers_that_list_page_one_for_ever_are_well(visit: Any, gateway: Loc
     assert found.states("provider", "listing", "latency", "forms") == ["ok", "note", "ok", "ok"]
 
 
-def test_a_connection_that_does_not_exist_is_a_problem_and_nothing_else_is_looked_at() -> None:
+def test_a_connection_that_does_not_exist_is_a_problem_and_skips_every_other_check() -> None:
     report = examination.examine("nowhere")
     assert not report.well
     assert [finding.state for finding in report.findings].count("skipped") == len(report.findings) - 1
@@ -68,7 +68,7 @@ def test_a_connection_that_does_not_exist_is_a_problem_and_nothing_else_is_looke
     assert str(report.findings[0].advice).startswith("Create it with type 'bifrost', or set AIRFLOW_CONN_NOWHERE.")
 
 
-def test_a_variable_that_is_no_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_not_a_connection_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_GW", "not json")
     [connection, *_] = examination.examine("gw").findings
     assert "AIRFLOW_CONN_GW is neither JSON nor a URI with a host" in connection.finding
@@ -90,7 +90,7 @@ def test_the_native_routes_are_noted(visit: Any, gateway: LocalGateway) -> None:
     assert found["path_prefix"].state == "note"
 
 
-def test_a_connection_that_cannot_work_is_told_by_its_field(visit: Any) -> None:
+def test_a_connection_that_cannot_work_is_reported_with_its_field(visit: Any) -> None:
     assert "timeout" in visit("http://gw", timeout="soon")["connection"].finding
     assert "/nowhere/ca.pem" in visit("https://gw", verify="/nowhere/ca.pem")["connection"].finding
 
@@ -105,7 +105,7 @@ def test_a_gateway_that_is_not_there_is_unreachable(visit: Any) -> None:
     assert not found.report.well
 
 
-def test_tls_that_is_none_is_unreachable(visit: Any, gateway: LocalGateway) -> None:
+def test_failing_tls_is_unreachable(visit: Any, gateway: LocalGateway) -> None:
     found = visit(gateway.url.replace("http:", "https:"))
     assert found["reachable"].state == "problem"
     assert "set the connection's schema to http" in found["reachable"].finding
@@ -145,7 +145,7 @@ def test_a_health_that_is_hidden_is_no_problem(visit: Any, odd: OddGateway, stat
     assert found["health"].state == "note"
 
 
-def test_a_wrong_path_prefix_is_told_alone(visit: Any, gateway: LocalGateway) -> None:
+def test_a_wrong_path_prefix_is_the_only_problem_reported(visit: Any, gateway: LocalGateway) -> None:
     found = visit(gateway.url, path_prefix="/nosuch")
     assert [name for name, finding in found.by_name.items() if finding.state == "problem"] == ["path_prefix"]
     assert found.states("token", "forms", "clock") == ["skipped", "skipped", "ok"]
@@ -153,7 +153,7 @@ def test_a_wrong_path_prefix_is_told_alone(visit: Any, gateway: LocalGateway) ->
 
 
 @pytest.mark.parametrize("token", [None, "sk-bf-unknown-to-it"])
-def test_a_token_that_is_refused_is_told_alone(visit: Any, gateway: LocalGateway, token: str | None) -> None:
+def test_a_refused_token_is_the_only_problem_reported(visit: Any, gateway: LocalGateway, token: str | None) -> None:
     found = visit(gateway.url, token)
     assert [name for name, finding in found.by_name.items() if finding.state == "problem"] == ["token"]
     assert found.states("provider", "provider.azure", "latency") == ["skipped", "skipped", "skipped"]
@@ -162,7 +162,7 @@ def test_a_token_that_is_refused_is_told_alone(visit: Any, gateway: LocalGateway
     assert sorted(request.path for request in gateway.requests) == ["/api/version", "/health", "/openai/v1/batches"]
 
 
-def test_what_a_token_may_not_use_is_told(visit: Any, gateway: LocalGateway) -> None:
+def test_what_a_token_may_not_use_is_reported(visit: Any, gateway: LocalGateway) -> None:
     found = visit(gateway.url, "sk-bf-openai-only")
     assert found.report.well
     assert found.states("provider", "provider.azure") == ["ok", "note"]
@@ -171,7 +171,7 @@ def test_what_a_token_may_not_use_is_told(visit: Any, gateway: LocalGateway) -> 
     assert barred.states("token", "provider", "provider.openai") == ["note", "problem", "ok"]
 
 
-def test_a_budget_that_is_used_up_is_told(visit: Any, gateway: LocalGateway) -> None:
+def test_a_used_up_budget_is_reported(visit: Any, gateway: LocalGateway) -> None:
     spent = {"type": "budget_exceeded", "error": {"message": "Budget exceeded"}, "extra_fields": {"provider": "openai"}}
     gateway.inject(Fault(status=402, body=spent, path_contains="/batches", times=None))
     found = visit(gateway.url)
@@ -269,7 +269,7 @@ def test_a_batch_that_cannot_be_understood_is_a_problem(visit: Any, odd: OddGate
     assert len(found.report.forms) == 1
 
 
-def test_an_id_that_is_never_sent_is_told(visit: Any, odd: OddGateway) -> None:
+def test_an_id_that_is_never_sent_is_reported(visit: Any, odd: OddGateway) -> None:
     odd.page = {**PAGE, "data": [{**BATCH, "id": "../files"}]}
     found = visit(odd.url)
     assert found["latency"].state == "problem"

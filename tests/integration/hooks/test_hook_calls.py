@@ -66,7 +66,7 @@ def test_list_batches_follows_the_pages(hook: Any, gateway: LocalGateway) -> Non
     assert len(gateway.requests) == 2
 
 
-def test_list_batches_ends_where_an_provider_repeats_its_first_page(hook: Any, gateway: LocalGateway) -> None:
+def test_list_batches_ends_where_a_provider_repeats_its_first_page(hook: Any, gateway: LocalGateway) -> None:
     for _ in range(130):
         gateway.add_batch("anthropic")
     listed = hook.list_batches(provider="anthropic", limit=None)

@@ -55,7 +55,7 @@ def test_a_host_name_that_does_not_exist_is_unreachable(hook: Any, monkeypatch: 
     assert message.startswith("Unreachable: https://gateway.invalid ")
 
 
-def test_tls_to_a_gateway_that_speaks_none_is_unreachable(
+def test_tls_to_a_plain_http_gateway_is_unreachable(
     hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, json.dumps({"conn_type": "bifrost", "host": gateway.url.replace("http:", "https:")}))
@@ -100,7 +100,7 @@ def test_a_token_that_the_gateway_refuses_is_called_so(
     assert token is None or token not in message
 
 
-def test_an_provider_that_the_token_may_not_use_is_called_so(
+def test_a_provider_that_the_token_may_not_use_is_called_so(
     hook: Any, guarded: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, guarded.connection_json(token="sk-bf-openai-only", provider="anthropic"))
@@ -117,7 +117,7 @@ def test_an_provider_that_the_token_may_not_use_is_called_so(
         ("cohere", "No key of the provider may be used for batches."),
     ],
 )
-def test_an_provider_that_cannot_be_used_is_told_in_the_doctors_words(
+def test_an_unusable_provider_is_reported_in_the_doctors_words(
     hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, provider: str, what: str
 ) -> None:
     connect(monkeypatch, gateway.connection_json(token=TOKEN, provider=provider))
@@ -153,7 +153,7 @@ def test_a_key_of_the_gateway_that_its_provider_refuses_is_no_fault_of_the_token
 
 
 @pytest.mark.parametrize("cause", [{"code": "401"}, {}], ids=["azure", "bedrock"])
-def test_an_provider_that_refuses_without_a_word_is_known_by_its_name(
+def test_a_provider_that_refuses_without_a_word_is_known_by_its_name(
     hook: Any, gateway: LocalGateway, cause: dict[str, str]
 ) -> None:
     refusal = {"error": {**cause, "message": "Access denied"}, "extra_fields": {"provider": "openai"}}
@@ -163,7 +163,7 @@ def test_an_provider_that_refuses_without_a_word_is_known_by_its_name(
     assert message.startswith("Refused by the provider: ")
 
 
-def test_the_gateways_login_refuses_without_a_word_and_without_an_provider(hook: Any, gateway: LocalGateway) -> None:
+def test_the_gateways_login_refuses_without_a_word_and_without_a_provider(hook: Any, gateway: LocalGateway) -> None:
     gateway.inject(Fault(status=401, body={"error": {"message": "Unauthorized"}, "extra_fields": {}}))
     passed, message = hook.test_connection()
     assert not passed
@@ -181,7 +181,7 @@ def test_a_wrong_path_prefix_is_called_so(
 
 
 @pytest.mark.parametrize("status", [402, 429, 503])
-def test_another_trouble_is_told_in_its_own_words_without_waiting(
+def test_any_other_error_is_shown_in_its_own_words_without_a_retry(
     hook: Any, gateway: LocalGateway, status: int
 ) -> None:
     gateway.inject(Fault(status=status))
@@ -193,14 +193,14 @@ def test_another_trouble_is_told_in_its_own_words_without_waiting(
     assert len(gateway.requests) == 1
 
 
-def test_a_connection_that_cannot_work_is_told_by_its_field(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_cannot_work_is_reported_with_its_field(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, '{"conn_type": "bifrost", "host": "gw", "extra": {"timeout": "soon"}}')
     passed, message = hook.test_connection()
     assert not passed
     assert "timeout" in message
 
 
-def test_a_ca_bundle_that_cannot_be_read_is_told(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_ca_bundle_is_reported(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, '{"conn_type": "bifrost", "host": "gw", "extra": {"verify": "/nowhere/ca.pem"}}')
     passed, message = hook.test_connection()
     assert not passed

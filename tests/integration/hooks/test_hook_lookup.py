@@ -110,7 +110,7 @@ def test_a_variable_that_is_neither_json_nor_a_uri_is_called_so(
 
 
 @both
-def test_a_uri_without_a_host_is_told_by_its_field(config_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_uri_without_a_host_is_reported_with_the_field(config_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_C", "bifrost://?timeout=5")
     with pytest.raises(BifrostConfigurationError, match="host: it is empty"):
         config_of("c")

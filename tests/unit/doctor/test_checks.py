@@ -117,7 +117,7 @@ def test_what_is_skipped_names_the_problem_that_it_is_for() -> None:
     assert skipped == {"Skipped: first correct 'token'."}
 
 
-def test_evidence_that_ends_anywhere_is_borne() -> None:
+def test_evidence_may_end_anywhere() -> None:
     run_checks(Evidence(CONFIG))
     for name in ("health", "version", "without_token", "next_page", "polls"):
         run_checks(evidence(**{name: None}))
@@ -133,17 +133,17 @@ def test_evidence_that_ends_anywhere_is_borne() -> None:
         ("https://gw", False, State.NOTE, "certificate is not checked"),
     ],
 )
-def test_whether_tls_protects_the_token_is_told(url: str, verify: bool, state: State, said: str) -> None:
+def test_whether_tls_protects_the_token_is_reported(url: str, verify: bool, state: State, said: str) -> None:
     found = look("reachable", config=replace(CONFIG, base_url=url, verify=verify))
     assert (found.state, said in found.finding) == (state, True)
 
 
-def test_the_version_is_told_and_a_gateway_that_does_not_say_it_is_fine() -> None:
+def test_the_version_is_reported_and_may_be_missing() -> None:
     assert look("gateway").values == {"version": "v1.4.19"}
     assert look("gateway", version=None).state is State.OK
 
 
-def test_what_bears_none_of_the_gateways_marks_is_no_gateway() -> None:
+def test_answers_without_the_gateways_marks_are_not_a_gateways() -> None:
     strange = [(calls.list_page("openai").request, RawResponse(200, {"content-type": "text/html"}, b"<html>"))]
     found = look("gateway", answers=strange, health=BifrostProtocolError("a web page", status_code=200))
     assert found.state is State.PROBLEM
@@ -181,7 +181,7 @@ def test_a_gateway_that_says_that_it_is_not_well_is_a_problem(body: Any, status:
     assert "gateway's log" in str(found.advice)
 
 
-def test_a_gateway_that_is_not_well_is_looked_at_all_the_same() -> None:
+def test_an_unhealthy_gateway_is_checked_nevertheless() -> None:
     found = states(**health_that_is({"status": "unhealthy", "components": {}}, 200))
     assert {name for name, state in found.items() if state != "ok"} == {"health", "clock"}  # this answer has no date
     assert found["clock"] == "note"
@@ -278,7 +278,7 @@ def test_what_does_not_answer_within_all_the_time_has_advice_too() -> None:
     assert "host, schema and port" in str(look("reachable", answers=[], lists={}).advice)
 
 
-def test_a_wrong_path_prefix_is_told_by_the_page_that_answers_there() -> None:
+def test_a_wrong_path_prefix_is_recognized_by_the_web_page_there() -> None:
     web_page = BifrostProtocolError("a web page", status_code=200)
     answer = calls.list_page("openai").request, RawResponse(200, {"content-type": "text/html"}, b"<html>")
     found = look("path_prefix", own=web_page, raw=answer)
@@ -321,19 +321,19 @@ def test_a_proxys_error_says_nothing_of_the_path_prefix() -> None:
         ),
     ],
 )  # fmt: skip
-def test_who_refuses_a_token_is_told(own: BifrostGatewayError, body: Any, state: str, said: str) -> None:
+def test_who_refuses_a_token_is_reported(own: BifrostGatewayError, body: Any, state: str, said: str) -> None:
     found = look("token", own=own, raw=of_list(body, own.status_code or 0))
     assert found.state == state
     assert said in found.finding
 
 
-def test_a_token_is_accepted_for_certain_only_where_none_is_refused() -> None:
+def test_a_token_is_certainly_accepted_only_if_the_gateway_requires_one() -> None:
     assert look("token").values == {"enforced": True}
     found = look("token", without_token=page("b1"))
     assert (found.state, found.values) == (State.NOTE, {"enforced": False})
 
 
-def test_no_token_where_none_is_needed_is_worth_a_note() -> None:
+def test_no_token_for_a_gateway_that_requires_none_is_a_note() -> None:
     no_token = replace(CONFIG, token=None)
     assert look("token", config=no_token, without_token=None).state is State.NOTE
     refused = look("token", config=no_token, own=REFUSED, raw=of_list({"extra_fields": {}}, 401))
@@ -347,7 +347,7 @@ def test_another_providers_answer_shows_that_the_token_is_good() -> None:
     assert (cannot_tell.state, "Unknown" in cannot_tell.finding) == (State.NOTE, True)
 
 
-def test_an_providers_own_limit_is_none_of_the_token() -> None:
+def test_a_providers_own_limit_says_nothing_about_the_token() -> None:
     assert (
         look("token", own=BifrostRateLimited("slow down", status_code=429, error_code="rate_limit")).state is State.OK
     )
@@ -367,7 +367,7 @@ def test_an_providers_own_limit_is_none_of_the_token() -> None:
         (DOWN, "The gateway answered 503."),
     ],
 )
-def test_what_keeps_an_provider_from_answering_is_told(error: BifrostGatewayError, said: str) -> None:
+def test_why_a_provider_does_not_answer_is_reported(error: BifrostGatewayError, said: str) -> None:
     others = {**evidence().lists, "azure": error}
     assert (look("provider.azure", lists=others).state, look("provider", lists=others).state) == ("note", "ok")
     assert said in look("provider.azure", lists=others).finding
@@ -377,7 +377,7 @@ def test_what_keeps_an_provider_from_answering_is_told(error: BifrostGatewayErro
     assert said in found.finding
 
 
-def test_what_to_do_about_the_own_provider_is_told() -> None:
+def test_advice_about_the_connections_provider_is_given() -> None:
     unknown = gateway_said("failed to get config for provider: not found")
     assert str(look("provider", own=unknown).advice).startswith("Check the spelling of `provider`")
 

@@ -110,7 +110,7 @@ def test_json_has_these_keys() -> None:
     assert (shown["well"], shown["connection"], shown["forms"]) == (True, {"id": "gw"}, [FORM])
 
 
-def test_the_token_is_struck_out_wherever_it_stands() -> None:
+def test_the_token_is_struck_out_anywhere() -> None:
     finding = problem("gateway", f"It says {TOKEN}", f"Keep {TOKEN} secret", version=TOKEN, lists=[TOKEN])
     full = Report({"id": "gw", "url": f"http://{TOKEN}"}, [finding], [{**FORM, "answer": {TOKEN: [TOKEN]}}])
     struck = full.without(TOKEN)

@@ -112,7 +112,7 @@ def test_what_the_gateway_would_refuse_or_silently_read_otherwise_is_a_value_err
         create(**arguments)
 
 
-def test_what_a_provider_needs_besides_goes_along_in_extra_body():
+def test_extra_body_holds_what_else_a_provider_needs():
     assert create("bedrock", model="m", extra_body={"role_arn": "r"}).json["role_arn"] == "r"
 
 

@@ -164,7 +164,7 @@ def test_a_gateway_that_says_its_version_in_another_way_does_not_say_it(connect,
 # Listening in
 
 
-def test_each_answer_can_be_had_as_it_came_with_its_request(connect):
+def test_on_answer_gets_each_raw_answer_with_its_request(connect):
     heard = []
     gateway = Gateway({**BATCH, "new": 1})
     connect(gateway, on_answer=lambda *pair: heard.append(pair)).get_batch("batch_1", provider="azure")
@@ -727,7 +727,7 @@ def test_the_token_shows_in_no_repr_no_log_and_no_error(connect, caplog):
     assert "no access with ***" in str(error)
 
 
-def test_what_an_error_body_quotes_besides_its_message_is_not_shown(connect):
+def test_of_an_error_body_only_message_type_and_code_are_shown(connect):
     body = {
         "error": {"message": "said", "error": "LOW-LEVEL", "param": "PARAM"},
         "extra_fields": {"raw_response": {"x": "RAW"}},

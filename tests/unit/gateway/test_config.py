@@ -115,10 +115,10 @@ def test_any_base_url_is_accepted_or_a_value_error(text, schema):
 
 
 @pytest.mark.parametrize("tail", ["/openai", "/openai/v1", "/v1", "/openai/v1/"])
-def test_a_url_copied_from_an_openai_client_is_told_what_to_leave_out(tail):
+def test_a_url_copied_from_an_openai_client_says_what_to_remove(tail):
     with pytest.raises(ValueError, match=r"host: remove '/(openai|v1|openai/v1)' from the URL"):
         GatewayConfig(f"https://gateway.example.com{tail}")
 
 
-def test_a_path_of_its_own_below_which_the_gateway_is_stays():
+def test_a_path_before_the_gateways_routes_is_kept():
     assert GatewayConfig("https://example.com/bifrost").root == "https://example.com/bifrost"

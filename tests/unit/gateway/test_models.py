@@ -91,7 +91,7 @@ def test_other_spellings_of_a_time_are_read(value):
 @pytest.mark.parametrize(
     "value", [0, "0", None, "", -5, True, "soon", [], {}, 1e300, 10**400, SECONDS * 1000, "9" * 5000, "inf", "nan"]
 )
-def test_a_time_that_is_none_is_none(value):
+def test_an_unreadable_time_is_none(value):
     assert batch(created_at=value).created_at is None
 
 
@@ -127,7 +127,7 @@ def test_zeros_only_and_no_counts_mean_not_given(counts):
         (float("inf"), None),
     ],
 )
-def test_a_count_is_a_whole_number_or_none_and_never_another_one(given, read):
+def test_a_count_is_an_integer_or_none_and_never_changed(given, read):
     counts = batch(request_counts={"total": 9, "failed": given}).request_counts
     assert (counts.total, counts.failed) == (9, read)
 
@@ -142,7 +142,7 @@ def test_an_odd_detail_never_hides_the_status(name, odd):
 
 @pytest.mark.parametrize("name", ["output_file_id", "error_file_id", "results_url", "endpoint", "metadata"])
 @pytest.mark.parametrize("nothing", ["", None, {}])
-def test_nothing_known_is_none(name, nothing):
+def test_unknown_values_are_none(name, nothing):
     assert getattr(batch(**{name: nothing}), name) is None
 
 

@@ -32,7 +32,7 @@ KEYS = {
     "frame", ["{}", "Incorrect API key provided: {}.", "(key={})", '"{}"', "a\n{}\tb", "key:{},", "x {}"]
 )
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-def test_a_key_is_struck_out_wherever_it_stands(key, frame):
+def test_a_key_is_struck_out_anywhere(key, frame):
     shown = quote(frame.format(key))
     assert key not in shown
     assert key[6:-2] not in shown

@@ -68,7 +68,7 @@ def test_any_certificate_is_accepted_where_verify_is_switched_off(connect, serve
     assert connect(base_url=f"https://127.0.0.1:{server.port}", verify=False).get_batch("batch_1").id == "batch_1"
 
 
-def test_https_to_a_server_that_speaks_none_looks_like_a_mistake(connect):
+def test_https_to_a_plain_http_server_is_permanent(connect):
     def greet(raw: socket.socket) -> socket.socket:
         raw.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         return raw
@@ -78,7 +78,7 @@ def test_https_to_a_server_that_speaks_none_looks_like_a_mistake(connect):
     assert caught.value.transient is False
 
 
-def test_a_refused_connection_can_pass(connect):
+def test_a_refused_connection_is_transient(connect):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -88,7 +88,7 @@ def test_a_refused_connection_can_pass(connect):
 
 
 @pytest.mark.parametrize(("code", "transient"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
-def test_an_unknown_host_looks_like_a_mistake_and_a_busy_name_server_can_pass(connect, monkeypatch, code, transient):
+def test_an_unknown_host_is_permanent_and_a_busy_name_server_transient(connect, monkeypatch, code, transient):
     def getaddrinfo(*args, **kwargs):
         raise socket.gaierror(code, "no name")
 
@@ -98,7 +98,7 @@ def test_an_unknown_host_looks_like_a_mistake_and_a_busy_name_server_can_pass(co
     assert caught.value.transient is transient
 
 
-def test_a_timeout_can_pass(connect):
+def test_a_timeout_is_transient(connect):
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("slow")
 
