@@ -23,6 +23,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import figures
+
 DAGS = Path(__file__).parent / "dags"
 BARE, OURS = DAGS / "bare.py", DAGS / "ours.py"
 PEERS = [DAGS / f"peer_{name}.py" for name in ("openai", "common_ai", "anthropic")]
@@ -81,9 +83,7 @@ def main() -> int:
     print("\nModules of this package that were loaded:", *ours, sep="\n  ")
     print("\nOther modules that ours.py loads:", *(sorted(set(loaded) - set(ours)) or ["none"]), sep="\n  ")
     if options.peers:
-        import report
-
-        report.keep("import", {"machine": report.machine(), "cpu": {name: cpu for name, (_, cpu) in costs.items()}})
+        figures.keep("import", {"machine": figures.machine(), "cpu": {name: cpu for name, (_, cpu) in costs.items()}})
     return 1 if costs[OURS.name][1] > options.limit else 0
 
 

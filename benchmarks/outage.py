@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import report
+import figures
 from contenders import CONTENDERS
 from gateway import Gateway
 from run import MEASURE, environment
@@ -79,7 +79,7 @@ def section(results: dict[str, Any]) -> str:
             last = "never"
         rows.append(
             [
-                f"**{label}**" if run["contender"] in report.OURS else label,
+                f"**{label}**" if run["contender"] in figures.OURS else label,
                 f"{run['before']:.0f}",
                 f"{run['tried']:,}",
                 f"{run['first_second']:,}",
@@ -87,7 +87,7 @@ def section(results: dict[str, Any]) -> str:
                 last,
             ]
         )
-    return f"{report.in_words(results['machine'])}\n\n{report.table(head, rows)}"
+    return f"{figures.in_words(results['machine'])}\n\n{figures.table(head, rows)}"
 
 
 def main() -> None:
@@ -97,14 +97,14 @@ def main() -> None:
     parser.add_argument("--away", type=float, default=60.0, help="seconds")
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between two looks")
     options = parser.parse_args()
-    results: dict[str, Any] = {"machine": report.machine(), "runs": []}
+    results: dict[str, Any] = {"machine": figures.machine(), "runs": []}
     with Gateway.start() as gateway, tempfile.TemporaryDirectory() as home:
         for name in options.only:
             results["runs"].append(through_it(name, gateway, home, options))
             print(results["runs"][-1], flush=True)
     print(section(results))
     if options.only == list(SUBJECTS) and (options.n, options.away) == (1000, 60.0):
-        report.keep("outage", results)
+        figures.keep("outage", results)
 
 
 if __name__ == "__main__":

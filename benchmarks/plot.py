@@ -9,8 +9,8 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from contenders import CONTENDERS
+from figures import COLOURS, above_floor, requests
 from matplotlib import pyplot as plt
-from report import COLOURS, above_floor, requests
 
 STYLES = ("-", "--")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import report
+import figures
 from rows_gateway import gateway
 from run import environment
 
@@ -83,7 +83,7 @@ def section(results: dict[str, Any]) -> str:
         ]
         for run in runs
     ]
-    return f"{report.in_words(results['machine'])}\n\n{report.table(head, rows, left=2)}\n\n{targets(runs)}"
+    return f"{figures.in_words(results['machine'])}\n\n{figures.table(head, rows, left=2)}\n\n{targets(runs)}"
 
 
 def rate(run: dict[str, Any]) -> float:
@@ -114,7 +114,7 @@ def targets(runs: list[dict[str, Any]]) -> str:
     most = kept["ours", 200_000, REACH]["memory"]
     figure = "peak memory at 200,000 rows, MB: at most a fifth above that at 10,000"
     raise_unless_accepted(figure, most / 1e6, 1.2 * least / 1e6, most <= 1.2 * least, "{:.1f}")
-    return "What this package is held to:\n\n" + report.table(["Figure", "Measured", "Limit", "Met"], rows)
+    return "Targets:\n\n" + figures.table(["Figure", "Measured", "Limit", "Met"], rows)
 
 
 def main() -> None:
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=LABELS, default=list(LABELS), help="written nowhere then")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    machine = report.machine()
+    machine = figures.machine()
     runs = [run for run in RUNS if run.contender in options.only]
     measured: dict[Run, list[dict[str, float]]] = {run: [] for run in runs}
     for _ in range(options.rounds):
@@ -137,7 +137,7 @@ def main() -> None:
     kept = {"machine": machine, "rounds": options.rounds, "runs": results}
     print(section(kept))
     if options.only == list(LABELS) and options.rounds >= 3:
-        report.keep("rows", kept)
+        figures.keep("rows", kept)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import report
+import figures
+import waits
 from contenders import CONTENDERS
 from gateway import Gateway
 
@@ -87,7 +88,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=_numbers, default=[10, 100, 1000, MANY], help="batches, such as 10,100")
     parser.add_argument("--latency", type=_numbers, default=[50, 500], help="ms, such as 50,500")
     parser.add_argument("--seconds", type=float, default=60.0, help=f"of a run; up to {FEW} batches, a third")
-    parser.add_argument("--interval", type=float, default=5.0, help="seconds between two looks")
+    parser.add_argument("--interval", type=float, default=5.0, help="seconds between two polls")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="these contenders")
     parser.add_argument("--quick", action="store_true", help="100 batches, 50 ms")
     options = parser.parse_args()
@@ -95,20 +96,20 @@ def main() -> int:
         options.sizes, options.latency, options.seconds = [100], [50], 45.0
 
     runs, results = plan(options), []
-    print(f"{len(runs)} runs, {sum(run.seconds + 8 for run in runs) / 60:.0f} minutes if all are done in time")
-    began, machine = time.monotonic(), report.machine()
+    print(f"{len(runs)} runs, {sum(run.seconds + 8 for run in runs) / 60:.0f} minutes if all end in time")
+    began, machine = time.monotonic(), figures.machine()
     with Gateway.start() as gateway, tempfile.TemporaryDirectory() as home:
         for number, run in enumerate(runs, 1):
             result = run.measure(gateway, home)
             results.append(result)
-            print(f"{number}/{len(runs)} {report.in_short(result)}", flush=True)
+            print(f"{number}/{len(runs)} {figures.in_short(result)}", flush=True)
     minutes = (time.monotonic() - began) / 60
-    waits = {"machine": machine, "minutes": round(minutes, 1), "interval": options.interval, "runs": results}
-    print(f"\n{minutes:.0f} minutes\n\n{report.waits(waits)}")
+    kept = {"machine": machine, "minutes": round(minutes, 1), "interval": options.interval, "runs": results}
+    print(f"\n{minutes:.0f} minutes\n\n{waits.section(kept)}")
     if options.quick or set(options.only) != set(CONTENDERS):
-        print("\nA look: results.json and the docs are left as they are.")
+        print("\nA partial run: results.json and the docs stay as they are.")
     else:
-        report.keep("waits", waits)
+        figures.keep("waits", kept)
     return 0
 
 

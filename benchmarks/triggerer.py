@@ -20,8 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import figures
 import psutil
-import report
 from contenders import CONTENDERS
 from gateway import Gateway
 from measure import percentile
@@ -142,7 +142,7 @@ def section(results: dict[str, Any]) -> str:
         label = CONTENDERS[run["contender"]].label
         rows.append(
             [
-                f"**{label}**" if run["contender"] in report.OURS else label,
+                f"**{label}**" if run["contender"] in figures.OURS else label,
                 f"{60 * run['requests'] / run['window']:,.0f}",
                 *(f"{100 * run['cpu'][what]:.1f}" for what in ("runner", "supervisor")),
                 f"{run['memory']['runner'] / run['n'] / 1024:.1f}",
@@ -154,7 +154,7 @@ def section(results: dict[str, Any]) -> str:
                 str(run["failed"]),
             ]
         )
-    return f"{report.in_words(results['machine'])}\n\n{report.table(head, rows)}"
+    return f"{figures.in_words(results['machine'])}\n\n{figures.table(head, rows)}"
 
 
 def main() -> None:
@@ -168,7 +168,7 @@ def main() -> None:
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # Airflow keeps a log file open for each trigger
-    results: dict[str, Any] = {"machine": report.machine(), "runs": []}
+    results: dict[str, Any] = {"machine": figures.machine(), "runs": []}
     with Gateway.start() as gateway, tempfile.TemporaryDirectory() as folder:
         for name in options.only:
             if results["runs"]:  # the floor comes last, and is given no longer than the others needed
@@ -178,7 +178,7 @@ def main() -> None:
             print(results["runs"][-1], flush=True)
     print(section(results))
     if options.only == list(SUBJECTS) and options.n == 1000:
-        report.keep("triggerer", results)
+        figures.keep("triggerer", results)
 
 
 if __name__ == "__main__":
