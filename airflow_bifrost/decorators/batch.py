@@ -114,9 +114,8 @@ def bifrost_batch_task(
                 yield f"Is this review good or bad? {review}"
     """
     own = {name: value for name, value in locals().items() if name not in ("python_callable", "kwargs")}
-    kwargs.setdefault(
-        "multiple_outputs", True
-    )  # else Airflow takes it from the function's annotation, which is about rows
+    # Otherwise Airflow infers it from the function's annotation, which is about rows.
+    kwargs.setdefault("multiple_outputs", True)
     return task_decorator_factory(
         python_callable=python_callable,
         decorated_operator_class=_BatchDecoratedOperator,

@@ -77,23 +77,22 @@ _CODES = {
 
 # The last three are google.rpc.Code: RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE.
 _TRANSIENT_STATUS = frozenset({408, 429, 8, 13, 14})
-_TRANSIENT_CODES = (
-    frozenset(  # without a status: OpenAI's and Anthropic's types of error, AWS's exceptions, and our own words
-        {
-            "rate_limit_exceeded",
-            "rate_limit_error",
-            "server_error",
-            "overloaded_error",
-            "api_error",
-            "timeout_error",
-            "throttlingexception",
-            "internalserverexception",
-            "serviceunavailableexception",
-            "modeltimeoutexception",
-            "invalid_output",
-            EMPTY_RESPONSE,
-        }
-    )
+# Without a status: OpenAI's and Anthropic's types of error, AWS's exceptions, and our own words.
+_TRANSIENT_CODES = frozenset(
+    {
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "server_error",
+        "overloaded_error",
+        "api_error",
+        "timeout_error",
+        "throttlingexception",
+        "internalserverexception",
+        "serviceunavailableexception",
+        "modeltimeoutexception",
+        "invalid_output",
+        EMPTY_RESPONSE,
+    }
 )
 
 _NO_ANSWER = RowError(EMPTY_RESPONSE, "The provider reports success, but its response has no answer.")

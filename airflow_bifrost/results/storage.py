@@ -37,9 +37,8 @@ def locate(
         " (s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google), or correct the path."
     )
     try:
-        path = ObjectStoragePath(
-            uri, **{"conn_id": conn_id} if conn_id else {}
-        )  # in Airflow 3.1, None is a value of its own
+        # Without a conn_id, none is passed: Airflow 3.1 takes None for a connection.
+        path = ObjectStoragePath(uri, **{"conn_id": conn_id} if conn_id else {})
     except ValueError as error:
         raise unknown from error
     try:

@@ -8,9 +8,8 @@ from airflow_bifrost import providers
 from airflow_bifrost.providers.base import Limits
 
 GATEWAY_BYTES = 100 * 2**20  # the default of the gateway's `client.max_request_body_size_mb` is 100
-FORM_ROOM = (
-    64 * 2**10
-)  # bytes of a request in addition to the rows: the form's other fields, or the other members of a create
+# Bytes of a request in addition to the rows: the form's other fields, or the other members of a create.
+FORM_ROOM = 64 * 2**10
 
 
 def limits_of(provider: str, gateway_bytes: int = GATEWAY_BYTES) -> Limits:

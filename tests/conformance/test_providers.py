@@ -40,10 +40,9 @@ def test_a_row_is_shown_by_its_recordings(provider, row):
         assert [field for field in RESULTS if fields.get(field)] == row["results"]
         assert all(counts[count] is not None for count in ALWAYS_SENT & set(row["trusted"]))
         assert row["trusted"] or all(number is None for number in counts.values())
+        # A count that is present is trusted, or named as one that is not.
         given = {count for count, number in counts.items() if number}
-        assert given - set(row["trusted"]) <= set(
-            row.get("not_trusted", ())
-        )  # a count that is there is trusted, or named as one that is not
+        assert given - set(row["trusted"]) <= set(row.get("not_trusted", ()))
     first = BY_NAME[row["shown_by"][0]].expected["fields"]["request_counts"]
     assert {count: number for count, number in first.items() if number} == row["counts"]
 

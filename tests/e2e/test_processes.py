@@ -61,9 +61,8 @@ def test_no_process_outlives_its_owner(tmp_path: Path, end: signal.Signals) -> N
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # a shell ignores it in what it runs in the background
+        # A shell ignores SIGINT in what it runs in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert owner.stdout is not None
     session = int(owner.stdout.readline())

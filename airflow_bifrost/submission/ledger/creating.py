@@ -167,9 +167,8 @@ class Creator:
         if file is None:
             if source.upload is None:
                 return source.file_id, previous
-            file = source.upload(
-                f"{digest}-{secrets.token_hex(4)}.jsonl"
-            )  # in S3, a file with the same name would be replaced
+            # The name is unique, since in S3 a file with the same name would be replaced.
+            file = source.upload(f"{digest}-{secrets.token_hex(4)}.jsonl")
         readiness = providers.get(self.provider).files
         if readiness is None or file.status in readiness.ready:
             return file.id, previous

@@ -26,9 +26,7 @@ def gateway(quick_gateway: LocalGateway) -> LocalGateway:
 
 def test_a_task_that_was_ended_and_cancelled_is_run_again_by_a_clear(gateway: LocalGateway, output: str) -> None:
     store = Store()
-    gateway.inject(
-        Fault(status=400, method="GET", path_contains="/v1/batches/")
-    )  # the try ends with its batch on the way
+    gateway.inject(Fault(status=400, call="batch_retrieve"))  # the attempt ends while its batch runs
     assert run(output, ["a", "b"], store=store, deferrable=False).state == "failed"
     cancel(gateway, gateway.batches[0]["id"])
     end = run(output, ["a", "b"], store=store, try_number=2, max_row_attempts=1)

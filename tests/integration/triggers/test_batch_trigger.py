@@ -289,9 +289,8 @@ def test_a_wait_that_another_triggerer_has_begun_bears_what_a_new_one_would_not(
     batch_id = gateway.add_batch(rows=1)
     gateway.set_batch(batch_id, **DONE)
     gateway.inject(Fault(status=200, body="<html>", content_type="text/html", times=2))
-    begun = WaitState(
-        batch_id, next_poll_at=time.time() - 60
-    )  # the worker met an outage, an earlier triggerer may have met none
+    # The worker met an outage; an earlier triggerer may have met none.
+    begun = WaitState(batch_id, next_poll_at=time.time() - 60)
     assert fire(trigger(batch_id, states=[begun.to_json()]))["kind"] == "finished"
 
 
