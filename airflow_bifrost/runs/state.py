@@ -272,8 +272,10 @@ class RunState:
     :param collected: the results of all batches were read, and no rows are sent again.
     :param stop: why nothing more is sent.
     :param cancelled_at: unix seconds at which the run cancelled the rest of its batches.
+    :param grace_over: they had the time to end that they get.
     :param blocked: see :class:`Blocked`.
     :param written: the manifest, without the output's path, once the output is written.
+    :param highest: the highest number that a part ever had: the ledger knows submissions by number, so none is used again.
     :param earlier: parts of other inputs that the task had before, by the digest of their run.
     """
 
@@ -290,10 +292,12 @@ class RunState:
     collected: bool = False
     stop: StopReason | None = None
     cancelled_at: float | None = None
+    grace_over: bool = False
     blocked: bool = False
     written: JsonObject | None = None
     fingerprint: JsonObject | None = None
     cleaned: bool = False
+    highest: int = 0
     earlier: dict[str, list[JsonObject]] = field(default_factory=dict)
 
     # As JSON
@@ -354,7 +358,7 @@ class RunState:
         return self.written is not None and not self.written["rows"]["cancelled"]
 
     def next_number(self) -> int:
-        return max((part.number for part in self.parts), default=0) + 1
+        return max([self.highest, *(part.number for part in self.parts)]) + 1
 
     def part(self, number: int) -> RunPart:
         return next(part for part in self.parts if part.number == number)
@@ -372,11 +376,12 @@ class RunState:
             collected=False,
             stop=None,
             cancelled_at=None,
+            grace_over=False,
             blocked=False,
             written=None,
             fingerprint=None,
             cleaned=False,
-            parts=[replace(part, waits_for=[]) for part in self.parts],
+            parts=[replace(part, waits_for=[], cancel_requested=False) for part in self.parts],
         )
         if wait_id != self.wait_id:
             state = replace(state, started_at=now, round_started_at=now)
@@ -384,6 +389,9 @@ class RunState:
 
     def after(self, event: Event) -> RunState:
         """The state once something has happened."""
+        return replace(self._after(event), highest=self.next_number() - 1)
+
+    def _after(self, event: Event) -> RunState:
         match event:
             case Submitted():
                 return self._after_submission(event)
@@ -397,7 +405,7 @@ class RunState:
             case Ended():
                 return self._after_ends(event)
             case DeadlinePassed():
-                return self if self.stop == "timeout" else replace(self, stop="timeout", cancelled_at=None)
+                return replace(self, stop="timeout", grace_over=self.cancelled_at is not None)
             case CancelRequested(batch_ids, at):
                 parts = [
                     replace(part, cancel_requested=True) if part.batch_id in batch_ids else part for part in self.parts
@@ -514,9 +522,10 @@ def _send(state: RunState, in_flight: list[str]) -> Submit | Split | None:
 def _wind_up(state: RunState, in_flight: list[str], now: float) -> Cancel | Wait | Collect:
     """After the deadline: cancel what runs, give it time to end, and collect what there is."""
     asked = {part.batch_id for part in state.parts if part.cancel_requested}
-    if running := [batch_id for batch_id in in_flight if batch_id not in asked]:
+    running = [batch_id for batch_id in in_flight if batch_id not in asked]
+    if running or state.cancelled_at is None:
         return Cancel(running)
-    ends = (state.cancelled_at or now) + CANCEL_GRACE
-    if in_flight and now < ends:
+    ends = state.cancelled_at + CANCEL_GRACE
+    if in_flight and now < ends and not state.grace_over:
         return Wait(in_flight, any_ended=False, deadline=ends)
     return Collect()

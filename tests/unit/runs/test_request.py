@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from unit.runs.making import REQUEST, a_run
+
+from airflow_bifrost.runs.request import RunInput, run_digest, sha256_of
+
+
+def test_a_value_without_a_stable_order_has_no_digest() -> None:
+    with pytest.raises(ValueError, match="set has no JSON form"):
+        sha256_of({"stop": {"a", "b"}})
+
+
+def test_a_float_that_is_not_a_number_has_no_digest() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        sha256_of([float("nan")])
+
+
+def test_a_digest_is_the_same_in_every_process_and_whatever_the_order_of_the_members() -> None:
+    value = '{"b": [1, 2.5, None, "é"], "a": {"d": True, "c": "x"}}'
+    code = f"from airflow_bifrost.runs.request import sha256_of; print(sha256_of({value}))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}
+        ).stdout.split()[-1]
+        for seed in ("1", "2")
+    }
+    assert found == {sha256_of({"a": {"c": "x", "d": True}, "b": [1, 2.5, None, "é"]})}
+
+
+def test_dates_and_decimals_have_a_digest() -> None:
+    assert sha256_of([date(2026, 1, 2), Decimal("0.20")]) == sha256_of(["2026-01-02", "0.20"])
+
+
+def test_the_digest_of_a_run_does_not_depend_on_how_its_lines_are_split() -> None:
+    one, other = RunInput("lines", 10, ["a"], [10]), RunInput("lines", 10, ["b", "c"], [5, 5])
+    assert run_digest(REQUEST, one) == run_digest(REQUEST, other)
+    assert run_digest(REQUEST, one) != run_digest(REQUEST, replace(one, digest="other lines"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"metadata": {"team": "a"}}, []),
+        ({"extra_form": {"storage": "b"}}, []),
+        ({"model": "n"}, ["model"]),
+        ({"endpoint": "/v1/embeddings", "provider": "azure"}, ["provider", "endpoint"]),
+        ({"output_schema": {"type": "object"}}, ["output_type"]),
+        ({"body_digest": "e"}, ["system_prompt or request_params"]),
+    ],
+    ids=str,
+)
+def test_the_arguments_in_which_two_requests_differ_are_named(changes: dict[str, Any], names: list[str]) -> None:
+    other = replace(REQUEST, **changes)
+    assert REQUEST.differences(other) == names
+    assert (REQUEST.digest == other.digest) is (not names)
+
+
+def test_a_state_is_the_same_after_it_was_json() -> None:
+    state = a_run(10, 20)
+    assert type(state).from_json(state.to_json()) == state
