@@ -19,11 +19,8 @@ from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest
 from airflow_bifrost.runs.state import RequestChanged, RunState, Wait, next_step
 from airflow_bifrost.runs.verdict import raise_if_stopped
 from airflow_bifrost.submission.parts import Part
-from airflow_bifrost.worker.kill import cancel_batches
 from airflow_bifrost.worker.submit import supersede_others
 from airflow_bifrost.worker.wait import BatchWait
-
-CANCEL_WITHIN = 60.0  # seconds, for batches that an earlier attempt could not cancel
 
 log = logging.getLogger("airflow.task")
 
@@ -129,14 +126,9 @@ class BatchRun(RunDriver):
     # How an attempt begins
 
     def _recall(self) -> RunState | None:
-        """What an earlier attempt has left. Batches that a user's stop could not cancel then are cancelled first."""
+        """What an earlier attempt has left. Batches that it was to cancel, and could not, are cancelled first."""
         self.state = before = self.record.load()
-        if left := self.record.to_cancel():
-            provider = before.request.provider if before is not None else self.provider
-            log.warning(
-                "A user ended an earlier attempt, and these batches were not cancelled then: %s", ", ".join(left)
-            )
-            self.record.keep_to_cancel(cancel_batches(self.client, left, provider=provider, within=CANCEL_WITHIN))
+        self.cancel_what_is_left()
         return before
 
     def _beginning(self, before: RunState | None, request: RunRequest, known: RunInput | None) -> Beginning:

@@ -144,7 +144,9 @@ class RunDriver:
     def client(self) -> GatewayClient:
         if self._client is None:
             worked = self.state is not None and any(part.batch_id for part in self.state.parts)
-            self._client = BifrostHook(self.conn_id).open_client(timeout=self.download_timeout, worked_before=worked)
+            self._client = BifrostHook(self.conn_id).open_client(
+                timeout=self.download_timeout, sleep=self.signal.sleep, worked_before=worked
+            )
         return self._client
 
     @contextmanager
@@ -280,6 +282,8 @@ class RunDriver:
                 log.warning("%s The queue is full, so part %d waits or is halved.", error, part.number)
                 self._refusal = error
                 return QueueFull(part.number)
+        if submission.uncancelled:
+            self.record.keep_to_cancel([*self.record.to_cancel(), *submission.uncancelled])
         return Submitted(
             part.number,
             submission.batch_id,
@@ -370,6 +374,7 @@ class RunDriver:
 
     def _clean(self) -> None:
         state = self.known
+        self.cancel_what_is_left()
         if not state.finished:  # clearing the task goes on with it
             return
         self.record.leave_receipt(state)
@@ -380,6 +385,13 @@ class RunDriver:
         if self.cleanup == "all":
             files: list[JsonObject] = written["batches"]
             self._delete([batch[name] for batch in files for name in ("output_file_id", "error_file_id")], provider)
+
+    def cancel_what_is_left(self) -> None:
+        """Cancel batches that were to be cancelled earlier, and could not be: when a user ended an attempt, or duplicates of a create."""
+        if left := self.record.to_cancel():
+            provider = self.state.request.provider if self.state is not None else self.provider
+            log.warning("These batches were to be cancelled earlier, and could not be: %s", ", ".join(left))
+            self.record.keep_to_cancel(cancel_batches(self.client, left, provider=provider, within=CANCEL_WITHIN))
 
     def _delete(self, file_ids: Sequence[str | None], provider: str) -> None:
         for file_id in filter(None, file_ids):

@@ -5,9 +5,11 @@ signal that is checked before every call that costs money, see :class:`StopSigna
 
 Not every end is a user's. By the task's state in Airflow:
 
-* ``failed``, ``success`` or ``skipped``: a user marked the task, or ``dagrun_timeout`` ended the run (its tasks become ``skipped``), or
-  Airflow failed the last attempt of a task whose heartbeat was missing. In all of these nobody waits for the batches, so they are
-  cancelled. What had run by then is billed, and clearing the task collects it.
+* ``failed`` or ``success``: a user marked the task, so its batches are cancelled. Airflow also fails the last attempt of a task whose
+  heartbeat it misses. If that worker is still alive, it cannot tell the two apart, and cancels: nobody waits for the batches any more.
+  What had run by then is billed, and clearing the task collects it.
+* ``skipped`` in a DAG run that failed: ``dagrun_timeout`` ended the run. No user decided about the batches: they run on, and clearing
+  the task picks them up. See :func:`airflow_bifrost.triggers.airflow_channel.is_users_stop`.
 * ``running``, ``up_for_retry`` and the like: the worker is shut down, or the next attempt goes on. Nothing is cancelled.
 * unknown: nothing is cancelled.
 """
@@ -27,7 +29,7 @@ from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.providers.statuses import TERMINAL, BatchStatus
-from airflow_bifrost.triggers.airflow_channel import ENDED_STATES
+from airflow_bifrost.triggers.airflow_channel import is_users_stop
 
 CANCEL_WITHIN = 4.0  # seconds; Airflow sends SIGKILL five seconds after SIGTERM
 STATE_WITHIN = 1.5  # seconds of these for Airflow to tell the task's state
@@ -87,8 +89,9 @@ def cancel_if_a_user_ended_it(
 
     def work() -> None:
         state = _state_of(ti)
+        stopped = is_users_stop(state, _run_state_of(ti) if state == "skipped" else None)
         answered.set()
-        if state not in ENDED_STATES:
+        if not stopped:
             log.info("Not cancelling %s: the task is %s", ", ".join(batch_ids), state or "in an unknown state")
             return
         if keep is not None:
@@ -182,3 +185,9 @@ def _state_of(ti: Any) -> str | None:
     ).get(ti.run_id, {})
     state = found.get(ti.task_id, found.get(f"{ti.task_id}_{ti.map_index}"))
     return None if state is None else str(state)
+
+
+def _run_state_of(ti: Any) -> str | None:
+    """The state of the task's DAG run."""
+    state = ti.get_dagrun_state(ti.dag_id, ti.run_id)
+    return str(getattr(state, "value", state))

@@ -75,13 +75,13 @@ def test_rows_that_are_done_and_that_no_file_has_are_looked_for_again_by_a_retry
 
     monkeypatch.setattr(run_module, "submit_part", submit_part)
     store = Store()
-    end = run(output, ["a"], store=store)
+    end = run(output, ["a"], store=store, results_grace=0.1)
     assert isinstance(end.error, BifrostProtocolError)
     assert not isinstance(end.error, AirflowFailException)
     assert not Path(output).exists()
     [batch] = gateway.batches
     gateway.set_batch(batch["id"], output_file_id="later", error_file_id=None)
-    end = run(output, ["a"], store=store, try_number=2)
+    end = run(output, ["a"], store=store, try_number=2, results_grace=0.1)
     assert "later" in str(end.error)  # where it looked
     assert len(gateway.batches) == 1
 
