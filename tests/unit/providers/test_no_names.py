@@ -43,14 +43,7 @@ def decisions_by_name(source: str) -> Iterator[str]:
                     yield f"line {node.lineno}: {ast.unparse(node)[:100]}"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=pytest.mark.xfail(reason="being rewritten") if path.name == "ledger.py" else ())
-        for path in MODULES
-    ],
-    ids=[str(path.relative_to(ROOT)) for path in MODULES],
-)
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(ROOT)) for path in MODULES])
 def test_no_module_decides_by_a_providers_name(path: Path) -> None:
     assert list(decisions_by_name(path.read_text())) == []
 
