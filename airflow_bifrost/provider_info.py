@@ -167,6 +167,17 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "False",
                         "default": "True",
                     },
+                    "deployment": {
+                        "description": (
+                            "Name of this Airflow deployment, which goes into the tag of each batch that it submits. Set it if several"
+                            " deployments share a provider account, so that none adopts or cancels another's batch. Empty: an ID that is"
+                            " derived from Airflow's Fernet key and URLs."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "production",
+                        "default": "",
+                    },
                     "state_path": {
                         "description": (
                             "Where tasks keep what must survive a retry (deadlines, what was submitted): a URI that ObjectStoragePath"
