@@ -181,7 +181,10 @@ def test_an_answer_that_is_lost_costs_no_second_batch(gateway: LocalGateway) -> 
     assert end.value == batch["id"]
 
 
-def test_a_refused_create_is_made_again_in_the_same_attempt(gateway: LocalGateway) -> None:
+def test_a_refused_create_is_made_again_in_the_same_attempt(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "300")
     gateway.inject(Fault(status=429, **CREATE))
     assert submit(Store()).state == "success"
     assert len(gateway.batches) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +40,12 @@ class KillingStore(Store):
 
 
 @pytest.fixture(autouse=True)
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def slept(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nothing pauses; this is what would have been slept."""
     slept: list[float] = []
     monkeypatch.setattr(module, "TIMING", LedgerTiming(sleep=slept.append, settle=0.0, late=0.0))
     monkeypatch.setenv("AIRFLOW__BIFROST__DEPLOYMENT", "production")
+    monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "300")
     return slept
 
 
@@ -343,14 +343,6 @@ def test_the_file_of_a_refused_create_is_deleted_at_once(gateway: LocalGateway, 
 
 
 # An attempt survives what costs nothing to repeat
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    def patient(budget: float) -> None:
-        monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", str(budget))
-
-    return patient
 
 
 def test_a_refused_create_is_repeated_when_it_is_proven_that_nothing_was_submitted(
