@@ -95,9 +95,8 @@ def _converted(value: Any) -> Any:
         return _moment(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(
-        value, dict
-    ):  # other mappings may iterate in the order of their hashes, which differs from process to process
+    if isinstance(value, dict):
+        # Only dicts: another mapping may iterate in the order of its hashes, which differs from process to process.
         return {_name(key): plain(item) for key, item in value.items()}
     if isinstance(value, Set):
         raise InexactError(
@@ -131,10 +130,7 @@ def _fields(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump()
     if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:  # to_builtins() makes lists of sets, so look first
-            if (item := getattr(value, name)) is not msgspec.UNSET:
-                plain(item)
-        return msgspec.to_builtins(value, builtin_types=(Decimal,), enc_hook=plain)
+        return _struct_members(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if (attributes := getattr(type(value), "__attrs_attrs__", None)) is not None:
@@ -142,6 +138,18 @@ def _fields(value: Any) -> Any:
     raise InexactError(
         f"a value of type {type(value).__name__}", "JSON has no such type; give text, numbers, lists and dicts"
     )
+
+
+def _struct_members(value: msgspec.Struct) -> Any:
+    """The members of a Struct, by the names that it writes, with its tag and without the defaults that it leaves out."""
+    written = msgspec.to_builtins(
+        value, enc_hook=str
+    )  # its names only: msgspec would make lists of sets, and round some times
+    fields = dict(zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True))
+    if isinstance(written, dict):
+        return {name: getattr(value, fields[name]) if name in fields else tag for name, tag in written.items()}
+    tag = written[: len(written) - len(fields)]  # of a Struct that writes an array
+    return [*tag, *(getattr(value, name) for name in fields.values())]
 
 
 def plain_members(members: Mapping[str, Any]) -> JsonObject:

@@ -174,9 +174,5 @@ class RequestLines:
 def _wrong_shape(row: Any) -> str:
     if isinstance(row, Unreadable):
         return row.reason
-    wanted = "a row is a prompt (text), a request body or a whole batch line (dicts)"
-    if isinstance(row, bytes | bytearray):
-        return f"is {type(row).__name__}: {wanted}; decode it"
-    if isinstance(row, tuple):
-        return f"is {type(row).__name__}: {wanted}; make a prompt or a dict of it"
-    return f"is {type(row).__name__}: {wanted}"
+    advice = "; decode it" if isinstance(row, bytes | bytearray) else ""
+    return f"is {type(row).__name__}: a row is a prompt (text), a request body or a whole batch line (dicts){advice}"

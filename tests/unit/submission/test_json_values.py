@@ -56,6 +56,14 @@ class Box(msgspec.Struct, rename="camel", omit_defaults=True):
     left_out: int = 0
 
 
+class Tagged(msgspec.Struct, tag="t"):
+    value: Any
+
+
+class Row(msgspec.Struct, array_like=True, tag=True):
+    value: Any
+
+
 class Model(BaseModel):
     value: Any
 
@@ -63,6 +71,10 @@ class Model(BaseModel):
 class Pair(NamedTuple):
     left: Any
     right: Any = None
+
+
+# an offset with seconds, as local mean times have
+ODD_TIME = datetime(1900, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=53, seconds=28)))
 
 
 class NoJSONError(Exception):
@@ -139,7 +151,7 @@ VALUES = st.recursive(
 @example(Decimal("0.1000000000000000055511151231257827"))
 @example(Decimal("1E+400"))
 @example([Decimal("NaN")])
-@example({"at": datetime(1900, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=53, seconds=28)))})
+@example({"at": ODD_TIME})
 def test_what_goes_out_is_what_was_given_or_nothing_goes_out(value: Any) -> None:
     try:
         expected = as_json(value)
@@ -157,6 +169,10 @@ def test_what_goes_out_is_what_was_given_or_nothing_goes_out(value: Any) -> None
         (Size(date(2026, 1, 2)), {"width": "2026-01-02"}),
         (Box([Color.RED]), {"innerValue": ["red"]}),
         (Box(Decimal("0.20")), {"innerValue": Decimal("0.20")}),
+        (Box(ODD_TIME, left_out=1), {"innerValue": ODD_TIME.isoformat(), "leftOut": 1}),
+        (Box([Point(1)]), {"innerValue": [{"x": 1, "_private": 1}]}),
+        (Tagged(Model(value=1)), {"type": "t", "value": {"value": 1}}),
+        (Row(Decimal("0.20")), ["Row", Decimal("0.20")]),
         (Model(value=time(1, 2, 3)), {"value": "01:02:03"}),
         (Pair(UUID(int=7)), ["00000000-0000-0000-0000-000000000007", None]),
         (pendulum.datetime(2026, 1, 2), "2026-01-02T00:00:00+00:00"),
@@ -194,7 +210,17 @@ def test_an_object_goes_out_as_its_fields(value: Any, json_value: Any) -> None:
 )
 def test_a_value_that_json_cannot_hold_is_an_error_wherever_it_is(value: Any, said: str, tmp_path: Path) -> None:
     model = Model.model_construct(value=value)
-    for given_value in (value, [[value]], {"in": value}, Point(value), Size(value), Box(value), Pair(value), model):
+    for given_value in (
+        value,
+        [[value]],
+        {"in": value},
+        Point(value),
+        Size(value),
+        Box(value),
+        Row(value),
+        Pair(value),
+        model,
+    ):
         text = reason({"messages": [], "x": given_value}, tmp_path)
         assert said in text
         assert "secret" not in text
