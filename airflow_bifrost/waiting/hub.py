@@ -172,10 +172,10 @@ class Hub:
             entry = await client.get_raw(request.batch_id, provider=request.group.provider)
         except BifrostError as error:
             self._meter.poll("batch", error)
-            update = self._schedule.on_batch_fault(request, error, self._clock())
-            if isinstance(update.decision, LookUpConnection):
-                await self._look_up_again(update, request)
-            self._carry_out((update,))
+            updates = self._schedule.on_batch_fault(request, error, self._clock())
+            if any(isinstance(update.decision, LookUpConnection) for update in updates):
+                await self._look_up_again(request)
+            self._carry_out(updates)
             return
         self._meter.poll("batch", None)
         updates = self._schedule.on_batch(request, entry, self._clock())
@@ -202,12 +202,13 @@ class Hub:
             if not self._schedule.continue_sweep(request, self._clock()):
                 return
 
-    async def _look_up_again(self, update: Update, request: PollBatch) -> None:
+    async def _look_up_again(self, request: PollBatch) -> None:
         try:
             await self._connection.token_refused(request.sent_at)
         except BifrostConfigurationError as error:
             text = f"{error} The wait polls once more through the connection as it was."
-            cast("WaitHandle", update.wait).say(logging.WARNING, text)
+            for wait in request.waits:
+                cast("WaitHandle", wait).say(logging.WARNING, text)
 
     # News
 

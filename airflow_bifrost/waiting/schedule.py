@@ -76,12 +76,13 @@ class Schedule:
         self._timetable = Timetable()
         self._in_flight = 0
         self._served = 0
-        self._ticked_at = 0.0
+        self._latest = 0.0  # of all the times that came in since the clock was last set back
 
     # Waits come and go
 
     def add(self, wait: ScheduledWait, state: WaitState, provider: str | None, policy: WaitPolicy, now: float) -> None:
         """Poll a batch from ``state.next_poll_at`` on, until its wait ends."""
+        self._saw(now)
         wait.begin(state, policy, self._group(provider))
         wait.group.enter(wait)
         self._poll_at(wait, state.next_poll_at)
@@ -130,9 +131,10 @@ class Schedule:
 
     def tick(self, now: float) -> list[Update]:
         """Find out what is due, and end the waits whose time is over."""
-        if was_set_back(self._ticked_at, now):
+        if was_set_back(self._latest, now):
             self._spread((wait for wait in self._timetable.waits() if wait.request is None), now)
-        self._ticked_at = now
+            self._latest = now
+        self._saw(now)
         updates = []
         for wait in self._timetable.ended(now):
             if wait.sent_at < wait.policy.deadline and not wait.last_chance:  # the process slept through the deadline
@@ -145,6 +147,9 @@ class Schedule:
         for wait in self._timetable.due(now):
             wait.group.due[wait] = None
         return updates
+
+    def _saw(self, now: float) -> None:
+        self._latest = max(self._latest, now)
 
     @property
     def has_due(self) -> bool:
@@ -216,7 +221,7 @@ class Schedule:
                 wait.left_to_sweep = True
             else:
                 batch_request = PollBatch(group, now, [])
-                self._attach(batch_request, (wait,))
+                self._attach(batch_request, [w for w in group.waits[wait.listed_id] if w in group.due])
                 return batch_request
         return None
 
@@ -238,6 +243,7 @@ class Schedule:
 
     def finished(self, request: Request, now: float) -> None:
         """A request has ended, however it did. What it left without an answer is due at once."""
+        self._saw(now)
         group = request.group
         self._in_flight -= 1
         group.in_flight -= 1
@@ -258,15 +264,16 @@ class Schedule:
 
     def on_batch(self, request: PollBatch, entry: dict[str, Any], now: float) -> list[Update]:
         """The gateway answered for one batch: news for each wait for it."""
-        group, wait = request.group, request.waits[0]
+        group = request.group
         self._answered(group, now)
         stretch = 0.9 + 0.2 * self._random()
+        listed_id = request.waits[0].listed_id
         updates = []
-        for other in list(group.waits.get(wait.listed_id, ())):  # several triggers may wait for the same batch
-            other.counted_at = now
-            updates.append(self._on_entry(other, entry, now, stretch, counted=True))
-        if wait.listed_id in group.waits:
-            group.index.learn_age(wait.listed_id, wait.created_at)
+        for wait in list(group.waits.get(listed_id, ())):  # several triggers may wait for the same batch
+            wait.counted_at = now
+            updates.append(self._on_entry(wait, entry, now, stretch, counted=True))
+            if listed_id in group.waits:
+                group.index.learn_age(listed_id, wait.created_at)
         return updates
 
     def on_page(
@@ -342,6 +349,7 @@ class Schedule:
         return update
 
     def _answered(self, group: ProviderGroup, now: float) -> None:
+        self._saw(now)
         self._limit.on_answer()
         if not group.breaker.on_answer():
             group.limit.on_answer()
@@ -362,10 +370,10 @@ class Schedule:
         """Whether some provider, or the gateway, is in an outage."""
         return any(group.breaker.fault is not None for group in self._groups.values())
 
-    def on_batch_fault(self, request: PollBatch, error: BifrostError, now: float) -> Update:
+    def on_batch_fault(self, request: PollBatch, error: BifrostError, now: float) -> list[Update]:
         """A poll of one batch failed. After a :class:`LookUpConnection` the batch is due when the request has ended."""
         self._count_fault(request, error, now)
-        return self._fail(request.waits[0], error, now)
+        return self._fail_all(request, error, now)
 
     def on_list_fault(self, request: PollPage, error: BifrostGatewayError, now: float) -> list[Update]:
         """A poll of a page failed. A transient error is a fault of every wait that relied on it. A list that is refused says nothing about
@@ -374,7 +382,7 @@ class Schedule:
         self._count_fault(request, error, now)
         group.list_faults += 1
         if error.transient and group.list_faults < LIST_FAULTS:
-            return [self._fail(w, error, now) for w in request.waits if w.request is request and not w.over]
+            return self._fail_all(request, error, now)
         group.index.on_refusal(now)
         return []
 
@@ -404,9 +412,14 @@ class Schedule:
         elif isinstance(error, BifrostUnavailable):
             request.group.breaker.on_fault(error, sent_at=request.sent_at, now=now, random=self._random)
 
+    def _fail_all(self, request: Request, error: BifrostError, now: float) -> list[Update]:
+        """A fault of every wait that relied on the request, and has not got news since."""
+        return [self._fail(wait, error, now) for wait in request.waits if wait.request is request]
+
     def _fail(self, wait: ScheduledWait, error: BifrostError, now: float) -> Update:
         if wait.over:
             return Update(wait, None)
+        self._saw(now)
         return self._follow(wait, on_fault(wait.state, error, wait.policy, now=now, random=self._random))
 
     def _follow(self, wait: ScheduledWait, decision: Decision, batch: Batch | None = None) -> Update:

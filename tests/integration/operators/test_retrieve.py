@@ -126,13 +126,23 @@ def test_a_batch_of_each_provider_is_retrieved_by_its_own_id(
     assert (end.value["batch_id"], end.value["provider"], end.value["outcome"]) == (batch_id, provider, outcome)
 
 
-@pytest.mark.parametrize(("state", "cancels"), [("failed", True), ("running", False), (None, False)])
+@pytest.mark.parametrize(
+    ("state", "run_state", "cancels"),
+    [
+        ("failed", "running", True),
+        ("skipped", "running", True),
+        ("skipped", "failed", False),  # dagrun_timeout
+        ("running", "running", False),
+        (None, "running", False),
+    ],
+)
 def test_on_kill_in_the_worker_cancels_only_when_a_user_ended_the_task(
-    state: str | None, cancels: bool, gateway: LocalGateway
+    state: str | None, run_state: str, cancels: bool, gateway: LocalGateway
 ) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
     ti = FakeTI(task_id="retrieve")
     ti.get_task_states = lambda **_: {"run": {"retrieve": state}}  # type: ignore[attr-defined]
+    ti.get_dagrun_state = lambda *_: run_state  # type: ignore[attr-defined]
     task = BatchRetrieveOperator(task_id="retrieve", batch_id=batch_id, cancel_on_kill=True, wait_for_completion=True)
     with pytest.raises(TaskDeferred):
         task.execute({"ti": ti})
