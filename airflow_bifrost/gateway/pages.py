@@ -38,7 +38,7 @@ class PageCursor:
 
         :return: the entries of the page that no earlier page had.
         """
-        fresh = [item for item in page.data if item.id not in self._ids]
+        fresh = list({item.id: item for item in page.data if item.id not in self._ids}.values())
         self._ids.update(item.id for item in fresh)
         self._stale_pages = 0 if fresh else self._stale_pages + 1
         self.after = page.next_cursor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,25 @@ def test_a_create_is_repeated_while_the_gateway_refuses_connections(
     with pytest.raises(BifrostUnavailable, match="Nothing was submitted, and nothing is billed") as caught:
         hook.create_batch(input_file_id="file-1", endpoint="/v1/chat/completions")
     assert caught.value.sent is False
+
+
+def test_a_client_that_is_told_to_stop_makes_no_further_attempt(gateway: LocalGateway) -> None:
+    stop = threading.Event()
+    stop.set()
+    gateway.inject(Fault(status=503, times=None))
+    with BifrostHook().open_client(sleep=stop.wait) as client, pytest.raises(BifrostUnavailable):
+        client.get_batch("batch_1")
+    assert len(gateway.requests) == 1
+
+
+def test_a_client_whose_gateway_has_worked_before_retries_garbage(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch()
+    gateway.inject(Fault(garbage=True, times=2))
+    with BifrostHook().open_client(worked_before=True) as client:
+        assert client.get_batch(batch_id).id == batch_id
+    gateway.inject(Fault(garbage=True))
+    with BifrostHook().open_client() as client, pytest.raises(BifrostProtocolError):
+        client.get_batch(batch_id)
 
 
 def test_a_rotated_token_is_taken_up_by_an_open_client(
