@@ -120,6 +120,25 @@ def test_only_compat_branches_on_the_version_of_airflow(path: Path) -> None:
     assert not any(name.startswith(("packaging.", "importlib.metadata")) for name in imports(path))
 
 
+IMPORT_AT_THE_TOP = {"waiting", "submission", "results", "triggers", "worker", "runs"}  # no DAG file loads these
+BUT = {
+    "results/storage.py",  # users read results without Airflow
+    "triggers/airflow_channel.py",  # the task runner exists in a worker only
+    "worker/arguments.py",  # DAG files load it
+}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in IMPORT_AT_THE_TOP], ids=str)
+def test_what_no_dag_file_loads_imports_at_its_top(path: Path) -> None:
+    functions = (
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    late = [node.lineno for f in functions for node in ast.walk(f) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not late or str(path.relative_to(ROOT)) in BUT
+
+
 def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     module = tmp_path / "hooks" / "module.py"
