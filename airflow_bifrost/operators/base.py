@@ -148,7 +148,7 @@ class RowsOperator(BaseOperator):
             raise ValueError(f"request_params must be a dict, not {type(self.request_params).__name__}")
         return self.request_params
 
-    def _order(self) -> BatchSpec:
+    def _spec(self) -> BatchSpec:
         from airflow_bifrost.worker.submit import BatchSpec
 
         return BatchSpec(

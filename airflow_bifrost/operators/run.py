@@ -275,7 +275,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         from airflow_bifrost.runs.output import schema_of
         from airflow_bifrost.runs.request import RunRequest, sha256_of
 
-        spec = self._order()
+        spec = self._spec()
         return RunRequest(
             provider=provider,
             endpoint=spec.endpoint,

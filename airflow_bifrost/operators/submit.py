@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_bifrost.submission.parts import Part
+    from airflow_bifrost.worker.kill import StopSignal
 
 
 class BatchSubmitOperator(RowsOperator):
@@ -105,23 +106,35 @@ class BatchSubmitOperator(RowsOperator):
         self.input_file_id = input_file_id
         self.resubmit = checked_accept(resubmit, "resubmit")
         only_one_of(rows=rows, input_path=input_path, input_file_id=input_file_id)
+        self._stop: StopSignal | None = None
 
     def execute(self, context: Context) -> str:
         from airflow_bifrost.hooks.bifrost import BifrostHook
+        from airflow_bifrost.worker.kill import StopSignal
         from airflow_bifrost.worker.state_store import open_state_store
         from airflow_bifrost.worker.submit import submit_file, submit_part, supersede_others
 
-        with BifrostHook(self.bifrost_conn_id) as hook, TemporaryDirectory(prefix="bifrost-submit-") as folder:
-            client = hook.get_conn()
+        self._stop = stop = StopSignal()
+        hook = BifrostHook(self.bifrost_conn_id)
+        with hook.open_client(sleep=stop.sleep) as client, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             provider = client.config.provider_for(provider_of(self.provider))
-            spec, recovery = self._order(), self._recovery()
+            spec, recovery = self._spec(), self._recovery()
             if self.input_file_id is not None:
-                return submit_file(context, client, provider, spec, recovery, self.input_file_id).batch_id
+                return submit_file(
+                    context, client, provider, spec, recovery, self.input_file_id, check_stop=stop.check
+                ).batch_id
             part = self._only_part(self._write_parts(context, provider, Path(folder)).parts, provider)
             if part is None:
                 supersede_others(context, client, provider, recovery, {1: None}, open_state_store(context))
                 raise AirflowSkipException("There are no rows, so nothing was submitted.")
-            return submit_part(context, client, provider, spec, recovery, part, cleanup=self.cleanup).batch_id
+            return submit_part(
+                context, client, provider, spec, recovery, part, check_stop=stop.check, cleanup=self.cleanup
+            ).batch_id
+
+    def on_kill(self) -> None:
+        """Submit nothing more. A batch that is submitted already runs on: this operator does not own its end."""
+        if self._stop is not None:
+            self._stop.set()
 
     def _only_part(self, parts: list[Part], provider: str) -> Part | None:
         """The input, which must fit into one batch; None if there are no rows."""

@@ -219,3 +219,29 @@ def test_wrong_arguments_are_an_error_when_the_dag_is_parsed(arguments: dict[str
 def test_rows_that_are_no_rows_are_an_error_that_says_so(gateway: LocalGateway, rows: Any) -> None:
     end = submit(rows=rows)
     assert "rows must be a list" in str(end.error)
+
+
+@pytest.mark.parametrize("given", ["rows", "input_file_id"])
+def test_nothing_is_submitted_after_a_kill_and_the_next_attempt_submits_once(given: str, gateway: LocalGateway) -> None:
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "echo-1"}}
+    file_id = gateway.add_file(json.dumps(line).encode())
+    arguments: dict[str, Any] = {"model": "echo-1"}
+    arguments |= {"rows": ["hi"]} if given == "rows" else {"input_file_id": file_id}
+    task = BatchSubmitOperator(task_id="submit", **arguments)
+
+    class KilledBeforeTheCreate(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            task.on_kill()  # Airflow calls it in its signal handler, and the task runs on
+
+    store = KilledBeforeTheCreate()
+    end = run_to_its_end(lambda: task, ti=FakeTI(task_id="submit"), store=store)
+    assert end.kind == "TaskStopped", end.error
+    assert not gateway.batches
+    again = run_to_its_end(
+        lambda: BatchSubmitOperator(task_id="submit", **arguments),
+        ti=FakeTI(task_id="submit", try_number=2),
+        store=Store(store),
+    )
+    assert again.state == "success", again.error
+    assert len(gateway.batches) == 1
