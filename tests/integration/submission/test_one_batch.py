@@ -45,7 +45,6 @@ def slept(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> list[float]
     slept: list[float] = []
     monkeypatch.setattr(module, "TIMING", LedgerTiming(sleep=slept.append, settle=0.0, late=0.0))
     monkeypatch.setenv("AIRFLOW__BIFROST__DEPLOYMENT", "production")
-    monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "300")
     return slept
 
 
@@ -346,8 +345,9 @@ def test_the_file_of_a_refused_create_is_deleted_at_once(gateway: LocalGateway, 
 
 
 def test_a_refused_create_is_repeated_when_it_is_proven_that_nothing_was_submitted(
-    gateway: LocalGateway, slept: list[float]
+    gateway: LocalGateway, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "300")
     gateway.inject(Fault(status=429, retry_after="7", body={"error": {"message": "slow down"}}, **CREATE))
     end = submit(Store())
     assert end.state == "success", end.error
