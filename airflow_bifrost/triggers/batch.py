@@ -116,8 +116,7 @@ class BatchTrigger(BaseTrigger):
         event = await self._wait()
         self._has_ended = True
         if self.task_instance is not None:  # in a triggerer, not under dag.test()
-            # Another machine set deferred_at, by a clock that may be ahead.
-            await asyncio.sleep(min(self.deferred_at + FIRST_EVENT_AFTER - time.time(), FIRST_EVENT_AFTER))
+            await asyncio.sleep(seconds_until_event(self.deferred_at, now=time.time()))
         yield TriggerEvent(event.model_dump(mode="json"))
 
     async def on_kill(self) -> None:
@@ -201,6 +200,11 @@ class BatchTrigger(BaseTrigger):
 
     def _deadline(self) -> float:
         return self.deadline if self.execution_deadline is None else min(self.deadline, self.execution_deadline)
+
+
+def seconds_until_event(deferred_at: float, *, now: float) -> float:
+    """How long an event must still wait. The clock of the worker, which set ``deferred_at``, may be ahead."""
+    return max(0.0, min(deferred_at + FIRST_EVENT_AFTER - now, FIRST_EVENT_AFTER))
 
 
 class _Listener(Listener):

@@ -15,7 +15,6 @@ from airflow_bifrost.gateway.retry import backoff
 from airflow_bifrost.waiting.decision import Line
 
 AT_ONCE = 32  # cancels in flight
-ATTEMPT_WITHIN = 5.0  # seconds for one request: a gateway that hangs must leave time for another attempt
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0  # seconds; bounds of the pause before an attempt is repeated
 
 
@@ -25,6 +24,7 @@ class Cancellation:
 
     :param provider: the provider; None: the connection's.
     :param deadline: on the loop's clock.
+    :param attempt_within: seconds for one request: a gateway that hangs must leave time for another attempt.
     :ivar cancelled: the answers, by batch ID.
     :ivar failures: what the last attempt met, by batch ID; None: no attempt has ended yet.
     """
@@ -32,6 +32,7 @@ class Cancellation:
     batch_ids: list[str]
     provider: str | None
     deadline: float
+    attempt_within: float = 5.0
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     random: Callable[[], float] = random_module.random
 
@@ -69,7 +70,7 @@ class Cancellation:
         self, batch_id: str, open_client: Callable[[], Awaitable[AsyncGatewayClient]]
     ) -> BifrostError | TimeoutError | None:
         try:
-            async with asyncio.timeout(ATTEMPT_WITHIN):
+            async with asyncio.timeout(self.attempt_within):
                 client = await open_client()
                 batch = await client.cancel_batch(batch_id, provider=self.provider)
         except (BifrostError, TimeoutError) as error:

@@ -12,8 +12,8 @@ from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 
 
 @pytest.mark.parametrize("event", [None, {}, {"kind": "done"}, "finished", {"kind": "finished", "summaries": "none"}])
-def test_an_event_that_cannot_be_read_is_an_error_that_says_the_batches_run_on(event: Any) -> None:
-    with pytest.raises(BifrostError, match="batches run on"):
+def test_an_invalid_event_is_an_error_that_says_the_batches_continue_to_run(event: Any) -> None:
+    with pytest.raises(BifrostError, match="batches continue to run and are billed"):
         BatchEvent.read(event)
 
 
