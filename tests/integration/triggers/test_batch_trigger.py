@@ -186,7 +186,7 @@ def test_a_batch_that_never_names_its_files_ends_the_wait_after_the_grace(
 def test_all_triggers_of_a_loop_share_one_client_and_one_lookup_of_the_connection(
     gateway: LocalGateway, mocker: MockerFixture
 ) -> None:
-    batch_ids = [gateway.add_batch(rows=1) for _ in range(50)]
+    batch_ids = [gateway.add_batch(rows=1) for _ in range(20)]
     opening = mocker.spy(BifrostHook, "aopen_client")
 
     async def all_of_them() -> list[dict[str, Any]]:
