@@ -98,8 +98,8 @@ class BatchRun(RunDriver):
     def on_kill(self) -> None:
         """Airflow ends the task: send nothing more, and cancel what runs if a user ended it. Called in a signal handler."""
         self.signal.set()
-        if self.cancel_on_kill and self.state is not None and self.state.in_flight:
-            self._cancelling = self.cancel_if_a_user_ended_it(self.state.in_flight)
+        if self.cancel_on_kill and self.state is not None:
+            self.cancel_if_a_user_ended_it()
 
     def raise_if_stopped(self, manifest: Mapping[str, Any]) -> None:
         """Raise if the run was stopped before its end, see :func:`airflow_bifrost.runs.verdict.raise_if_stopped`."""

@@ -115,6 +115,7 @@ class RunDriver:
     _lines: RunLines | None = None
     _refusal: BifrostGatewayError | None = None
     _cancelling: Thread | None = None
+    _cancelled: list[str] = field(default_factory=list)  # what a user's stop has asked to cancel
 
     # Where things are
 
@@ -400,21 +401,30 @@ class RunDriver:
             except BifrostError as error:  # the output is written, and this costs nothing
                 log.warning("File %s could not be deleted: %s", file_id, error)
 
-    def cancel_if_a_user_ended_it(self, batch_ids: Sequence[str]) -> Thread:
-        return cancel_if_a_user_ended_it(
-            self.context["ti"],
-            batch_ids,
-            provider=self.known.request.provider,
-            conn_id=self.conn_id,
-            keep=self.record.keep_to_cancel,
+    def cancel_if_a_user_ended_it(self) -> None:
+        """Cancel what runs, in a thread. What cannot be cancelled is kept for the next attempt."""
+        batch_ids = [batch_id for batch_id in self.known.in_flight if batch_id not in self._cancelled]
+        if not batch_ids:
+            return
+        self._cancelled += batch_ids
+
+        def keep(left: list[str]) -> None:
+            others = [batch_id for batch_id in self.record.to_cancel() if batch_id not in batch_ids]
+            self.record.keep_to_cancel([*others, *left])
+
+        provider = self.known.request.provider
+        self._cancelling = cancel_if_a_user_ended_it(
+            self.context["ti"], batch_ids, provider=provider, conn_id=self.conn_id, keep=keep
         )
 
     def _cancel_the_rest(self) -> None:
         """Cancel what was submitted after Airflow had ended the task: by a call that was under way."""
         if self._cancelling is not None:
             self._cancelling.join()
-        if self.cancel_on_kill and self.state is not None and self.state.in_flight:
-            self.cancel_if_a_user_ended_it(self.state.in_flight).join()
+        if self.cancel_on_kill and self.state is not None:
+            self.cancel_if_a_user_ended_it()
+            if self._cancelling is not None:
+                self._cancelling.join()
 
     def _disconnect(self) -> None:
         if self._client is not None:

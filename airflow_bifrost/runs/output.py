@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import compress, islice
+from itertools import compress
 from typing import Annotated, Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -111,7 +111,7 @@ class RunResults:
         spent = self._spent(state, plan)
         if spent:
             lines = (line for line in lines if custom_id_of(line) not in spent)
-        return islice(lines, 0, None, max(1, retryable // PROBE_ROWS)) if plan.failed == "probe" else lines
+        return _evenly(lines, retryable, PROBE_ROWS) if plan.failed == "probe" else lines
 
     def write(self, state: RunState) -> tuple[JsonObject, JsonObject]:
         """Write the output. Return the manifest, without the output's path, and the output's fingerprint."""
@@ -180,6 +180,16 @@ class RunResults:
             if part.probe and (ids := self.lines.part_ids(state.input, part)) is not None:
                 sent.update(ids)
         return {custom_id for custom_id, times in sent.items() if times + plan.rounds >= state.policy.max_row_attempts}
+
+
+def _evenly(lines: Iterator[bytes], total: int, number: int) -> Iterator[bytes]:
+    """So many of the lines, from all over them, in their order.
+
+    :param total: how many lines there are, at least.
+    """
+    for place, line in enumerate(lines):
+        if (place + 1) * number // total > place * number // total or total <= number:
+            yield line
 
 
 def _still_cancelling(client: GatewayClient, batch_id: str, provider: str) -> JsonObject:

@@ -111,7 +111,7 @@ def run_to_its_end(
             resume = (
                 resume_from(deferred.trigger)
                 if resume_from is not None
-                else (deferred.method_name, {"event": fire(deferred.trigger)})
+                else (deferred.method_name, {**(deferred.kwargs or {}), "event": fire(deferred.trigger)})
             )
             continue
         except AirflowRescheduleException as rescheduled:

@@ -1,0 +1,503 @@
+"""What a run pays for, and what it writes, when the world changes around it: limits, requests, folders, clocks, users."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from support.airflow import End, FakeTI, Store, run_to_its_end
+from support.providers import small_batches
+from support.runs import outcomes, run
+
+from airflow_bifrost import BatchRunOperator
+from airflow_bifrost._compat import AirflowFailException, AirflowSensorTimeout
+from airflow_bifrost.decorators.batch import _BatchDecoratedOperator
+from airflow_bifrost.exceptions import BatchFailed, BifrostProtocolError
+from airflow_bifrost.results import read_rows
+from airflow_bifrost.runs.record import CANCEL_KEY, STATE_KEY
+from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.worker.kill import TaskStopped
+
+UNREADABLE = {
+    "status": 400,
+    "method": "GET",
+    "path_contains": "/v1/batches/",
+    "times": None,
+}  # ends an attempt that waits
+
+
+@pytest.fixture
+def gateway(quick_gateway: LocalGateway) -> LocalGateway:
+    return quick_gateway
+
+
+class Answer(BaseModel):
+    good: bool
+
+
+class OtherAnswer(BaseModel):
+    bad: str
+
+
+GOOD = '!say {"good": true}'
+
+
+def attempt(make: Callable[[int], BatchRunOperator], store: Store, *, try_number: int = 1, max_tries: int = 0) -> End:
+    """One attempt of a task whose DAG file is read again after each deferral.
+
+    :param make: makes the task, of the number of deferrals so far.
+    """
+    made: list[BatchRunOperator] = []
+
+    def make_task() -> BatchRunOperator:
+        made.append(make(len(made)))
+        return made[-1]
+
+    ti = FakeTI(task_id="run", try_number=try_number, max_tries=max_tries)
+    return run_to_its_end(make_task, ti=ti, store=store)
+
+
+def task(output: str, rows: Any, **arguments: Any) -> BatchRunOperator:
+    return BatchRunOperator(
+        task_id="run", output_path=output, rows=rows, **{"model": "echo-1", "poll_interval": 0.05} | arguments
+    )
+
+
+def sizes(gateway: LocalGateway) -> list[int]:
+    return [batch["rows"] for batch in gateway.batches]
+
+
+# The same input
+
+
+def test_another_split_is_not_another_input_and_nothing_is_paid_for_again(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, rows = Store(), [str(number) for number in range(7)]
+    small_batches(monkeypatch, "openai", rows=3)
+    gateway.inject(Fault(**UNREADABLE))
+    assert run(output, rows, store=store, deferrable=False, max_parallel_batches=2).state == "failed"
+    gateway.clear_faults()
+    assert sizes(gateway) == [3, 3]
+    small_batches(monkeypatch, "openai", rows=2)
+    end = run(output, rows, store=store, try_number=2, max_parallel_batches=5)
+    assert end.state == "success", end.error
+    assert sizes(gateway) == [3, 3, 1]
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in rows]
+
+
+def test_a_part_that_was_not_submitted_is_split_by_the_limits_of_the_next_attempt(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, rows = Store(), [str(number) for number in range(8)]
+    small_batches(monkeypatch, "openai", rows=4)
+    gateway.inject(Fault(**UNREADABLE))
+    run(output, rows, store=store, deferrable=False, max_parallel_batches=1)
+    gateway.clear_faults()
+    small_batches(monkeypatch, "openai", rows=2)
+    end = run(output, rows, store=store, try_number=2)
+    assert end.state == "success", end.error
+    assert sizes(gateway) == [4, 2, 2]
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in rows]
+
+
+def test_no_rows_in_the_next_attempt_cancel_the_batches_of_the_last_one_if_so_said(
+    gateway: LocalGateway, output: str
+) -> None:
+    store = Store()
+    gateway.inject(Fault(**UNREADABLE))
+    run(output, ["a"], store=store, deferrable=False)
+    gateway.clear_faults()
+    [batch] = gateway.batches
+    gateway.set_batch(batch["id"], status="in_progress")
+    end = run(output, [], store=store, try_number=2, on_changed_input="cancel")
+    assert end.state == "skipped"
+    assert gateway.batches[0]["status"] in ("cancelling", "cancelled")
+
+
+# Sending rows again
+
+
+def test_a_request_that_cannot_work_is_paid_for_once_and_a_probe(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ["!say no JSON"] * 30, output_type=Answer)
+    assert isinstance(end.error, BatchFailed)
+    assert sizes(gateway) == [30, 20]
+    assert outcomes(output) == ["failed"] * 30
+
+
+def test_after_a_probe_that_succeeds_the_others_follow_and_no_row_is_sent_too_often(
+    gateway: LocalGateway, output: str
+) -> None:
+    end = run(output, [f"!flaky 503 {number}" for number in range(45)], max_row_attempts=2)
+    assert end.state == "success", end.error
+    assert sizes(gateway) == [45, 20, 25]
+    assert outcomes(output) == ["succeeded"] * 45
+
+
+# Time
+
+
+def test_at_the_deadline_the_rows_that_there_are_get_written_and_the_rest_is_cancelled_and_named(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_batches(monkeypatch, "openai", rows=2)
+
+    class Slow(Store):
+        """The last batch does not end."""
+
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            if key == STATE_KEY and len(gateway.batches) == 2 and gateway.batches[1]["status"] == "validating":
+                gateway.set_batch(gateway.batches[1]["id"], status="in_progress")
+
+    end = run(output, ["a", "b", "c"], store=Slow(), deferrable=False, timeout=1.0)
+    assert isinstance(end.error, AirflowSensorTimeout), end.error
+    assert gateway.batches[1]["id"] in str(end.error)
+    assert outcomes(output) == ["succeeded", "succeeded", "cancelled"]
+    assert end.xcoms["rows"]["succeeded"] == 2
+
+
+def test_clearing_the_task_after_its_deadline_sends_the_cancelled_rows_again(
+    gateway: LocalGateway, output: str
+) -> None:
+    class Hanging(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            for batch in gateway.batches:
+                if batch["status"] == "validating":
+                    gateway.set_batch(batch["id"], status="in_progress")
+
+    store = Hanging()
+    assert isinstance(run(output, ["a"], store=store, deferrable=False, timeout=0.3).error, AirflowSensorTimeout)
+    end = attempt(lambda _: task(output, ["a"]), Store(store), try_number=2, max_tries=1)
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded"]
+
+
+def test_rows_are_not_sent_again_into_a_time_that_cannot_suffice(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ["fine", "!flaky 503"], timeout=3600, run_timeout=3600)
+    assert end.state == "success", end.error
+    assert sizes(gateway) == [2]
+    assert outcomes(output) == ["succeeded", "failed"]
+
+
+# What was asked for
+
+
+def test_a_run_whose_request_changed_while_it_was_deferred_writes_what_came_and_sends_nothing_more(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_batches(monkeypatch, "openai", rows=2)
+    rows = [GOOD, "!say no JSON", GOOD]
+    make = lambda number: task(  # noqa: E731
+        output, rows, output_type=Answer if number == 0 else OtherAnswer, max_parallel_batches=1
+    )
+    end = attempt(make, Store())
+    assert isinstance(end.error, BatchFailed)
+    assert "(output_type" in str(end.error)
+    assert sizes(gateway) == [2]
+    written = list(read_rows(output))
+    assert [row["outcome"] for row in written] == ["succeeded", "failed", "cancelled"]
+    assert written[0]["output"] == {"good": True}
+    assert written[1]["error"]["code"] == "invalid_output"
+    assert written[2]["error"]["code"] == "not_sent"
+
+
+def test_a_run_whose_request_changed_goes_on_under_the_old_one_if_so_said(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_batches(monkeypatch, "openai", rows=2)
+    changed = {"output_type": OtherAnswer, "endpoint": "/v1/responses", "model": "echo-2"}
+    make = lambda number: task(  # noqa: E731
+        output,
+        [GOOD] * 3,
+        **{"output_type": Answer} | (changed if number else {}),
+        max_parallel_batches=1,
+        on_changed_request="continue",
+    )
+    end = attempt(make, Store())
+    assert end.state == "success", end.error
+    assert {batch["endpoint"] for batch in gateway.batches} == {"/v1/chat/completions"}
+    assert [row["output"] for row in read_rows(output)] == [{"good": True}] * 3
+
+
+def test_a_retry_with_another_request_does_not_pay_again_and_a_clear_does(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    gateway.inject(Fault(**UNREADABLE))
+    run(output, ["a"], store=store, deferrable=False)
+    gateway.clear_faults()
+    changed = lambda _: task(output, ["a"], request_params={"max_tokens": 5})  # noqa: E731
+    end = attempt(changed, store, try_number=2)
+    assert isinstance(end.error, AirflowFailException)
+    assert outcomes(output) == ["succeeded"]
+    assert sizes(gateway) == [1]
+    assert attempt(changed, store, try_number=3, max_tries=2).state == "success"
+    assert sizes(gateway) == [1, 1]
+
+
+# Folders and outputs that vanish or move
+
+
+@pytest.mark.parametrize("ids", ["automatic", "own"])
+def test_paid_results_are_written_though_the_folder_is_gone(
+    gateway: LocalGateway, output: str, tmp_path: Path, ids: str
+) -> None:
+    rows: list[Any] = ["a", "b", "!fail 400"]
+    if ids == "own":
+        message = [{"role": "user", "content": "hi"}]
+        rows = [{"custom_id": name, "body": {"model": "echo-1", "messages": message}} for name in ("x", "y", "z")]
+
+    def make(number: int) -> BatchRunOperator:
+        if number:
+            for folder in tmp_path.glob("*-parts"):
+                shutil.rmtree(folder)
+        return task(output, rows, request_params={"max_tokens": 9})
+
+    end = attempt(make, Store())
+    assert end.state == "success", end.error
+    assert [row["custom_id"] for row in read_rows(output)] == (
+        ["x", "y", "z"] if ids == "own" else [f"row-{number:09d}" for number in (1, 2, 3)]
+    )
+    assert len(gateway.batches) == 1
+
+
+def test_a_decorated_function_is_not_called_again_though_the_folder_is_gone(
+    gateway: LocalGateway, tmp_path: Path
+) -> None:
+    calls: list[int] = []
+
+    def ask() -> list[str]:
+        calls.append(1)
+        return [f"call {len(calls)}", "!flaky 503"]
+
+    def make(number: int) -> Any:
+        for folder in tmp_path.glob("*-parts") if number else ():
+            shutil.rmtree(folder)
+        return _BatchDecoratedOperator(
+            task_id="run",
+            python_callable=ask,
+            output_path=str(tmp_path / "out.jsonl"),
+            model="echo-1",
+            poll_interval=0.05,
+        )
+
+    end = attempt(make, Store())
+    assert end.state == "success", end.error
+    assert [row["outcome"] for row in read_rows(tmp_path / "out.jsonl")] == ["succeeded", "failed"]
+    assert len(gateway.batches) == 1
+
+
+def test_rows_that_are_not_sent_yet_are_made_again_when_the_folder_is_gone(
+    gateway: LocalGateway, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_batches(monkeypatch, "openai", rows=2)
+
+    def make(number: int) -> BatchRunOperator:
+        for folder in tmp_path.glob("*-parts") if number else ():
+            shutil.rmtree(folder)
+        return task(output, ["a", "b", "!flaky 503", "d", "e"], max_parallel_batches=1)
+
+    end = attempt(make, Store())
+    assert end.state == "success", end.error
+    assert outcomes(output) == ["succeeded"] * 5
+    assert sizes(gateway) == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("remembering", [True, False])
+def test_an_output_path_that_renders_otherwise_after_a_deferral_changes_nothing(
+    gateway: LocalGateway, tmp_path: Path, remembering: bool
+) -> None:
+    made: list[str] = []
+
+    def make() -> BatchRunOperator:
+        made.append(str(tmp_path / f"out-{len(made)}.jsonl"))
+        return task(made[-1], ["a", "!flaky 503"])
+
+    end = run_to_its_end(make, ti=FakeTI(task_id="run"), remembering=remembering)
+    assert end.state == "success", end.error
+    assert len(made) > 2
+    assert end.value["output_path"] == made[0]
+    assert outcomes(made[0]) == ["succeeded", "succeeded"]
+
+
+def test_an_output_of_the_same_size_that_is_anothers_is_written_again(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    run(output, ["Monday"], store=store)
+    own = Path(output).read_bytes()
+    Path(output).write_bytes(own.replace(b"Monday", b"Sunday"))
+    assert run(output, ["Monday"], store=store, try_number=2).state == "success"
+    assert Path(output).read_bytes() == own
+    assert len(gateway.batches) == 1
+
+
+def test_a_clear_after_success_needs_nothing_of_the_provider(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    first = run(output, ["a"], store=store)
+    gateway.inject(Fault(status=404, path_contains="/v1/", times=None))
+    assert run(output, ["a"], store=store, try_number=2).value == first.value
+
+
+def test_a_clear_after_success_finds_a_receipt_where_airflow_forgets_the_state(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
+    first = run(output, ["a"], store=Store())
+    asked = len(gateway.requests)
+    assert run(output, ["a"], store=Store(), try_number=2).value == first.value
+    assert len(gateway.requests) == asked
+
+
+def test_a_local_output_with_several_workers_is_warned_about_before_anything_is_sent(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    run(output, ["a"])
+    assert "is on the disk of this worker" in caplog.text
+
+
+# Results
+
+
+def test_results_that_cannot_be_read_are_an_error_that_a_retry_cures_and_nothing_is_written(
+    gateway: LocalGateway, output: str
+) -> None:
+    store = Store()
+    gateway.inject(Fault(call="file_content", status=200, body="<html>", times=None))
+    end = run(output, ["a", "b"], store=store)
+    assert isinstance(end.error, BifrostProtocolError)
+    assert not isinstance(end.error, AirflowFailException)
+    assert not Path(output).exists()
+    gateway.clear_faults()
+    assert run(output, ["a", "b"], store=store, try_number=2).state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert len(gateway.batches) == 1
+
+
+@pytest.mark.parametrize(("cleanup", "left"), [("never", 2), ("input", 1), ("all", 0)])
+def test_files_are_deleted_at_the_provider_once_the_output_is_written(
+    gateway: LocalGateway, output: str, cleanup: str, left: int
+) -> None:
+    end = run(output, ["a"], cleanup=cleanup)
+    assert end.state == "success", end.error
+    [batch] = gateway.batches
+    deleted = [request.path.rpartition("/")[2] for request in gateway.requests if request.method == "DELETE"]
+    files = [batch["input_file_id"], end.value["batches"][0]["output_file_id"]]
+    assert [name for name in files if name not in deleted] == files[2 - left :]
+
+
+def test_no_file_is_deleted_before_the_output_is_written(gateway: LocalGateway, output: str) -> None:
+    gateway.inject(Fault(call="file_content", status=400, times=None))
+    run(output, ["a"], cleanup="all")
+    assert not [request for request in gateway.requests if request.method == "DELETE"]
+
+
+# A user says stop
+
+
+class Killed(Store):
+    """Airflow ends the task when so many batches are submitted, as its handler of SIGTERM does: it calls ``on_kill`` and returns.
+
+    :param state: of the task in Airflow.
+    :param hold: the batches do not end by themselves.
+    """
+
+    def __init__(self, gateway: LocalGateway, after: int, state: str, *, hold: bool = False) -> None:
+        super().__init__()
+        self.gateway, self.after, self.state, self.hold = gateway, after, state, hold
+        self.task: BatchRunOperator | None = None
+
+    def set(self, key: str, value: Any) -> None:
+        super().set(key, value)
+        submitted = [part for part in value["parts"] if part["batch_id"]] if key == STATE_KEY else []
+        if len(submitted) == self.after and self.task is not None:
+            task, self.task = self.task, None
+            for batch in self.gateway.batches if self.hold else ():
+                self.gateway.set_batch(batch["id"], status="in_progress")
+            task.on_kill()
+
+
+def killed(gateway: LocalGateway, store: Killed, output: str, rows: list[str], **arguments: Any) -> Any:
+    ti = FakeTI(task_id="run")
+    ti.get_task_states = lambda **_: {"run": {"run": store.state}}  # type: ignore[attr-defined]
+    ti.get_dagrun_state = lambda *_: "failed"  # type: ignore[attr-defined]
+    store.task = task(output, rows, max_parallel_batches=12, **arguments)
+    with pytest.raises(TaskStopped):
+        store.task.execute({"ti": ti, "task_state_store": store})
+
+
+@pytest.fixture
+def twelve(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Rows of twelve batches."""
+    small_batches(monkeypatch, "openai", rows=1)
+    return [str(number) for number in range(12)]
+
+
+def test_no_batch_is_created_after_a_user_said_stop_and_those_that_run_are_cancelled(
+    gateway: LocalGateway, output: str, twelve: list[str]
+) -> None:
+    store = Killed(gateway, 3, "failed")
+    killed(gateway, store, output, twelve)
+    assert len(gateway.batches) == 3
+    assert {batch["status"] for batch in gateway.batches} <= {"cancelling", "cancelled", "completed"}
+    assert store.get(CANCEL_KEY) == []
+    end = run(output, twelve, store=Store(store), try_number=2)  # a clear
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in twelve]
+
+
+@pytest.mark.parametrize("state", ["running", "up_for_retry", "skipped"])
+def test_an_end_that_is_no_users_cancels_nothing_but_no_batch_is_created_after_it_either(
+    gateway: LocalGateway, output: str, twelve: list[str], state: str
+) -> None:
+    store = Killed(gateway, 3, state)
+    killed(gateway, store, output, twelve)
+    assert len(gateway.batches) == 3
+    assert not [request for request in gateway.requests if request.path.endswith("/cancel")]
+    assert run(output, twelve, store=Store(store), try_number=2).state == "success"
+    assert len(gateway.batches) == 12
+
+
+def test_a_batch_that_cannot_be_cancelled_is_cancelled_by_the_next_attempt(
+    gateway: LocalGateway, output: str, twelve: list[str]
+) -> None:
+    gateway.inject(Fault(call="batch_cancel", status=401, times=None))
+    store = Killed(gateway, 2, "failed", hold=True)
+    killed(gateway, store, output, twelve)
+    left = [batch["id"] for batch in gateway.batches]
+    assert store.get(CANCEL_KEY) == left
+    gateway.clear_faults()
+    cancelled: list[bool] = []
+
+    class Watching(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            if key == CANCEL_KEY:
+                cancelled.append(value == [])
+                for batch_id in left:
+                    gateway.set_batch(batch_id, status=None)
+
+    end = run(output, twelve, store=Watching(store), try_number=2)
+    assert end.state == "success", end.error
+    assert True in cancelled
+    assert outcomes(output) == ["succeeded"] * 12
+    asked = [request.path for request in gateway.requests if request.path.endswith("/cancel")]
+    assert all(any(batch_id in path for path in asked) for batch_id in left)
+
+
+def test_cancels_run_in_parallel_and_are_repeated_on_transient_errors(
+    gateway: LocalGateway, output: str, twelve: list[str]
+) -> None:
+    gateway.inject(Fault(call="batch_cancel", status=503, times=5))
+    store = Killed(gateway, 8, "failed")
+    killed(gateway, store, output, twelve)
+    asked = [request for request in gateway.requests if request.path.endswith("/cancel")]
+    assert len(asked) == 13
+    assert store.get(CANCEL_KEY) == []
+    assert threading.active_count() < 50
