@@ -112,7 +112,7 @@ def test_requests_in_flight_when_the_breaker_opened_are_no_further_faults() -> N
 
 
 @given(
-    jumps=st.lists(st.tuples(st.floats(-1e6, 1e6), st.none() | st.floats(0, 3600)), max_size=20), chance=st.floats(0, 1)
+    jumps=st.lists(st.tuples(st.floats(-1e6, 1e6), st.none() | st.floats(0, 3600)), max_size=20), chance=st.floats(0, 0.999)
 )
 @settings(deadline=None)
 def test_no_pause_lasts_longer_than_its_own_length_whatever_the_clock_does(
@@ -127,5 +127,5 @@ def test_no_pause_lasts_longer_than_its_own_length_whatever_the_clock_does(
         error = BifrostUnavailable("503", retry_after=retry_after)
         breaker.on_fault(error, sent_at=now, now=now, random=lambda: chance)
         for moment in (now, now - 1e5):  # set back right after the pause began
-            assert limit.slots(moment) or limit.paused_until - moment <= 1.1 * longest
-            assert breaker.slots(moment) != 0 or breaker.paused_until - moment <= 1.25 * longest
+            assert limit.slots(moment) or limit.paused_until - moment <= 1.1 * longest + 0.01
+            assert breaker.slots(moment) != 0 or breaker.paused_until - moment <= 1.25 * longest + 0.01
