@@ -111,10 +111,11 @@ class BatchSubmitOperator(RowsOperator):
     def execute(self, context: Context) -> str:
         from airflow_bifrost.hooks.bifrost import BifrostHook
         from airflow_bifrost.worker.kill import StopSignal
-        from airflow_bifrost.worker.state_store import open_state_store
+        from airflow_bifrost.worker.state_store import is_remembering, open_state_store
         from airflow_bifrost.worker.submit import submit_file, submit_part, supersede_others
 
         self._stop = stop = StopSignal()
+        is_remembering(open_state_store(context), context)  # before anything can fail: the store notes this attempt
         hook = BifrostHook(self.bifrost_conn_id)
         with hook.open_client(sleep=stop.sleep) as client, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             provider = client.config.provider_for(provider_of(self.provider))

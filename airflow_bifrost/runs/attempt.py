@@ -19,6 +19,7 @@ from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest
 from airflow_bifrost.runs.state import RequestChanged, RunState, Wait, next_step
 from airflow_bifrost.runs.verdict import raise_if_stopped
 from airflow_bifrost.submission.parts import Part
+from airflow_bifrost.worker.state_store import is_remembering
 from airflow_bifrost.worker.submit import supersede_others
 from airflow_bifrost.worker.wait import BatchWait
 
@@ -34,6 +35,7 @@ class BatchRun(RunDriver):
 
         :return: the manifest.
         """
+        is_remembering(self.record.store, self.context)  # before anything can fail: the store notes this attempt
         locate_file(self.output_path)
         _warn_if_local(self.output_path)
         with self.working(), TemporaryDirectory(prefix="bifrost-run-") as local:

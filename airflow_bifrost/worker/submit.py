@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway.calls import create_batch
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch, File
@@ -26,7 +24,7 @@ from airflow_bifrost.submission.ledger import (
     Submission,
     TaskStateStore,
     check_metadata,
-    delete_ended_inputs,
+    delete_lost_uploads,
 )
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.arguments import ON_CHANGED_INPUT, checked_on_unknown, one_of
@@ -36,8 +34,6 @@ from airflow_bifrost.worker.state_store import NoStateStore, is_remembering, ope
 
 TIMING = LedgerTiming()  # a seam for tests
 CLOCK_SKEW = 300.0  # seconds by which Airflow's clock and the provider's may differ
-
-log = logging.getLogger("airflow.task")
 
 
 def _never() -> None:
@@ -159,15 +155,26 @@ def submit_part(
     files = _PartFile(part, fetch)
 
     def upload(filename: str) -> File:
+        repeated = False
+
+        def on_repeat() -> None:
+            nonlocal repeated
+            check_stop()
+            repeated = True
+
         with files.local().open("rb") as file:
-            return client.upload_file(
+            uploaded = client.upload_file(
                 file,
                 filename=filename,
                 provider=provider,
                 purpose="batch",
                 idempotency_key=f"{part.sha256}-{filename[:64]}",
                 extra_form=spec.extra_form,
+                on_repeat=on_repeat,
             )
+        if repeated and cleanup != "never":
+            delete_lost_uploads(client, provider, uploaded, filename)
+        return uploaded
 
     def create(file_id: str | None, metadata: dict[str, str], idempotency_key: str) -> Batch:
         with files.local().open("rb") if file_id is None else nullcontext() as rows:
@@ -222,15 +229,6 @@ def supersede_others(
     """
     for number, digest in wanted.items():
         _ledger(context, client, provider, recovery, number, memory).supersede_others(digest)
-
-
-def delete_inputs(client: GatewayClient, memory: TaskStateStore, parts: Iterable[int]) -> None:
-    """Delete the files that this task uploaded, of all batches that have ended. Call it when the results are safely written."""
-    for number in parts:
-        try:
-            delete_ended_inputs(client, memory, number)
-        except BifrostGatewayError as error:  # it costs nothing to leave them
-            log.warning("The input files of part %d were not deleted: %s", number, error)
 
 
 class _PartFile:

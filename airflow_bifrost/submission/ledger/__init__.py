@@ -9,6 +9,7 @@ record       what is remembered, and the tag
 evidence     what a list proves
 decision     what to believe, and what to do next. These three are pure
 creating     uploads, records the intent, calls, and records what came of it
+settling     records which batch it is
 calls        asks and waits
 ledger       performs the steps and records what it learned
 files        input files at the provider: until they are ready, and when nobody needs them any more
@@ -18,7 +19,7 @@ files        input files at the provider: until they are ready, and when nobody 
 from airflow_bifrost.submission.ledger.calls import LedgerTiming
 from airflow_bifrost.submission.ledger.creating import BatchInput
 from airflow_bifrost.submission.ledger.decision import Policy
-from airflow_bifrost.submission.ledger.files import delete_ended_inputs
+from airflow_bifrost.submission.ledger.files import delete_lost_uploads
 from airflow_bifrost.submission.ledger.ledger import Ledger
 from airflow_bifrost.submission.ledger.record import (
     TAG_KEY,
@@ -47,7 +48,7 @@ __all__ = [
     "Tag",
     "TaskStateStore",
     "check_metadata",
-    "delete_ended_inputs",
+    "delete_lost_uploads",
     "may_have_submitted",
     "read_records",
     "write_records",

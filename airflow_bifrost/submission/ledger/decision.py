@@ -30,6 +30,19 @@ from airflow_bifrost.submission.ledger.evidence import (
     by_time,
 )
 from airflow_bifrost.submission.ledger.record import SETTLE, Deployment, SubmissionRecord
+from airflow_bifrost.submission.ledger.steps import (
+    Adopt,
+    Compare,
+    Create,
+    Keep,
+    ReadList,
+    Reattach,
+    Retrieve,
+    Step,
+    Tentative,
+    Undetermined,
+    Wait,
+)
 
 FIRST_PAUSE = 5.0  # seconds between two readings of a list; half of the time waited so far is added
 LONGEST_PAUSE = 60.0  # seconds
@@ -103,91 +116,6 @@ class Situation:
     def forget(self) -> Situation:
         """The same, before anything was asked."""
         return replace(self, read=None, current=None)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadList:
-    """Read the list, back to ``since`` or, with None, to its end."""
-
-    since: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait, then read the list again."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieve:
-    """Ask for the recorded batch or the candidate."""
-
-    batch_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Record this batch as the one, then cancel the others."""
-
-    batch: ListedBatch
-    cancel: tuple[ListedBatch, ...]
-    number: int
-    quiet: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """The batch has ended: adopt it if it has the custom IDs of this part, else exclude it."""
-
-    batch: ListedBatch
-
-
-@dataclass(frozen=True, slots=True)
-class Reattach:
-    """Go on with the batch of an earlier attempt."""
-
-    batch_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tentative:
-    """Wait for this batch, then submit again: it is compared when it has ended."""
-
-    batch_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """Check the batch that the user named, then record it as the one."""
-
-    batch_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Submit.
-
-    :param at_the_users_risk: why this may pay twice; empty: it cannot.
-    """
-
-    number: int
-    at_the_users_risk: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Undetermined:
-    """Nobody can tell whether a batch exists. Stop.
-
-    :param candidates: IDs to check.
-    """
-
-    reason: str
-    candidates: tuple[str, ...] = ()
-
-
-Step = ReadList | Wait | Retrieve | Keep | Compare | Reattach | Tentative | Adopt | Create | Undetermined
 
 
 def next_step(situation: Situation, now: float) -> Step:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BatchInputError, BatchNotFound, BifrostGatewayError, BifrostUnavailable
+from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError, BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import File
-from airflow_bifrost.submission.ledger.record import Records, TaskStateStore
 
 READY_WITHIN = 600.0  # seconds that a provider may take to process an uploaded file
 FIRST_PAUSE = 1.0  # seconds between two polls of a file; doubled each time
 LONGEST_PAUSE = 15.0  # seconds
+NEWEST = 100  # files of a page
 
 log = logging.getLogger("airflow.task")
 
@@ -52,24 +51,6 @@ def wait_until_ready(
         file = client.get_file(file.id, provider=provider)
 
 
-def delete_ended_inputs(client: GatewayClient, store: TaskStateStore, part: int) -> None:
-    """Delete the input files of a part's batches that have ended, whatever became of them.
-
-    :raises BifrostGatewayError: a batch cannot be retrieved.
-    """
-    records = Records(store, part)
-    for digest, record in records.all().items():
-        if record.state != "submitted" or record.batch_id is None or record.input_file_id is None:
-            continue
-        try:
-            batch = client.get_batch(record.batch_id, provider=record.provider)
-        except BatchNotFound:
-            continue
-        ended = providers.get(record.provider).outcome(batch.status, batch.request_counts) is not None
-        if ended and delete_input(client, record.provider, record.input_file_id, f"batch {batch.id} has ended"):
-            records.put(digest, replace(record, input_file_id=None))
-
-
 def delete_input(client: GatewayClient, provider: str, file_id: str, why: str) -> bool:
     """Delete a file that this package uploaded. It costs nothing to leave it, so a failure is only logged.
 
@@ -83,3 +64,18 @@ def delete_input(client: GatewayClient, provider: str, file_id: str, why: str) -
         return error.status_code == 404
     log.info("Deleted the input file %s of %s: %s", file_id, provider, why)
     return True
+
+
+def delete_lost_uploads(client: GatewayClient, provider: str, kept: File, filename: str) -> None:
+    """Delete what repeated uploads left: files of the same, unique name. The newest page of the list is enough.
+
+    :param kept: the file that the last repetition returned.
+    """
+    try:
+        files = client.list_files_page(provider=provider, limit=NEWEST).data
+    except BifrostGatewayError as error:
+        log.warning("The files of %s cannot be listed, so a repeated upload may have left some: %s", provider, error)
+        return
+    for file in files:
+        if file.filename == filename and file.id != kept.id:
+            delete_input(client, provider, file.id, "the upload was repeated")

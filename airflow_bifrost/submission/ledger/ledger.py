@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import (
-    BatchNotFound,
     BifrostGatewayError,
-    SubmissionInDoubt,
 )
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import Attempts
 from airflow_bifrost.submission.full_queue import refused_as_full
 from airflow_bifrost.submission.ledger.calls import Calls, LedgerTiming
 from airflow_bifrost.submission.ledger.creating import BatchInput, CreateFailed, Creator
-from airflow_bifrost.submission.ledger.decision import (
-    Adopt,
-    Compare,
-    Create,
-    Keep,
-    Policy,
-    ReadList,
-    Reattach,
-    Retrieve,
-    Situation,
-    Step,
-    Tentative,
-    Undetermined,
-    Wait,
-    next_step,
-)
+from airflow_bifrost.submission.ledger.decision import Policy, Situation, next_step
 from airflow_bifrost.submission.ledger.evidence import (
     ListedBatch,
     ListRead,
     best_of,
-    has_the_rows,
-    ids_prove,
     is_own,
     oldest_first,
 )
@@ -51,6 +31,20 @@ from airflow_bifrost.submission.ledger.record import (
     Submission,
     SubmissionRecord,
     TaskStateStore,
+)
+from airflow_bifrost.submission.ledger.settling import Settler
+from airflow_bifrost.submission.ledger.steps import (
+    Adopt,
+    Compare,
+    Create,
+    Keep,
+    ReadList,
+    Reattach,
+    Retrieve,
+    Step,
+    Tentative,
+    Undetermined,
+    Wait,
 )
 
 log = logging.getLogger("airflow.task")
@@ -97,10 +91,10 @@ class Ledger:
         self._floor = floor
         self._policy = policy
         self._known = frozenset(known)
-        self._result_ids = result_ids
         self._timing = timing
         self._records = Records(store, origin.part)
         self._calls = Calls(client, check_stop, timing)
+        self._settler = Settler(self._calls, self._records, origin, provider, self._known, result_ids)
         self._creator = Creator(self._calls, self._records, origin, provider, deployment, deletes_orphans)
 
     def submit(self, digest: str, source: BatchInput) -> Submission:
@@ -196,7 +190,7 @@ class Ledger:
                 case Retrieve():
                     situation = replace(situation, current=self._calls.retrieve(step.batch_id, situation.provider))
                 case Keep() | Compare() | Adopt():
-                    self._settle(digest, source, step)
+                    self._settler.settle(digest, source, step)
                     situation = replace(self._situation(digest, source, policy), waited=situation.waited)
                 case _:
                     return step
@@ -221,16 +215,11 @@ class Ledger:
             ids_prove=not facts.metadata
             and record is not None
             and record.state == "intent"
-            and self._can_prove(source),
+            and self._settler.can_prove(source),
             known=frozenset(map(facts.listed_id, self._known | others)),
             policy=policy,
             settle=self._timing.settle,
         )
-
-    def _can_prove(self, source: BatchInput | None) -> bool:
-        if source is None or source.custom_ids is None or self._result_ids is None:
-            return False
-        return ids_prove(source.custom_ids())
 
     def _read_for(self, situation: Situation, step: ReadList) -> ListRead:
         """A batch that is known must not be lost because its twins cannot be counted now: the next attempt counts them."""
@@ -242,101 +231,6 @@ class Ledger:
             log.warning("Whether the gateway created further batches is not known yet: %s", error)
             return ListRead((), False, self._timing.now(), str(error))
 
-    def _settle(self, digest: str, source: BatchInput | None, step: Keep | Compare | Adopt) -> None:
-        record = self._records.get(digest)
-        if isinstance(step, Keep):
-            self._keep(digest, record, step)
-            return
-        assert source is not None, "another input is never compared"
-        if isinstance(step, Compare):
-            assert record is not None
-            self._compare(digest, record, source, step.batch)
-        else:
-            self._adopt(digest, record, source, step)
-
-    def _keep(self, digest: str, record: SubmissionRecord | None, step: Keep) -> None:
-        """Record the batch first: a crash while the others are cancelled must not lose it."""
-        provider = record.provider if record else self._provider
-        record = record or SubmissionRecord("intent", provider, step.number, self._timing.now())
-        batches = (step.batch, *step.cancel)
-        nonces = {*record.nonces, *(batch.tag.nonce for batch in batches if batch.tag)}
-        others = [batch.id for batch in step.cancel]
-        kept = replace(
-            record,
-            state="submitted",
-            number=step.number,
-            nonces=sorted(nonces),
-            batch_id=step.batch.id,
-            quiet_at=None if step.quiet else record.quiet_at,
-            duplicates=[*(id_ for id_ in record.duplicates if id_ not in others), *others],
-            uncancelled=[batch.id for batch in step.cancel if batch.outcome is None],
-            rivals=[],
-        )
-        self._cancel_twins(digest, self._records.put(digest, kept))
-
-    def _cancel_twins(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
-        left = []
-        for batch_id in record.uncancelled:
-            log.warning("Batch %s was submitted for the same input, too: cancelling it", batch_id)
-            try:
-                self._calls.cancel(batch_id, record.provider)
-            except BifrostGatewayError as error:
-                log.warning("%s The next attempt cancels it.", error)
-                left.append(batch_id)
-        return self._records.put(digest, replace(record, uncancelled=left)) if record.uncancelled != left else record
-
-    def _compare(self, digest: str, record: SubmissionRecord, source: BatchInput, batch: ListedBatch) -> None:
-        """Compare an ended batch with the input."""
-        same = self._is_same(source, batch, record.provider)
-        if same:
-            log.info(
-                "Batch %s has the custom IDs of this input: it is the one that an earlier attempt submitted", batch.id
-            )
-            kept = replace(record, state="submitted", batch_id=batch.id, candidate=None, confirmed=True, quiet_at=None)
-            self._records.put(digest, kept)
-            return
-        named = record.state == "submitted"
-        excluded = [*record.excluded, batch.id] if same is False else record.excluded
-        self._records.put(
-            digest, replace(record, state="intent", batch_id=None, candidate=None, confirmed=True, excluded=excluded)
-        )
-        if same is None or named:
-            what = "has no results to compare" if same is None else "has other custom IDs than this input"
-            raise self._in_doubt(record, Undetermined(f"batch {batch.id} {what}", (batch.id,)))
-
-    def _adopt(self, digest: str, record: SubmissionRecord | None, source: BatchInput, step: Adopt) -> None:
-        """Record the batch that the user named, if nothing speaks against it."""
-        provider = record.provider if record else self._provider
-        try:
-            batch = ListedBatch.of(self._calls.client.get_batch(step.batch_id, provider=provider), provider)
-        except BatchNotFound as error:
-            raise self._not_adopted(step, f"{provider} does not know it ({error})") from error
-        if step.batch_id in self._known:
-            raise self._not_adopted(step, "it belongs to another part of this input")
-        if None not in (batch.rows, source.rows) and batch.rows != source.rows:
-            raise self._not_adopted(step, f"it has {batch.rows:,} rows, and this part has {source.rows:,}")
-        comparable = source.custom_ids is not None and self._result_ids is not None
-        if batch.outcome is not None and comparable and self._is_same(source, batch, provider) is False:
-            raise self._not_adopted(step, "its results have other custom IDs than this part")
-        log.warning("%s: going on with batch %s, which on_unknown names", step.reason, step.batch_id)
-        record = record or SubmissionRecord("intent", provider, 1, self._timing.now())
-        confirmed = batch.outcome is not None or not comparable
-        adopted = replace(
-            record, state="submitted", batch_id=step.batch_id, candidate=None, confirmed=confirmed, quiet_at=None
-        )
-        self._records.put(digest, adopted)
-
-    def _is_same(self, source: BatchInput, batch: ListedBatch, provider: str) -> bool | None:
-        assert source.custom_ids is not None
-        assert self._result_ids is not None
-        return has_the_rows(batch, set(source.custom_ids()), set(self._result_ids(batch.id)))
-
-    def _not_adopted(self, step: Adopt, why: str) -> SubmissionInDoubt:
-        return SubmissionInDoubt(
-            f"on_unknown names batch {step.batch_id} for part {self._origin.part}, but {why}. Nothing was submitted now. {step.reason}."
-            " Correct the ID in on_unknown, or set on_unknown='resubmit' if no batch exists, then clear this task."
-        )
-
     # After a create
 
     def _created(self, digest: str, source: BatchInput, record: SubmissionRecord) -> Submission:
@@ -347,7 +241,7 @@ class Ledger:
             batches = oldest_first([batch for batch in found if isinstance(batch, ListedBatch)])
             best = best_of(batches)
             others = tuple(batch for batch in batches if batch is not best)
-            self._keep(digest, record, Keep(best, others, record.number, quiet=True))
+            self._settler.keep(digest, record, Keep(best, others, record.number, quiet=True))
         else:
             self._answer(digest, source, Policy())
         settled = self._records.get(digest) or record
@@ -362,7 +256,7 @@ class Ledger:
         except BifrostGatewayError as why:
             raise error from why
         if isinstance(step, Undetermined):
-            raise self._in_doubt(record, step) from error
+            raise self._settler.in_doubt(record, step) from error
         if not isinstance(step, Create):
             return self._reattached(digest, step)
         record = self._records.get(digest)
@@ -389,7 +283,7 @@ class Ledger:
                     record = replace(record, superseded=False)
                     self._records.put(digest, record)
                 if record.uncancelled:
-                    record = self._cancel_twins(digest, record)
+                    record = self._settler.cancel_twins(digest, record)
                 return self._submission(record)
             case Tentative():
                 log.warning(
@@ -399,7 +293,7 @@ class Ledger:
                 self._records.put(digest, replace(record, candidate=step.batch_id))
                 return Submission(step.batch_id, new=False, confirmed=False)
             case Undetermined():
-                raise self._in_doubt(record, step)
+                raise self._settler.in_doubt(record, step)
         raise AssertionError(step)
 
     def _submission(self, record: SubmissionRecord, *, new: bool = False) -> Submission:
@@ -411,17 +305,4 @@ class Ledger:
             duplicates=record.duplicates,
             uncancelled=record.uncancelled,
             input_file_id=record.input_file_id,
-        )
-
-    def _in_doubt(self, record: SubmissionRecord | None, step: Undetermined) -> SubmissionInDoubt:
-        when, provider = "An earlier attempt", self._provider
-        if record is not None:
-            provider = record.provider
-            when = f"An attempt at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(record.at))}"
-        candidates = f" (candidates: {', '.join(step.candidates[:10])})" if step.candidates else ""
-        return SubmissionInDoubt(
-            f"{when} may have submitted part {self._origin.part} of this input to {provider}, and this cannot be determined: {step.reason}."
-            f" Nothing was submitted now; a batch that exists is billed. Look for a batch of that time in the provider's console{candidates}."
-            " If there is one, set on_unknown={'adopt': '<its ID>'} and clear this task; if there is none, set on_unknown='resubmit' and"
-            " clear it."
         )

@@ -1,0 +1,145 @@
+"""Recording which batch it is: one of several, one that was compared, or one that the user named."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, SubmissionInDoubt
+from airflow_bifrost.submission.ledger.calls import Calls
+from airflow_bifrost.submission.ledger.creating import BatchInput
+from airflow_bifrost.submission.ledger.evidence import ListedBatch, has_the_rows, ids_prove
+from airflow_bifrost.submission.ledger.record import Origin, Records, SubmissionRecord
+from airflow_bifrost.submission.ledger.steps import Adopt, Compare, Keep, Undetermined
+
+log = logging.getLogger("airflow.task")
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """
+    :param known: IDs of batches of the task's other parts.
+    :param result_ids: reads the custom IDs of an ended batch's results; None: they cannot be read.
+    """
+
+    calls: Calls
+    records: Records
+    origin: Origin
+    provider: str
+    known: frozenset[str]
+    result_ids: Callable[[str], Iterable[str]] | None
+
+    def can_prove(self, source: BatchInput | None) -> bool:
+        if source is None or source.custom_ids is None or self.result_ids is None:
+            return False
+        return ids_prove(source.custom_ids())
+
+    def settle(self, digest: str, source: BatchInput | None, step: Keep | Compare | Adopt) -> None:
+        record = self.records.get(digest)
+        if isinstance(step, Keep):
+            self.keep(digest, record, step)
+            return
+        assert source is not None, "another input is never compared"
+        if isinstance(step, Compare):
+            assert record is not None
+            self._compare(digest, record, source, step.batch)
+        else:
+            self._adopt(digest, record, source, step)
+
+    def keep(self, digest: str, record: SubmissionRecord | None, step: Keep) -> None:
+        """Record the batch first: a crash while the others are cancelled must not lose it."""
+        provider = record.provider if record else self.provider
+        record = record or SubmissionRecord("intent", provider, step.number, self.calls.timing.now())
+        batches = (step.batch, *step.cancel)
+        nonces = {*record.nonces, *(batch.tag.nonce for batch in batches if batch.tag)}
+        others = [batch.id for batch in step.cancel]
+        kept = replace(
+            record,
+            state="submitted",
+            number=step.number,
+            nonces=sorted(nonces),
+            batch_id=step.batch.id,
+            quiet_at=None if step.quiet else record.quiet_at,
+            duplicates=[*(id_ for id_ in record.duplicates if id_ not in others), *others],
+            uncancelled=[batch.id for batch in step.cancel if batch.outcome is None],
+            rivals=[],
+        )
+        self.cancel_twins(digest, self.records.put(digest, kept))
+
+    def cancel_twins(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
+        left = []
+        for batch_id in record.uncancelled:
+            log.warning("Batch %s was submitted for the same input, too: cancelling it", batch_id)
+            try:
+                self.calls.cancel(batch_id, record.provider)
+            except BifrostGatewayError as error:
+                log.warning("%s The next attempt cancels it.", error)
+                left.append(batch_id)
+        return self.records.put(digest, replace(record, uncancelled=left)) if record.uncancelled != left else record
+
+    def _compare(self, digest: str, record: SubmissionRecord, source: BatchInput, batch: ListedBatch) -> None:
+        """Compare an ended batch with the input."""
+        same = self._is_same(source, batch, record.provider)
+        if same:
+            log.info(
+                "Batch %s has the custom IDs of this input: it is the one that an earlier attempt submitted", batch.id
+            )
+            kept = replace(record, state="submitted", batch_id=batch.id, candidate=None, confirmed=True, quiet_at=None)
+            self.records.put(digest, kept)
+            return
+        named = record.state == "submitted"
+        excluded = [*record.excluded, batch.id] if same is False else record.excluded
+        self.records.put(
+            digest, replace(record, state="intent", batch_id=None, candidate=None, confirmed=True, excluded=excluded)
+        )
+        if same is None or named:
+            what = "has no results to compare" if same is None else "has other custom IDs than this input"
+            raise self.in_doubt(record, Undetermined(f"batch {batch.id} {what}", (batch.id,)))
+
+    def _adopt(self, digest: str, record: SubmissionRecord | None, source: BatchInput, step: Adopt) -> None:
+        """Record the batch that the user named, if nothing speaks against it."""
+        provider = record.provider if record else self.provider
+        try:
+            batch = ListedBatch.of(self.calls.client.get_batch(step.batch_id, provider=provider), provider)
+        except BatchNotFound as error:
+            raise self._not_adopted(step, f"{provider} does not know it ({error})") from error
+        if step.batch_id in self.known:
+            raise self._not_adopted(step, "it belongs to another part of this input")
+        if None not in (batch.rows, source.rows) and batch.rows != source.rows:
+            raise self._not_adopted(step, f"it has {batch.rows:,} rows, and this part has {source.rows:,}")
+        comparable = source.custom_ids is not None and self.result_ids is not None
+        if batch.outcome is not None and comparable and self._is_same(source, batch, provider) is False:
+            raise self._not_adopted(step, "its results have other custom IDs than this part")
+        log.warning("%s: going on with batch %s, which on_unknown names", step.reason, step.batch_id)
+        record = record or SubmissionRecord("intent", provider, 1, self.calls.timing.now())
+        confirmed = batch.outcome is not None or not comparable
+        adopted = replace(
+            record, state="submitted", batch_id=step.batch_id, candidate=None, confirmed=confirmed, quiet_at=None
+        )
+        self.records.put(digest, adopted)
+
+    def _is_same(self, source: BatchInput, batch: ListedBatch, provider: str) -> bool | None:
+        assert source.custom_ids is not None
+        assert self.result_ids is not None
+        return has_the_rows(batch, set(source.custom_ids()), set(self.result_ids(batch.id)))
+
+    def _not_adopted(self, step: Adopt, why: str) -> SubmissionInDoubt:
+        return SubmissionInDoubt(
+            f"on_unknown names batch {step.batch_id} for part {self.origin.part}, but {why}. Nothing was submitted now. {step.reason}."
+            " Correct the ID in on_unknown, or set on_unknown='resubmit' if no batch exists, then clear this task."
+        )
+
+    def in_doubt(self, record: SubmissionRecord | None, step: Undetermined) -> SubmissionInDoubt:
+        when, provider = "An earlier attempt", self.provider
+        if record is not None:
+            provider = record.provider
+            when = f"An attempt at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(record.at))}"
+        candidates = f" (candidates: {', '.join(step.candidates[:10])})" if step.candidates else ""
+        return SubmissionInDoubt(
+            f"{when} may have submitted part {self.origin.part} of this input to {provider}, and this cannot be determined: {step.reason}."
+            f" Nothing was submitted now; a batch that exists is billed. Look for a batch of that time in the provider's console{candidates}."
+            " If there is one, set on_unknown={'adopt': '<its ID>'} and clear this task; if there is none, set on_unknown='resubmit' and"
+            " clear it."
+        )
