@@ -112,7 +112,8 @@ def test_requests_in_flight_when_the_breaker_opened_are_no_further_faults() -> N
 
 
 @given(
-    jumps=st.lists(st.tuples(st.floats(-1e6, 1e6), st.none() | st.floats(0, 3600)), max_size=20), chance=st.floats(0, 0.999)
+    jumps=st.lists(st.tuples(st.floats(-1e6, 1e6), st.none() | st.floats(0, 3600)), max_size=20),
+    chance=st.floats(0, 0.999),
 )
 @settings(deadline=None)
 def test_no_pause_lasts_longer_than_its_own_length_whatever_the_clock_does(
