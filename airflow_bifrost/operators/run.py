@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.providers.base import Limits
     from airflow_bifrost.runs.attempt import BatchRun
     from airflow_bifrost.runs.request import RunPolicy, RunRequest
-    from airflow_bifrost.runs.state import Wait
+    from airflow_bifrost.runs.steps import Wait
     from airflow_bifrost.worker.wait import BatchWait
 
 

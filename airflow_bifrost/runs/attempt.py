@@ -14,9 +14,11 @@ from airflow_bifrost._compat import AirflowSkipException, conf
 from airflow_bifrost.results.storage import fingerprint, is_local, locate_file
 from airflow_bifrost.runs.begin import Beginning, beginning, covered, new_run, uncovered
 from airflow_bifrost.runs.driver import RunDriver, run_part
+from airflow_bifrost.runs.events import RequestChanged
 from airflow_bifrost.runs.folder import described
 from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest
-from airflow_bifrost.runs.state import RequestChanged, RunState, Wait, next_step
+from airflow_bifrost.runs.state import RunState, next_step
+from airflow_bifrost.runs.steps import Wait
 from airflow_bifrost.runs.verdict import raise_if_stopped
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.state_store import is_remembering

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import JsonObject, RunInput, RunPolicy, RunRequest, run_digest, to_json
-from airflow_bifrost.runs.state import RunPart, RunState
+from airflow_bifrost.runs.state import RunState
 
 ON_CHANGED_REQUEST = ("fail", "continue")
 

@@ -18,38 +18,28 @@ from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.providers.base import Limits
 from airflow_bifrost.results.writer import ResultsWriter
-from airflow_bifrost.runs.folder import RunFolder, RunLines, file_name
-from airflow_bifrost.runs.output import RunResults, type_of_run
-from airflow_bifrost.runs.record import RunRecord
-from airflow_bifrost.runs.request import JsonObject, RunPolicy, RunRequest
-from airflow_bifrost.runs.resend import plan_resend
-from airflow_bifrost.runs.state import (
-    Blocked,
-    Cancel,
+from airflow_bifrost.runs.events import (
     CancelRequested,
-    Clean,
     Cleaned,
-    Collect,
     Collected,
     DeadlinePassed,
-    Done,
     Ended,
     Event,
     Fixed,
     LinesLost,
     QueueFull,
-    RunPart,
-    RunState,
-    Split,
-    Step,
-    Submit,
     Submitted,
-    Wait,
     WasSplit,
-    Write,
     Written,
-    next_step,
 )
+from airflow_bifrost.runs.folder import RunFolder, RunLines, file_name
+from airflow_bifrost.runs.output import RunResults, type_of_run
+from airflow_bifrost.runs.part import RunPart
+from airflow_bifrost.runs.record import RunRecord
+from airflow_bifrost.runs.request import JsonObject, RunPolicy, RunRequest
+from airflow_bifrost.runs.resend import plan_resend
+from airflow_bifrost.runs.state import RunState, next_step
+from airflow_bifrost.runs.steps import Blocked, Cancel, Clean, Collect, Done, Split, Step, Submit, Wait, Write
 from airflow_bifrost.submission.full_queue import failed_as_full, refused_as_full
 from airflow_bifrost.submission.ledger import may_have_submitted
 from airflow_bifrost.submission.parts import Part, RequestFiles, write_parts

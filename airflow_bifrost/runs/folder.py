@@ -14,8 +14,9 @@ from typing import IO
 
 from airflow_bifrost.results.lines import lines_in
 from airflow_bifrost.results.storage import locate, whole_file
+from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import RunInput
-from airflow_bifrost.runs.state import RunPart, RunState
+from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.submission.ids import automatic_id, custom_id_of
 from airflow_bifrost.submission.parts import Part, RequestFiles
 

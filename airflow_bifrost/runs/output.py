@@ -20,9 +20,10 @@ from airflow_bifrost.results.storage import fingerprint
 from airflow_bifrost.results.tally import Tally, differences
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.runs.folder import RunLines
+from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import JsonObject, sha256_of
 from airflow_bifrost.runs.resend import PROBE_ROWS, Resend, Survey
-from airflow_bifrost.runs.state import RunPart, RunState
+from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.submission.ids import custom_id_of
 from airflow_bifrost.worker.download import manifest, report
 

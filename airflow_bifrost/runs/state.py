@@ -1,6 +1,6 @@
 """A run of batches as a state machine. Pure: no I/O, no Airflow, no clock.
 
-The driver asks :func:`next_step` what to do, does it, applies what happened with :meth:`RunState.after`, stores the state, and loops.
+The driver asks :func:`next_step` what to do (``steps``), does it, applies what happened (``events``) with :meth:`RunState.after`, stores the state, and loops.
 So a worker may be killed between any two of these: the next attempt goes on from the stored state. These hold at all times:
 
 * A part gets a batch once. Its number and its lines never change afterwards, whatever the limits are by then.
@@ -11,251 +11,32 @@ So a worker may be killed between any two of these: the next attempt goes on fro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from airflow_bifrost.runs.events import (
+    CancelRequested,
+    Cleaned,
+    Collected,
+    DeadlinePassed,
+    Ended,
+    Event,
+    Fixed,
+    LinesLost,
+    QueueFull,
+    RequestChanged,
+    Submitted,
+    WasSplit,
+    Written,
+)
+from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import JsonObject, RunInput, RunPolicy, RunRequest, run_digest, to_json
+from airflow_bifrost.runs.steps import Blocked, Cancel, Clean, Collect, Done, Split, Step, Submit, Wait, Write
 
 CANCEL_GRACE = 600.0  # seconds that cancelled batches get to end: OpenAI documents up to 10 minutes
 
 StopReason = Literal["request_changed", "timeout"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunPart:
-    """The rows of one batch.
-
-    :param number: unique in the run; the ledger knows the submission by it.
-    :param round: 1 for the input itself, then one more for each time that rows are sent again.
-    :param file: name of its lines in the run's folder.
-    :param bytes: size of the lines.
-    :param sha256: of the lines.
-    :param first: place of its first row in the input, from 0; None: a later round, whose rows are scattered.
-    :param probe: rows that are sent to find out whether it is worth sending the others again.
-    :param fixed: a create call may have been made for it, so it must go out as it is.
-    :param batch_id: None: not submitted.
-    :param attempt: number of the task's attempt that submitted it.
-    :param confirmed: False: the batch may be another's, so its results must be compared with the rows once it has ended.
-    :param ended: its batch is terminal.
-    :param outcome: outcome of its batch, as it was when the results were read.
-    :param duplicates: other batches that the gateway made by repeating the create; they are cancelled.
-    :param input_file_id: the file that was uploaded for it; None: there is no file, or it is not ours.
-    :param waits_for: batches that filled the provider's queue when it was refused; one of them must end first.
-    :param halve: the queue takes no part of this size.
-    :param cancel_requested: the run has cancelled its batch.
-    """
-
-    number: int
-    round: int
-    file: str
-    rows: int
-    bytes: int
-    sha256: str
-    first: int | None = None
-    probe: bool = False
-    fixed: bool = False
-    batch_id: str | None = None
-    attempt: int = 0
-    confirmed: bool = True
-    ended: bool = False
-    outcome: str | None = None
-    duplicates: list[str] = field(default_factory=list)
-    input_file_id: str | None = None
-    waits_for: list[str] = field(default_factory=list)
-    halve: bool = False
-    cancel_requested: bool = False
-
-    def unsent(self) -> RunPart:
-        """The same rows, before they were submitted."""
-        return RunPart(self.number, self.round, self.file, self.rows, self.bytes, self.sha256, self.first, self.probe)
-
-
-# What the driver does next.
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Submit a part; or find out whether the batch that it has is its own, now that the batch has ended."""
-
-    part: RunPart
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Split a part that is not submitted yet: it is above the limits, or is to be halved."""
-
-    part: RunPart
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait until all batches, or one of them, are terminal.
-
-    :param deadline: unix seconds.
-    """
-
-    batch_ids: list[str]
-    any_ended: bool
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The deadline has passed: cancel these batches."""
-
-    batch_ids: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """Read the results of all batches, and decide which rows are sent again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Write the output."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """Delete what is not needed any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """The provider's queue is full of others' batches. End the attempt; a retry goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """There is nothing left to do."""
-
-
-Step = Submit | Split | Wait | Cancel | Collect | Write | Clean | Blocked | Done
-
-
-# What happened.
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A part has a batch.
-
-    :param new: False: an earlier attempt had submitted it.
-    :param confirmed: see :class:`RunPart`.
-    """
-
-    number: int
-    batch_id: str
-    new: bool = True
-    confirmed: bool = True
-    duplicates: Sequence[str] = ()
-    input_file_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFull:
-    """The provider refused a part, and surely has not taken it."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """A create call may have been made for a part."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class WasSplit:
-    """A part is now several."""
-
-    number: int
-    parts: Sequence[RunPart]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Batches are terminal.
-
-    :param queue_full: those that failed because the provider's queue was full; none of their rows has run.
-    """
-
-    batch_ids: Collection[str]
-    queue_full: Collection[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """A wait did not end in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """Batches were told to cancel."""
-
-    batch_ids: Collection[str]
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class RequestChanged:
-    """The DAG file asks for something else now."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinesLost:
-    """The lines of parts that are not submitted are gone, and cannot be made again."""
-
-    numbers: Collection[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The results were read.
-
-    :param outcomes: of the batches, by number of the part.
-    :param parts: rows that are sent again; empty: none are.
-    """
-
-    outcomes: Mapping[int, str]
-    parts: Sequence[RunPart]
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The output is there.
-
-    :param manifest: all of it but the output's path.
-    :param fingerprint: by which the output is recognized later.
-    """
-
-    manifest: JsonObject
-    fingerprint: JsonObject
-
-
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    """What was not needed any more is gone."""
-
-
-Event = (
-    Submitted
-    | QueueFull
-    | Fixed
-    | WasSplit
-    | Ended
-    | DeadlinePassed
-    | CancelRequested
-    | RequestChanged
-    | LinesLost
-    | Collected
-    | Written
-    | Cleaned
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import RunInput, RunPolicy, RunRequest
-from airflow_bifrost.runs.state import RunPart, RunState
+from airflow_bifrost.runs.state import RunState
 
 HOUR = 3600.0
 

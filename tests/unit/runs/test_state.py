@@ -16,36 +16,25 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from unit.runs.making import HOUR, POLICY, a_part, a_run
 
 from airflow_bifrost.runs.begin import covered, uncovered
-from airflow_bifrost.runs.resend import Survey, plan_resend
-from airflow_bifrost.runs.state import (
-    CANCEL_GRACE,
-    Blocked,
-    Cancel,
+from airflow_bifrost.runs.events import (
     CancelRequested,
-    Clean,
     Cleaned,
-    Collect,
     Collected,
     DeadlinePassed,
-    Done,
     Ended,
     Event,
     Fixed,
     LinesLost,
     QueueFull,
     RequestChanged,
-    RunPart,
-    RunState,
-    Split,
-    Step,
-    Submit,
     Submitted,
-    Wait,
     WasSplit,
-    Write,
     Written,
-    next_step,
 )
+from airflow_bifrost.runs.part import RunPart
+from airflow_bifrost.runs.resend import Survey, plan_resend
+from airflow_bifrost.runs.state import CANCEL_GRACE, RunState, next_step
+from airflow_bifrost.runs.steps import Blocked, Cancel, Clean, Collect, Done, Split, Step, Submit, Wait, Write
 
 
 def with_batches(state: RunState, *, ended: bool = False) -> RunState:

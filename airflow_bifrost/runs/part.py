@@ -1,0 +1,54 @@
+"""A part of a run: the rows of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RunPart:
+    """The rows of one batch.
+
+    :param number: unique in the run; the ledger knows the submission by it.
+    :param round: 1 for the input itself, then one more for each time that rows are sent again.
+    :param file: name of its lines in the run's folder.
+    :param bytes: size of the lines.
+    :param sha256: of the lines.
+    :param first: place of its first row in the input, from 0; None: a later round, whose rows are scattered.
+    :param probe: rows that are sent to find out whether it is worth sending the others again.
+    :param fixed: a create call may have been made for it, so it must go out as it is.
+    :param batch_id: None: not submitted.
+    :param attempt: number of the task's attempt that submitted it.
+    :param confirmed: False: the batch may be another's, so its results must be compared with the rows once it has ended.
+    :param ended: its batch is terminal.
+    :param outcome: outcome of its batch, as it was when the results were read.
+    :param duplicates: other batches that the gateway made by repeating the create; they are cancelled.
+    :param input_file_id: the file that was uploaded for it; None: there is no file, or it is not ours.
+    :param waits_for: batches that filled the provider's queue when it was refused; one of them must end first.
+    :param halve: the queue takes no part of this size.
+    :param cancel_requested: the run has cancelled its batch.
+    """
+
+    number: int
+    round: int
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+    first: int | None = None
+    probe: bool = False
+    fixed: bool = False
+    batch_id: str | None = None
+    attempt: int = 0
+    confirmed: bool = True
+    ended: bool = False
+    outcome: str | None = None
+    duplicates: list[str] = field(default_factory=list)
+    input_file_id: str | None = None
+    waits_for: list[str] = field(default_factory=list)
+    halve: bool = False
+    cancel_requested: bool = False
+
+    def unsent(self) -> RunPart:
+        """The same rows, before they were submitted."""
+        return RunPart(self.number, self.round, self.file, self.rows, self.bytes, self.sha256, self.first, self.probe)

@@ -1,0 +1,68 @@
+"""What the driver of a run does next: the answers of :func:`airflow_bifrost.runs.state.next_step`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_bifrost.runs.part import RunPart
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Submit a part; or find out whether the batch that it has is its own, now that the batch has ended."""
+
+    part: RunPart
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Split a part that is not submitted yet: it is above the limits, or is to be halved."""
+
+    part: RunPart
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until all batches, or one of them, are terminal.
+
+    :param deadline: unix seconds.
+    """
+
+    batch_ids: list[str]
+    any_ended: bool
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The deadline has passed: cancel these batches."""
+
+    batch_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Read the results of all batches, and decide which rows are sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Delete what is not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The provider's queue is full of others' batches. End the attempt; a retry goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """There is nothing left to do."""
+
+
+Step = Submit | Split | Wait | Cancel | Collect | Write | Clean | Blocked | Done
