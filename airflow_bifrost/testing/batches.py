@@ -62,7 +62,7 @@ class Batches:
             file = self._store.file(api.name, own)
             if file is None:
                 raise api.no_input(own)
-            if (status := self._files.status(file)) != "processed":
+            if (status := self._behaviors.file_status(file.seq)) != "processed":
                 raise api.input_not_ready(own, status)
             shown = own if api.name == "bedrock" else str(body["input_file_id"])
             return shown, file

@@ -20,8 +20,8 @@ LIST_LIES = ("no_cursor", "repeated_cursor", "empty_pages", "unreadable")
 class ProviderBehavior:
     """How one provider behaves.
 
-    :param file_pending: how many requests find an uploaded file ``pending``: each GET of the file counts, and each create
-        that names it, which is refused with 400. After them, the file is ``processed``.
+    :param file_pending: how many requests find a file ``pending`` that was uploaded over the API: each GET of the file
+        counts, and each create that names it, which is refused with 400. After them, the file is ``processed``.
     :param file_fails: the file becomes ``error`` instead, and every create that names it is refused.
     :param files_late: how many retrieves of a terminal batch show no ``output_file_id`` and no ``error_file_id``.
     :param late_counts: whether these retrieves show the batch's counts; False: they show 0/0/0.
@@ -63,8 +63,9 @@ class ProviderBehavior:
         return cls(**members)
 
 
-DEFAULT_BEHAVIOR: dict[str, ProviderBehavior] = {}
-"""How each provider behaves that does not behave like ``ProviderBehavior()``."""
+DEFAULT_BEHAVIOR = {"azure": ProviderBehavior(file_pending=1)}
+"""How each provider behaves that does not behave like ``ProviderBehavior()``. Azure processes a file after the upload:
+https://learn.microsoft.com/azure/ai-services/openai/how-to/batch"""
 
 
 class Behaviors:
@@ -80,6 +81,7 @@ class Behaviors:
         self._lock = threading.Lock()
         self._now = dict(self._given)
         self._asked: Counter[tuple[str, int]] = Counter()
+        self._uploads: dict[int, ProviderBehavior] = {}
 
     def of(self, provider: str) -> ProviderBehavior:
         """The behavior of a provider."""
@@ -95,6 +97,18 @@ class Behaviors:
         with self._lock:
             self._now = dict(self._given)
             self._asked.clear()
+            self._uploads.clear()
+
+    def add_upload(self, seq: int, provider: str) -> None:
+        """Let an uploaded file be processed as its provider behaves now."""
+        self._uploads[seq] = self.of(provider)
+
+    def file_status(self, seq: int) -> str:
+        """Whether a batch may use a file: ``pending``, ``processed`` or ``error``. Each call counts as a request."""
+        upload = self._uploads.get(seq, _USUAL)
+        if self.is_one_of_the_first(upload.file_pending, "file", seq):
+            return "pending"
+        return "error" if upload.file_fails else "processed"
 
     def is_one_of_the_first(self, limit: int, kind: str, seq: int) -> bool:
         """Count a request about a file or a batch; True if it is one of the first ``limit``."""

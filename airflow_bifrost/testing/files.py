@@ -38,6 +38,7 @@ class Files:
         file = self._store.add_file(
             provider, api.new_file_id(filename, form), filename, purpose, time.time(), blob, size
         )
+        self._behaviors.add_upload(file.seq, provider)
         pending = self._behaviors.of(provider).file_pending > 0
         return self._wire(file, "pending" if pending else api.upload_status, native=native)
 
@@ -58,16 +59,7 @@ class Files:
     def retrieve(self, provider: str, segment: str, *, native: bool) -> JsonObject:
         """The file object."""
         file = self._find(provider, segment)
-        return self._wire(file, self.status(file), native=native)
-
-    def status(self, file: File) -> str:
-        """Whether a batch may use the file: ``pending``, ``processed`` or ``error``. Each call counts as a request."""
-        behavior = self._behaviors.of(file.provider)
-        if file.batch is not None:
-            return "processed"
-        if self._behaviors.is_one_of_the_first(behavior.file_pending, "file", file.seq):
-            return "pending"
-        return "error" if behavior.file_fails else "processed"
+        return self._wire(file, self._behaviors.file_status(file.seq), native=native)
 
     def list(self, provider: str, query: dict[str, str], *, native: bool) -> JsonObject:
         """A page of files, newest first. The cursor is called ``after`` here."""

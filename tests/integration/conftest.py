@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,11 +11,18 @@ import pytest
 from airflow_bifrost.gateway.retry import RetryPolicy
 from airflow_bifrost.hooks import clients
 from airflow_bifrost.testing import LocalGateway
+from airflow_bifrost.worker import submit
+
+
+def nap(seconds: float) -> None:
+    """Sleep, but not for long."""
+    time.sleep(min(seconds, 0.01))
 
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed call is retried at once, and for half a second only."""
+    """A failed call is retried at once, and for half a second only; a submission does not pause."""
+    monkeypatch.setattr(submit, "TIMING", submit.LedgerTiming(sleep=nap))
     monkeypatch.setattr(clients, "POLICY", RetryPolicy(base=0.01, cap=0.01))
     monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "0.5")
 
@@ -35,10 +43,9 @@ def quick_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway like ``gateway``, whose batches end after a moment, and without long pauses."""
     from airflow_bifrost.results import collect
     from airflow_bifrost.waiting import decision
-    from airflow_bifrost.worker import submit
 
     monkeypatch.setattr(decision, "PACE", replace(decision.PACE, min_interval=0.0))
-    monkeypatch.setattr(submit, "TIMING", submit.LedgerTiming(settle=0.0, late=0.0))
+    monkeypatch.setattr(submit, "TIMING", submit.LedgerTiming(sleep=nap, settle=0.0, late=0.0))
     monkeypatch.setattr(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02))
     with LocalGateway(batch_seconds=0.2) as running:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))

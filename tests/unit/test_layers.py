@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,21 @@ WITHOUT_AIRFLOW = {"gateway", "waiting"}
 ABOUT_AIRFLOW = {"_compat", "provider_info"}  # exceptions takes its base class from the former
 
 MODULES = sorted(ROOT.rglob("*.py"))
-IDS = [str(path.relative_to(ROOT)) for path in MODULES]
 
 
 def room_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
     """Dotted names that a module imports, each as far as it goes: ``from a.b import c`` is ``a.b.c``."""
     package = ["airflow_bifrost", *path.relative_to(ROOT).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -52,8 +57,8 @@ def rooms_imported_by(path: Path) -> set[str]:
     return {parts[1] for name in imports(path) if (parts := name.split("."))[0] == "airflow_bifrost" and len(parts) > 1}
 
 
-def imports_airflow(path: Path) -> bool:
-    return any(name.split(".")[0] == "airflow" for name in imports(path))
+def airflow_imported_by(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] == "airflow"}
 
 
 def test_every_room_has_its_place() -> None:
@@ -61,37 +66,45 @@ def test_every_room_has_its_place() -> None:
     assert rooms - {"testing"} <= set().union(*LAYERS)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_a_room_imports_only_from_rooms_before_it(path: Path) -> None:
-    room = room_of(path)
+def violations(paths: Iterable[Path], check: Callable[[Path], set[str]]) -> dict[str, set[str]]:
+    """The modules in which a check finds something."""
+    return {str(path.relative_to(ROOT)): found for path in paths if (found := check(path))}
+
+
+def allowed_in(room: str) -> set[str]:
+    """The rooms that a room may import."""
     if room in FOR_ALL:
-        allowed = FOR_ALL
-    elif room == "__init__":
-        return  # names every room, for lazy loading; see test_imports
-    elif room == "__main__":
-        allowed = {"doctor"}
-    elif room == "testing":
-        allowed = {"testing", "__version__"}
-    else:
-        place = next(number for number, layer in enumerate(LAYERS) if room in layer)
-        allowed = FOR_ALL.union({room}, *LAYERS[:place])
-    assert rooms_imported_by(path) <= allowed
+        return FOR_ALL
+    if room == "__main__":
+        return {"doctor"}
+    if room == "testing":
+        return {"testing", "__version__"}
+    place = next(number for number, layer in enumerate(LAYERS) if room in layer)
+    return FOR_ALL.union({room}, *LAYERS[:place])
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in WITHOUT_AIRFLOW], ids=str)
-def test_the_gateway_and_the_waiting_know_nothing_of_airflow(path: Path) -> None:
-    assert not imports_airflow(path)
-    assert not rooms_imported_by(path) & ABOUT_AIRFLOW
+def modules(*rooms: str) -> list[Path]:
+    return [path for path in MODULES if room_of(path) in rooms]
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) == "testing"], ids=str)
-def test_the_local_gateway_needs_nothing_of_airflow(path: Path) -> None:
-    assert not imports_airflow(path)
+def test_a_room_imports_only_from_rooms_before_it() -> None:
+    # The package's __init__ names every room, for lazy loading; see test_imports.
+    paths = [path for path in MODULES if room_of(path) != "__init__"]
+    assert not violations(paths, lambda path: rooms_imported_by(path) - allowed_in(room_of(path)))
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) not in {"doctor", "__main__"}], ids=str)
-def test_nothing_is_built_upon_the_doctor(path: Path) -> None:
-    assert "doctor" not in rooms_imported_by(path)
+def test_the_gateway_and_the_waiting_know_nothing_of_airflow() -> None:
+    paths = modules(*WITHOUT_AIRFLOW)
+    assert not violations(paths, lambda path: airflow_imported_by(path) | rooms_imported_by(path) & ABOUT_AIRFLOW)
+
+
+def test_the_local_gateway_needs_nothing_of_airflow() -> None:
+    assert not violations(modules("testing"), airflow_imported_by)
+
+
+def test_nothing_is_built_upon_the_doctor() -> None:
+    paths = [path for path in MODULES if room_of(path) not in {"doctor", "__main__"}]
+    assert not violations(paths, lambda path: rooms_imported_by(path) & {"doctor"})
 
 
 def test_the_doctor_knows_the_gateway_and_the_hook_alone() -> None:
@@ -103,10 +116,15 @@ def test_the_metadata_imports_nothing_but_types() -> None:
     assert set(imports(ROOT / "provider_info.py")) == {"__future__.annotations", "typing.Any"}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "_compat.py"], ids=str)
-def test_only_compat_branches_on_the_version_of_airflow(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    for attempt in (node for node in ast.walk(tree) if isinstance(node, ast.Try | ast.TryStar)):
+def version_branches(path: Path) -> set[str]:
+    """What a module does that depends on Airflow's version: an import that may fail, or a question for the version."""
+    found = {
+        name
+        for name in imports(path)
+        if name in {"airflow.__version__", "airflow.version.version"}
+        or name.startswith(("packaging.", "importlib.metadata"))
+    }
+    for attempt in (node for node in ast.walk(tree(path)) if isinstance(node, ast.Try | ast.TryStar)):
         caught = {name.id for handler in attempt.handlers for name in ast.walk(handler) if isinstance(name, ast.Name)}
         body = ast.Module(attempt.body, [])
         tried = {
@@ -114,10 +132,14 @@ def test_only_compat_branches_on_the_version_of_airflow(path: Path) -> None:
             for node in ast.walk(body)
             if isinstance(node, ast.Import | ast.ImportFrom)
         }
-        assert not ("airflow" in tried and caught & {"ImportError", "ModuleNotFoundError", "AttributeError"})
-    asked = {name for name in imports(path) if name in {"airflow.__version__", "airflow.version.version"}}
-    assert not asked
-    assert not any(name.startswith(("packaging.", "importlib.metadata")) for name in imports(path))
+        if "airflow" in tried and caught & {"ImportError", "ModuleNotFoundError", "AttributeError"}:
+            found.add(f"try in line {attempt.lineno}")
+    return found
+
+
+def test_only_compat_branches_on_the_version_of_airflow() -> None:
+    assert not violations([path for path in MODULES if path.name != "_compat.py"], version_branches)
+    assert version_branches(ROOT / "_compat.py")
 
 
 IMPORT_AT_THE_TOP = {"waiting", "submission", "results", "triggers", "worker", "runs"}  # no DAG file loads these

@@ -124,7 +124,8 @@ def test_a_list_that_is_cut_short_proves_nothing(gateway: LocalGateway, lie: str
     assert len(gateway.batches) == 4
 
 
-def test_a_page_that_cannot_be_read_proves_nothing(gateway: LocalGateway) -> None:
+def test_a_page_that_cannot_be_read_proves_nothing(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "0.2")  # the page is asked for again until this is over
     store = killed_after_the_create()
     for _ in range(3):
         gateway.add_batch()
