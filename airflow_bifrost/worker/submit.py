@@ -15,6 +15,7 @@ from airflow_bifrost.gateway.calls import create_batch
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch, File
 from airflow_bifrost.submission.ids import custom_id_of
+from airflow_bifrost.submission.json_values import plain_members
 from airflow_bifrost.submission.ledger import (
     BatchInput,
     Ledger,
@@ -61,6 +62,8 @@ class BatchSpec:
         """
         :raises ValueError: no provider takes this, or this one does not.
         """
+        for members in (self.metadata, self.extra_body, self.extra_form):
+            plain_members(members)
         check_metadata(self.metadata, tagged=providers.get(provider).metadata)
         if self.output_expires_after is not None and not providers.get(provider).expires_output:
             raise ValueError(

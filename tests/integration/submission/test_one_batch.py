@@ -414,3 +414,13 @@ def test_a_list_that_leaves_out_metadata_shows_the_batch_by_its_file(gateway: Lo
     [batch] = gateway.batches
     assert submit(store, try_number=2).value == batch["id"]
     assert len(gateway.batches) == 1
+
+
+@pytest.mark.parametrize("value", [{1, 2}, float("nan")], ids=["set", "nan"])
+def test_a_member_of_the_create_that_json_cannot_hold_is_an_error_before_the_upload(
+    gateway: LocalGateway, value: Any
+) -> None:
+    end = submit(extra_body={"option": value})
+    assert end.state == "failed"
+    assert "option" in str(end.error)
+    assert not gateway.requests

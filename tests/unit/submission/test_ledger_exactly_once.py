@@ -21,8 +21,8 @@ from airflow_bifrost.submission.ledger import BatchInput, Deployment, Ledger, Le
 
 DIGEST = "1" * 64
 CREATES = ["ok", "lost", "late", "twice", "twice, lost", "429, applied", "429", "400", "503", "closed", "unsent"]
-LISTS = ["ok", "cut", "empty pages", "away", "refused"]
-CALLS = ["create", "list", "get_batch", "cancel_batch", "upload", "delete_file", "store"]
+LISTS = ["ok", "ok", "ok", "cut", "empty pages", "away", "refused"]
+CALLS = ["create", "list", "get_batch", "cancel_batch", "upload", "store"]
 
 
 class Killed(BaseException):
@@ -59,8 +59,10 @@ class Attempts(RuleBasedStateMachine):
         self.clock_is_off = 0.0
         self.end: Submission | BaseException | None = None
 
-    @initialize(ids=st.booleans())
-    def begin(self, ids: bool) -> None:
+    @initialize(ids=st.booleans(), others=st.integers(0, 2))
+    def begin(self, ids: bool, others: int) -> None:
+        for _ in range(others):
+            self.api.make("theirs")
         self.custom_ids = ("doc-7", "doc-8") if ids else self.custom_ids
 
     def ledger(self) -> Ledger:
@@ -96,15 +98,26 @@ class Attempts(RuleBasedStateMachine):
             self.api.list_as.clear()
             self.api.create_as.clear()
 
-    @rule(create=st.sampled_from(CREATES), lists=st.lists(st.sampled_from(LISTS), max_size=3))
-    def an_attempt_with_faults(self, create: str, lists: list[str]) -> None:
-        self.api.create_as, self.api.list_as = [create], lists
+    @rule(create=st.sampled_from(CREATES), lists=st.sampled_from(LISTS))
+    def an_attempt_with_faults(self, create: str, lists: str) -> None:
+        self.api.create_as, self.api.list_as = [create], [lists] * 100
         self.attempt()
 
-    @rule(create=st.sampled_from(CREATES), name=st.sampled_from(CALLS), number=st.integers(1, 4))
-    def an_attempt_that_is_killed(self, create: str, name: str, number: int) -> None:
+    @rule(
+        create=st.sampled_from(CREATES),
+        name=st.sampled_from(["store", *CALLS]),
+        number=st.integers(1, 4),
+        later=st.sampled_from([0.0, 700.0]),
+        lists=st.sampled_from(LISTS),
+    )
+    def an_attempt_is_killed_and_the_next_meets_such_a_list(
+        self, create: str, name: str, number: int, later: float, lists: str
+    ) -> None:
         self.api.create_as = [create]
         self.api.before = self._at(name, number, self._die)
+        self.attempt()
+        self.api.now += later
+        self.api.list_as = [lists] * 100
         self.attempt()
 
     @rule(name=st.sampled_from(CALLS), number=st.integers(1, 3), create=st.sampled_from(["ok", "lost", "twice"]))
@@ -187,7 +200,7 @@ class AttemptsWithoutMetadata(Attempts):
             assert paid == [self.end.batch_id]
 
 
-SETTINGS = settings(max_examples=150, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=800, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck))
 TestAttempts = Attempts.TestCase
 TestAttempts.settings = SETTINGS
 TestAttemptsWithoutMetadata = AttemptsWithoutMetadata.TestCase
