@@ -1,4 +1,4 @@
-"""What a trigger asks of Airflow while its task is deferred: to write the ``progress`` XCom, and to tell the states of task and DAG run.
+"""What a trigger asks of Airflow while its task is deferred: to write the ``progress`` XCom, and to ask for the states of task and DAG run.
 
 A trigger talks to Airflow through its supervisor (``SUPERVISOR_COMMS``). Before Airflow 3.3 that channel carries one question at a
 time, and the answer to an interrupted question is taken for that to the next; so nothing here is ever cancelled half-way.

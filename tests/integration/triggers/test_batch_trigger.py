@@ -224,7 +224,7 @@ def test_progress_is_written_while_it_waits_and_only_when_it_changed(gateway: Lo
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, status="in_progress", request_counts={"total": 10, "completed": 2, "failed": 0})
 
-    async def watched() -> dict[str, Any]:
+    async def scenario() -> dict[str, Any]:
         wait = asyncio.create_task(first_event(trigger(batch_id)))
         await until(lambda: len(gateway.requests) >= 5)
         gateway.set_batch(batch_id, request_counts={"total": 10, "completed": 6, "failed": 0})
@@ -232,7 +232,7 @@ def test_progress_is_written_while_it_waits_and_only_when_it_changed(gateway: Lo
         gateway.set_batch(batch_id, **DONE)
         return await wait
 
-    event = asyncio.run(watched())
+    event = asyncio.run(scenario())
     assert [progress["percent"] for progress in channel.progress][:2] == [20.0, 60.0]
     assert len(channel.progress) <= 3
     assert event["progress"]["percent"] == 100.0
@@ -248,13 +248,13 @@ def test_a_progress_xcom_that_cannot_be_written_never_harms_the_wait(
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, status="in_progress", request_counts={"total": 10, "completed": 1, "failed": 0})
 
-    async def watched() -> dict[str, Any]:
+    async def scenario() -> dict[str, Any]:
         wait = asyncio.create_task(first_event(trigger(batch_id)))
         await until(lambda: any(type(message).__name__ == "SetXCom" for message in channel.sent))
         gateway.set_batch(batch_id, **DONE)
         return await asyncio.wait_for(wait, 60)
 
-    assert asyncio.run(watched())["kind"] == "finished"
+    assert asyncio.run(scenario())["kind"] == "finished"
 
 
 def kill(trigger: BatchTrigger) -> None:
@@ -372,7 +372,7 @@ def test_a_corrected_connection_reaches_waits_that_run(
     monkeypatch.setenv("AIRFLOW__BIFROST__CONNECTION_TTL", "0.2")
     batch_id = gateway.add_batch(rows=1, status="in_progress")
 
-    async def watched() -> dict[str, Any]:
+    async def scenario() -> dict[str, Any]:
         wait = asyncio.create_task(first_event(trigger(batch_id)))
         await until(lambda: len(gateway.requests) >= 2)
         with LocalGateway(batch_seconds=3600) as other:
@@ -380,7 +380,7 @@ def test_a_corrected_connection_reaches_waits_that_run(
             monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", other.connection_json())
             return await asyncio.wait_for(wait, 60)
 
-    assert asyncio.run(watched())["kind"] == "finished"
+    assert asyncio.run(scenario())["kind"] == "finished"
 
 
 def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(gateway: LocalGateway) -> None:
@@ -439,7 +439,7 @@ def test_an_answer_that_does_not_come_does_not_move_the_deadline(
 
 
 @pytest.mark.usefixtures("channel", "quick_faults")
-def test_one_batch_that_cannot_be_waited_for_ends_the_wait_for_all(gateway: LocalGateway) -> None:
+def test_a_permanent_error_about_one_batch_ends_the_wait_for_all(gateway: LocalGateway) -> None:
     good, bad = gateway.add_batch(rows=1, status="in_progress"), gateway.add_batch(rows=1, status="in_progress")
     gateway.inject(Fault(status=400, path_contains=bad, times=None))
     event = fire(trigger(good, bad))
@@ -460,14 +460,14 @@ def test_the_log_names_the_batch_and_never_the_token(
     batch_id = gateway.add_batch(rows=1)
     gateway.set_batch(batch_id, status="in_progress")
 
-    async def watched() -> None:
+    async def scenario() -> None:
         wait = asyncio.create_task(first_event(trigger(batch_id)))
         await until(lambda: len(gateway.requests) >= 1)
         gateway.set_batch(batch_id, **DONE)
         await wait
 
     with caplog.at_level(logging.DEBUG):
-        asyncio.run(watched())
-    told = caplog.text + "".join(capsys.readouterr())  # Airflow's own logging goes to either
-    assert batch_id in told
-    assert "sk-bf-good" not in told
+        asyncio.run(scenario())
+    logged = caplog.text + "".join(capsys.readouterr())  # Airflow's own logging goes to either
+    assert batch_id in logged
+    assert "sk-bf-good" not in logged

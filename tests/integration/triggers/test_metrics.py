@@ -59,15 +59,15 @@ def test_each_request_is_counted_with_its_kind_and_what_came_of_it(
     ]
 
 
-def test_the_time_from_a_batchs_end_to_its_notice_is_told(
+def test_the_time_from_a_batchs_end_to_its_detection_is_sent(
     gateway: LocalGateway, stats: MagicMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wait_for(gateway.add_batch(status="completed"), monkeypatch)
-    (told,) = [call for call in stats.timing.call_args_list if call.args[0] == "bifrost.detection_delay"]
-    assert told.args[1].total_seconds() >= 0
+    (sent,) = [call for call in stats.timing.call_args_list if call.args[0] == "bifrost.detection_delay"]
+    assert sent.args[1].total_seconds() >= 0
 
 
-def test_airflows_own_metrics_take_what_they_are_told() -> None:
+def test_airflows_own_metrics_accept_every_metric() -> None:
     meter = AirflowMeter("bifrost_default")
     meter.waiting(1)
     meter.poll("list", BifrostUnavailable("no answer"))

@@ -1,4 +1,4 @@
-"""The client that waits share: when it is looked up, and when it is closed."""
+"""The client that the waits share: when it is looked up, and when it is closed."""
 
 from __future__ import annotations
 
@@ -99,20 +99,20 @@ def test_the_same_connection_again_keeps_its_client() -> None:
     run(scenario)
 
 
-def test_a_refused_token_is_looked_up_once_however_many_it_was_refused_to() -> None:
+def test_a_refused_token_is_looked_up_once_for_all_requests_that_it_was_refused_to() -> None:
     async def scenario() -> None:
         lookups = Lookups("a", "b", "c")
         connection = SharedConnection(lookups, (), lambda _: None)
         await connection.looked_up()
-        asked_at = time.time()
-        await connection.token_refused(asked_at)
-        await connection.token_refused(asked_at)
+        sent_at = time.time()
+        await connection.token_refused(sent_at)
+        await connection.token_refused(sent_at)
         assert len(lookups.opened) == 2
 
     run(scenario)
 
 
-def test_a_refused_token_that_was_just_looked_up_in_vain_is_not_again() -> None:
+def test_a_refused_token_is_not_looked_up_again_right_after_a_lookup_that_changed_nothing() -> None:
     async def scenario() -> None:
         lookups = Lookups("a")
         connection = SharedConnection(lookups, (), lambda _: None)
@@ -124,17 +124,17 @@ def test_a_refused_token_that_was_just_looked_up_in_vain_is_not_again() -> None:
     run(scenario)
 
 
-def test_it_is_told_how_a_lookup_ended() -> None:
+def test_the_callback_learns_how_a_lookup_ended() -> None:
     async def scenario() -> None:
-        told: list[BaseException | None] = []
+        ends: list[BaseException | None] = []
         wrong = ValueError("no such connection")
 
-        async def in_vain() -> AsyncGatewayClient:
+        async def failing() -> AsyncGatewayClient:
             raise wrong
 
-        await asyncio.wait([SharedConnection(in_vain, (), told.append).look_up()])
-        await asyncio.wait([SharedConnection(Lookups("a"), (), told.append).look_up()])
+        await asyncio.wait([SharedConnection(failing, (), ends.append).look_up()])
+        await asyncio.wait([SharedConnection(Lookups("a"), (), ends.append).look_up()])
         await asyncio.sleep(0)
-        assert told == [wrong, None]
+        assert ends == [wrong, None]
 
     run(scenario)

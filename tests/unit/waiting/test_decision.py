@@ -216,12 +216,12 @@ def test_nothing_is_logged_when_nothing_changed() -> None:
 
 
 def test_progress_is_logged_in_steps_of_ten_percent() -> None:
-    state, told = NEW, []
+    state, logged = NEW, []
     for completed in range(0, 100, 2):
         decision = answer(state, batch(request_counts={"total": 100, "completed": completed, "failed": 0}))
-        told.append(bool(decision.line))
+        logged.append(bool(decision.line))
         state = decision.state
-    assert sum(told) == 10
+    assert sum(logged) == 10
 
 
 def test_an_unknown_status_keeps_waiting_and_is_logged_once() -> None:
@@ -233,13 +233,13 @@ def test_an_unknown_status_keeps_waiting_and_is_logged_once() -> None:
 
 
 def test_the_first_fault_is_logged_then_every_tenth_then_the_recovery() -> None:
-    state, told = SEEN, []
+    state, logged = SEEN, []
     for _ in range(25):
         decision = fault(state, BifrostUnavailable("503"), policy=replace(POLICY, deadline=NOW + 1e6))
-        told.append(decision.line)
+        logged.append(decision.line)
         state = decision.state
-    assert [number for number, line in enumerate(told, 1) if line] == [1, 10, 20]
-    assert told[0].level == logging.WARNING
+    assert [number for number, line in enumerate(logged, 1) if line] == [1, 10, 20]
+    assert logged[0].level == logging.WARNING
     recovery = answer(state, batch()).line
     assert recovery.level == logging.INFO
     assert "answers again after 25 faults" in recovery.text

@@ -31,7 +31,7 @@ def test_progress_has_the_keys_of_the_contract_and_json_types_only() -> None:
     }
 
 
-def test_what_the_gateway_did_not_give_is_null() -> None:
+def test_counts_that_the_gateway_did_not_give_are_null() -> None:
     progress = of(batch(total=0, completed=0, failed=0), provider="bedrock")
     assert (progress["total"], progress["completed"], progress["failed"], progress["percent"]) == (None,) * 4
 
@@ -50,21 +50,21 @@ def test_failures_that_gemini_counts_as_completed_are_not_counted_twice() -> Non
     assert progress["percent"] == 40.0
 
 
-def test_more_rows_done_than_there_are_is_all_of_them() -> None:
+def test_more_rows_done_than_the_batch_has_are_100_percent() -> None:
     assert of(batch(total=10, completed=12))["percent"] == 100.0
 
 
 def test_progress_is_due_once_in_an_interval_and_only_when_it_changed() -> None:
     pace = ProgressPace(60)
-    told = []
+    sent = []
     for second in range(200):
         progress = {"completed": min(second // 10, 10)}
         if pace.due(lambda progress=progress: progress, now=second):
-            told.append(second)
-    assert told == [0, 60, 120]
+            sent.append(second)
+    assert sent == [0, 60, 120]
 
 
-def test_what_is_not_due_is_not_even_computed() -> None:
+def test_progress_that_is_not_due_is_not_even_computed() -> None:
     pace, computed = ProgressPace(60), []
 
     def progress() -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_what_is_not_due_is_not_even_computed() -> None:
     assert len(computed) == 1
 
 
-def test_a_later_look_alone_is_no_change() -> None:
+def test_a_later_poll_alone_is_no_change() -> None:
     earlier = of(batch(total=10, completed=1))
     later = of(batch(total=10, completed=1), now=NOW + 60)
     more = of(batch(total=10, completed=2), now=NOW + 60)

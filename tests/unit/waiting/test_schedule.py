@@ -152,6 +152,15 @@ def test_a_cursor_that_leads_back_ends_the_sweep() -> None:
     assert all(isinstance(wait.end, Finished) for wait in simulation.waits[:200])
 
 
+def test_a_batch_that_the_sweep_did_not_find_is_polled_as_soon_as_the_sweep_ends() -> None:
+    simulation = Simulation(names(100), latency=0.1, max_in_flight=4)
+    simulation.hidden = set(simulation.ids[:1])
+    for batch_id in simulation.ids:
+        simulation.wait(batch_id, POLICY)
+    simulation.run(SWEEP_PATIENCE / 2)
+    assert [what for kind, what, _ in simulation.asked if kind == "get"] == [simulation.ids[0]]
+
+
 # Lists that fail
 
 
