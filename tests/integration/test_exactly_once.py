@@ -90,7 +90,7 @@ def patched(steps: Steps) -> Iterator[None]:
             mock.patch.object(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02)),
             mock.patch.object(RetryPolicy, "delay", return_value=None),
             mock.patch.dict(providers.ALL, {name: with_rows(name, 3) for name in providers.ALL}),
-            mock.patch.object(GatewayClient, "_repeat", steps.around(GatewayClient._repeat)),
+            mock.patch.object(GatewayClient, "_attempt", steps.around(GatewayClient._attempt)),
             mock.patch.object(RunFolder, "keep", steps.around(RunFolder.keep)),
             mock.patch.object(RunFolder, "remove", steps.around(RunFolder.remove)),
             mock.patch.object(storage, "_rename", steps.around(storage._rename)),
