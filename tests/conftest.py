@@ -39,8 +39,12 @@ os.environ |= {
 }
 
 
-# For `make test-nightly`: what takes minutes.
-settings.register_profile("nightly", max_examples=100_000, print_blob=True)
+# No property has a deadline: on a busy machine it would measure the machine.
+settings.register_profile("tests", deadline=None)
+settings.register_profile(
+    "nightly", deadline=None, max_examples=100_000, print_blob=True
+)  # minutes: `make test-nightly`
+settings.load_profile("tests")
 
 
 def pytest_unconfigure() -> None:

@@ -6,9 +6,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from support.end_to_end import GatewayProcess, Wait
     from support.local_airflow import LocalAirflow
-
-    from .conftest import GatewayProcess, Wait
 
 PATIENCE = 90.0
 DONE = {"status": "completed", "request_counts": {"total": 10, "completed": 9, "failed": 1}}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 
-import httpx
 import pytest
 
 from airflow_bifrost.exceptions import (
@@ -25,6 +24,8 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import DEFAULT_PATH_PREFIX, DEFAULT_PROVIDER, GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
+
+from .gateway import Live
 
 MODELS = {
     "openai": "gpt-4o-mini",
@@ -127,29 +128,6 @@ def advice(error: BifrostGatewayError, config: GatewayConfig) -> str:
         case BifrostGatewayError(status_code=None):
             return "Check GATEWAY, and that the gateway runs and can be reached from here."
     return "This can pass: try again later."
-
-
-@dataclass(frozen=True)
-class Live:
-    """A gateway that is not ours."""
-
-    config: GatewayConfig
-    client: GatewayClient
-    provider: str
-    model: str | None
-
-    def get(self, path: str) -> httpx.Response:
-        """A GET that no client makes."""
-        headers = {"authorization": f"Bearer {self.config.token}"} if self.config.token else {}
-        verify = self.config.tls()
-        return httpx.request(
-            "GET",
-            f"{self.config.root}{path}",
-            headers=headers,
-            verify=verify,
-            follow_redirects=False,
-            timeout=self.config.timeout,
-        )
 
 
 @pytest.fixture(scope="session")

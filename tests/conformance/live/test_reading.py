@@ -20,7 +20,7 @@ from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.providers.statuses import BatchStatus
 
 from ..recordings import RECORDINGS, Recording, ids
-from .conftest import Live
+from .gateway import Live
 
 # The gateway's own answers, for which it asks no provider.
 ANY_GATEWAY = {

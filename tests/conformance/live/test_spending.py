@@ -14,7 +14,7 @@ import pytest
 from airflow_bifrost import providers
 from airflow_bifrost.gateway.models import Batch
 
-from .conftest import Live
+from .gateway import Live
 
 pytestmark = pytest.mark.spends
 

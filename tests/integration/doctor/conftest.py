@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from integration.doctor.odd_gateway import OddGateway
+from support.odd_gateway import TOKEN, OddGateway
 
 from airflow_bifrost.doctor.examination import examine
 from airflow_bifrost.doctor.findings import Finding, Report
 from airflow_bifrost.testing import LocalGateway, VirtualKey
-
-TOKEN = "sk-bf-0123456789abcdef"
 
 
 class Visit:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.doctor.conftest import TOKEN
+from support.odd_gateway import TOKEN
 
 from airflow_bifrost.testing import LocalGateway
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from typing import Any
 
 import pytest
-from integration.doctor.conftest import TOKEN
-from integration.doctor.odd_gateway import BATCH, PAGE, OddGateway
+from support.odd_gateway import BATCH, PAGE, TOKEN, OddGateway
 
 from airflow_bifrost.doctor import examination
 from airflow_bifrost.doctor.report import to_json
@@ -293,15 +291,13 @@ def test_a_token_that_the_gateway_echoes_is_never_shown(visit: Any, odd: OddGate
 
 
 def test_a_gateway_that_hangs_is_given_up_in_time(visit: Any, odd: OddGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    odd.delay = 5.0
-    began = time.monotonic()
+    odd.delay = 5.0  # then it would answer
     found = visit(odd.url, timeout=0.2)
     assert found["reachable"].state == "problem"
     for limit in ("CALL_TIMEOUT", "TOTAL"):
         with monkeypatch.context() as less:
             less.setattr(examination, limit, 0.3)
             assert visit(odd.url, timeout=60)["reachable"].state == "problem"
-    assert time.monotonic() - began < 4
 
 
 def test_polls_that_are_slow_are_ended_in_time(visit: Any, odd: OddGateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from integration.hooks.web_server import WebServer
+from support.web_server import WebServer
 
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.testing import LocalGateway

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integration.hooks.web_server import WebServer
+from support.web_server import WebServer
 
 from airflow_bifrost.testing import Fault, LocalGateway, VirtualKey
 

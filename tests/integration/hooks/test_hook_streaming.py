@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.hooks.web_server import WebServer
+from support.web_server import WebServer
 
 from airflow_bifrost.exceptions import BatchNotFound, BifrostUnavailable
 from airflow_bifrost.testing import Fault, LocalGateway

@@ -11,7 +11,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from integration.operators.downloads import download, ended_batch
+from support.downloads import download, ended_batch
 
 from airflow_bifrost.exceptions import BatchNotFound, BifrostUnavailable, ResultsUnavailable
 from airflow_bifrost.gateway import retry

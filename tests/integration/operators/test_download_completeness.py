@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.operators.downloads import download, ended_batch, shown
 from support.airflow import End
+from support.downloads import download, ended_batch, shown
 
 from airflow_bifrost._compat import AirflowFailException
 from airflow_bifrost.exceptions import BatchNotFound, BifrostProtocolError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from integration.testing.local_gateway_client import Client
+from support.local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
 

@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from integration.testing.local_gateway_client import Client
+from support.local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
 
@@ -241,14 +241,6 @@ def test_three_providers_give_their_first_page_for_ever(gateway: LocalGateway, c
     ).json()
     assert first == again
     assert again["has_more"] is True
-
-
-def test_a_list_of_many_batches_is_quick(gateway: LocalGateway, client: Client) -> None:
-    for _ in range(500):
-        gateway.add_batch(status="completed", rows=[])
-    began = time.perf_counter()
-    assert len(client.get("/openai/v1/batches", params={"limit": 100}).json()["data"]) == 100
-    assert time.perf_counter() - began < 5
 
 
 def test_the_cursor_of_a_list_of_files_is_called_after(client: Client) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from integration.testing.local_gateway_client import Client, line
+from support.local_gateway_client import Client, line
 
 from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
 

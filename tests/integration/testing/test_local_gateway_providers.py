@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 import pytest
-from integration.testing.local_gateway_client import Client
+from support.local_gateway_client import Client
 
 from airflow_bifrost.testing import LocalGateway
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.clients import BATCH, FILE, TOKEN, RawServer, answer, http_answer
 
 from airflow_bifrost.exceptions import (
     BifrostAuthError,
@@ -27,8 +28,6 @@ from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import DeletedFile, File
 from airflow_bifrost.gateway.retry import RetryPolicy
-
-from .conftest import BATCH, FILE, TOKEN, RawServer, answer, http_answer
 
 IDEMPOTENCY = "x-bf-eh-idempotency-key"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,7 +116,5 @@ def test_any_text_can_be_quoted(text):
 @pytest.mark.parametrize(
     "text", ["key:" * 2_000_000, "bearer " * 1_000_000, "sk-" * 2_000_000, "://a" * 2_000_000, " " * 8_000_000]
 )
-def test_megabytes_are_quoted_at_once(text):
-    began = time.perf_counter()
-    quote(text)
-    assert time.perf_counter() - began < 10
+def test_what_is_quoted_of_megabytes_depends_on_their_beginning_only(text):
+    assert quote(text) == quote(text[: 4 * MAX_QUOTE])

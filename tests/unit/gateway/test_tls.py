@@ -13,10 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from support.clients import BATCH, RawServer, http_answer
 
 from airflow_bifrost.exceptions import BifrostUnavailable
-
-from .conftest import BATCH, RawServer, http_answer
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,11 @@ import json
 import socket
 
 import pytest
+from support.clients import BATCH, TOKEN, RawServer, http_answer
 
 from airflow_bifrost.exceptions import BifrostProtocolError, BifrostUnavailable
 from airflow_bifrost.gateway.calls import SMALL_ANSWER
 from airflow_bifrost.gateway.retry import RetryPolicy
-
-from .conftest import BATCH, TOKEN, RawServer, http_answer
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.runs.making import REQUEST, a_part, a_run
+from support.run_states import REQUEST, a_part, a_run
 
 from airflow_bifrost.runs.begin import beginning, new_run, uncovered
 from airflow_bifrost.runs.request import RunInput, RunPolicy

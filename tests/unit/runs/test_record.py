@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from support.airflow import Store
-from unit.runs.making import a_part, a_run
+from support.run_states import a_part, a_run
 
 from airflow_bifrost.runs.record import STATE_KEY, RunRecord
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from unit.runs.making import REQUEST, a_run
+from support.run_states import REQUEST, a_run
 
 from airflow_bifrost.runs.request import RunInput, run_digest, sha256_of
 

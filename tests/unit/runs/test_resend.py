@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.runs.making import HOUR, POLICY, a_part, a_run
+from support.run_states import HOUR, POLICY, a_part, a_run
 
 from airflow_bifrost.runs.resend import Resend, Survey, plan_resend
 from airflow_bifrost.runs.state import RunState

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from unit.runs.making import HOUR, POLICY, a_part, a_run
+from support.run_states import HOUR, POLICY, a_part, a_run
 
 from airflow_bifrost.runs.begin import covered, uncovered
 from airflow_bifrost.runs.events import (

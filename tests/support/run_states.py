@@ -35,6 +35,16 @@ def a_run(*rows: int, **changes: Any) -> RunState:
     for number, size in enumerate(rows, start=1):
         parts.append(a_part(number, size, first))
         first += size
-    known = RunInput("lines", first, ["in.jsonl"], [first], automatic_ids=True)
-    given = {"folder": "f", "output_path": "o", "attempt": 1, "wait_id": 0, "started_at": 0.0, "round_started_at": 0.0}
-    return RunState(**({"request": REQUEST, "input": known, "policy": POLICY, "parts": parts} | given | changes))
+    state = RunState(
+        request=REQUEST,
+        input=RunInput("lines", first, ["in.jsonl"], [first], automatic_ids=True),
+        policy=POLICY,
+        folder="f",
+        output_path="o",
+        attempt=1,
+        wait_id=0,
+        started_at=0.0,
+        round_started_at=0.0,
+        parts=parts,
+    )
+    return replace(state, **changes)

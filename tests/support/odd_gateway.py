@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from support.loopback_server import LoopbackServer
 
+TOKEN = "sk-bf-0123456789abcdef"  # of the connection
 ABOUT = {"provider": "openai", "latency": 1}
 BATCH = {"id": "batch_0123456789abcdef", "object": "batch", "status": "completed", "extra_fields": ABOUT}
 PAGE = {"object": "list", "data": [BATCH], "extra_fields": ABOUT}

@@ -30,7 +30,7 @@ class Client(httpx.Client):
 
     def wait(self, batch_id: str, provider: str = "openai") -> dict[str, Any]:
         """The batch at its end."""
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while (batch := self.batch(batch_id, provider))["status"] in (
             "validating",
             "in_progress",

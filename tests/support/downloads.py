@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.airflow import End, run_to_its_end
-
 from airflow_bifrost import BatchDownloadOperator
 from airflow_bifrost.testing import LocalGateway
+from support.airflow import End, run_to_its_end
 
 PROMPTS = {"a": "hello", "b": "!fail 400", "c": "!flaky", "d": "bye"}
 
