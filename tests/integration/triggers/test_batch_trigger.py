@@ -102,12 +102,14 @@ def test_a_restart_of_the_triggerer_keeps_the_deadline(gateway: LocalGateway) ->
     batch_id = gateway.add_batch(rows=1, status="in_progress")
     waiting = trigger(batch_id, deadline=time.time() + 0.5)
 
-    async def killed_half_way() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(first_event(rebuilt(waiting)), 0.3)
+    async def killed_after_a_poll() -> None:
+        wait = asyncio.create_task(first_event(rebuilt(waiting)))
+        await until(lambda: len(gateway.requests) >= 1)
+        wait.cancel()
+        await asyncio.gather(wait, return_exceptions=True)
 
-    asyncio.run(killed_half_way())
-    time.sleep(0.25)
+    asyncio.run(killed_after_a_poll())
+    time.sleep(max(0.0, waiting.deadline - time.time()))
     gateway.clear_requests()
 
     assert fire(waiting)["kind"] == "timeout"
@@ -144,6 +146,7 @@ def test_no_event_is_fired_soon_after_a_deferral(gateway: LocalGateway, monkeypa
         await asyncio.sleep(0.05)
         fired = event.done()
         event.cancel()
+        await asyncio.gather(event, return_exceptions=True)
         return fired
 
     assert not asyncio.run(event_or_poll())

@@ -137,7 +137,7 @@ def test_batches_that_hang_do_not_keep_the_others_from_being_cancelled() -> None
 
     hanging = [f"hangs{number}" for number in range(2 * AT_ONCE)]
     good = [f"b{number}" for number in range(30)]
-    cancellation, client = cancel([*hanging, *good], some_hang, within=0.5, attempt_within=0.02)
+    cancellation, client = cancel([*hanging, *good], some_hang, within=1.5, attempt_within=0.05)
     assert set(cancellation.cancelled) == set(good)
     assert set(cancellation.failures) == set(hanging)
     assert min(client.attempts[batch_id] for batch_id in hanging) >= 1

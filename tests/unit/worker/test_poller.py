@@ -148,3 +148,16 @@ def test_progress_is_known_when_every_batch_has_answered() -> None:
     progress = poller.progress()
     assert progress is not None
     assert (progress["total"], progress["percent"]) == (4, 100.0)
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, -300.0])
+def test_a_clock_that_is_set_back_puts_the_next_poll_off_by_one_pause_at_most(jump: float) -> None:
+    gateway = Gateway("in_progress", "completed")
+    poller = gateway.poller("a")
+    poller.poll()
+    gateway.now += jump
+    poller.poll()
+    gateway.now = poller.first_due_at
+    assert gateway.now <= START + jump + 66.0
+    poller.poll()
+    assert poller.waiting == []
