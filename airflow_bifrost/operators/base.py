@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.hooks.bifrost import BifrostHook
     from airflow_bifrost.providers.base import Limits
     from airflow_bifrost.submission.parts import RequestFiles
-    from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy
+    from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
 
 
 class OneBatchOperator(BaseOperator):
@@ -149,7 +149,7 @@ class RowsOperator(BaseOperator):
         return self.request_params
 
     def _spec(self) -> BatchSpec:
-        from airflow_bifrost.worker.submit import BatchSpec
+        from airflow_bifrost.worker.batch_spec import BatchSpec
 
         return BatchSpec(
             self.endpoint,
@@ -162,7 +162,7 @@ class RowsOperator(BaseOperator):
         )
 
     def _recovery(self) -> RecoveryPolicy:
-        from airflow_bifrost.worker.submit import RecoveryPolicy
+        from airflow_bifrost.worker.batch_spec import RecoveryPolicy
 
         return RecoveryPolicy(self.on_unknown, self.on_changed_input, self.resubmit)
 

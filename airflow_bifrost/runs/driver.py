@@ -44,9 +44,10 @@ from airflow_bifrost.submission.full_queue import failed_as_full, refused_as_ful
 from airflow_bifrost.submission.ledger import may_have_submitted
 from airflow_bifrost.submission.parts import Part, RequestFiles, write_parts
 from airflow_bifrost.submission.reading import read_row
+from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
 from airflow_bifrost.worker.kill import StopSignal, TaskStopped, cancel_batches, cancel_if_a_user_ended_it
 from airflow_bifrost.worker.state_store import open_state_store
-from airflow_bifrost.worker.submit import BatchSpec, RecoveryPolicy, origin_of, submit_part
+from airflow_bifrost.worker.submit import origin_of, submit_part
 from airflow_bifrost.worker.wait import BatchWait
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class RunDriver:
                     self.spec(),
                     self.recovery,
                     Part(part.number, path, part.rows, part.bytes, part.sha256, ()),
-                    memory=self.record.store,
+                    store=self.record.store,
                     keep_cancelled=True,
                     fetch=fetch,
                     check_stop=self.signal.check,

@@ -1,7 +1,7 @@
 """A run that is killed at any step, in any order, with retries: nothing is paid for twice, and each row comes back once.
 
-The machine's rules are what may happen to a task: it is killed at some step, the gateway loses an answer or is away, its input is changed and
-changed back, a try ends well. A step is whatever leaves a trace outside of the worker (each request, each write of a record, each file),
+The machine's rules are what may happen to a task: it is killed at some step, the gateway loses an answer or is unavailable, its input is changed and
+changed back, an attempt ends well. A step is whatever leaves a trace outside of the worker (each request, each write of a record, each file),
 and each source of results that is read.
 """
 
@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
+import httpx
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -26,9 +28,8 @@ from support.providers import with_rows
 
 from airflow_bifrost import BatchRunOperator, BifrostHook, providers
 from airflow_bifrost.exceptions import SubmissionInDoubt
-from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import RetryPolicy
-from airflow_bifrost.results import collect, read_rows, storage
+from airflow_bifrost.results import collect, read_rows
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.runs.folder import RunFolder
@@ -39,7 +40,7 @@ from airflow_bifrost.worker import submit
 
 PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
 OTHERS = ["another input", *PROMPTS[1:4]]
-STEPS = st.integers(1, 130)  # a try without a fault has some 110
+STEPS = st.integers(1, 130)  # an attempt without a fault has some 110
 CREATE = {"method": "POST", "path_contains": "/v1/batches"}
 FAULTS = {
     "the answer to a create is lost": Fault(drop=True, applied=True, **CREATE),
@@ -47,8 +48,8 @@ FAULTS = {
     "a create does not get through": Fault(status=503, **CREATE),
     "a create is refused": Fault(status=429, **CREATE),
     "an upload breaks off": Fault(drop=True, method="POST", path_contains="/files"),
-    "the list is away": Fault(status=503, call="batch_list"),
-    "a look is in vain": Fault(status=502, method="GET", path_contains="/v1/batches/"),
+    "the list is unavailable": Fault(status=503, call="batch_list"),
+    "a poll fails": Fault(status=502, method="GET", path_contains="/v1/batches/"),
     "a download breaks off": Fault(drop=True, path_contains="/content"),
 }
 
@@ -58,7 +59,7 @@ class Killed(BaseException):
 
 
 class Steps:
-    """Counts the steps of a try, and ends it at one of them."""
+    """Counts the steps of an attempt, and kills it at one of them."""
 
     def __init__(self) -> None:
         self.killed_at: int | None = None
@@ -90,13 +91,13 @@ def patched(steps: Steps) -> Iterator[None]:
             mock.patch.object(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02)),
             mock.patch.object(RetryPolicy, "delay", return_value=None),
             mock.patch.dict(providers.ALL, {name: with_rows(name, 3) for name in providers.ALL}),
-            mock.patch.object(GatewayClient, "_attempt", steps.around(GatewayClient._attempt)),
+            mock.patch.object(httpx.HTTPTransport, "handle_request", steps.around(httpx.HTTPTransport.handle_request)),
             mock.patch.object(RunFolder, "keep", steps.around(RunFolder.keep)),
             mock.patch.object(RunFolder, "remove", steps.around(RunFolder.remove)),
-            mock.patch.object(storage, "_rename", steps.around(storage._rename)),
+            mock.patch.object(LocalFileSystem, "mv", steps.around(LocalFileSystem.mv)),
             mock.patch.object(Spool, "keep", steps.around(Spool.keep)),
             mock.patch.object(Spool, "keep_if_new", steps.around(Spool.keep_if_new)),
-            mock.patch.object(ResultsWriter, "_write", steps.around(ResultsWriter._write)),
+            mock.patch.object(ResultsWriter, "write", steps.around(ResultsWriter.write)),
             mock.patch.object(Store, "set", steps.around(Store.set)),
         ):
             stack.enter_context(patch)
@@ -104,7 +105,7 @@ def patched(steps: Steps) -> Iterator[None]:
 
 
 class ARun(RuleBasedStateMachine):
-    """One task instance, from its first try to its last."""
+    """One task instance, from its first attempt to its last."""
 
     provider = "openai"
 
@@ -112,9 +113,9 @@ class ARun(RuleBasedStateMachine):
         super().__init__()
         self.steps = Steps()
         self.store = Store()
-        self.tries = 0
+        self.attempts = 0
         self.prompts = PROMPTS
-        self.state = "none yet"
+        self.state = "not started"
         self.stack = ExitStack()
         self.folder = Path(self.stack.enter_context(TemporaryDirectory()))
         self.gateway = self.stack.enter_context(LocalGateway(batch_seconds=0.05))
@@ -129,27 +130,27 @@ class ARun(RuleBasedStateMachine):
     @initialize(kills=st.lists(STEPS, max_size=2))
     def begin_with(self, kills: list[int]) -> None:
         for step in kills:
-            self.a_try_is_killed(step)
+            self.an_attempt_is_killed(step)
 
     @rule(step=STEPS)
-    def a_try_is_killed(self, step: int) -> None:
-        self._try(step)
+    def an_attempt_is_killed(self, step: int) -> None:
+        self._attempt(step)
 
     @rule(name=st.sampled_from(sorted(FAULTS)))
-    def something_goes_wrong_in_a_try(self, name: str) -> None:
+    def something_goes_wrong_in_an_attempt(self, name: str) -> None:
         self.gateway.inject(FAULTS[name])
-        self._try(None)
+        self._attempt(None)
         self.gateway.clear_faults()
 
     @rule(name=st.sampled_from(sorted(FAULTS)), step=STEPS)
-    def something_goes_wrong_in_a_try_that_is_killed(self, name: str, step: int) -> None:
+    def something_goes_wrong_in_an_attempt_that_is_killed(self, name: str, step: int) -> None:
         self.gateway.inject(FAULTS[name])
-        self._try(step)
+        self._attempt(step)
         self.gateway.clear_faults()
 
     @rule()
-    def a_try_goes_on(self) -> None:
-        self._try(None)
+    def an_attempt_runs(self) -> None:
+        self._attempt(None)
 
     @rule()
     def the_input_is_changed_or_changed_back(self) -> None:
@@ -172,7 +173,7 @@ class ARun(RuleBasedStateMachine):
         try:
             self.prompts = PROMPTS
             for _ in range(3):
-                self._try(None)
+                self._attempt(None)
             self.check_the_end()
         finally:
             self.stack.close()
@@ -192,13 +193,13 @@ class ARun(RuleBasedStateMachine):
                         prompts[json.loads(line)["body"]["messages"][0]["content"]] += 1
         once = Counter({prompt: 2 if prompt.startswith("!flaky") else 1 for prompt in PROMPTS})
         assert once <= prompts
-        # What was begun of the other input is paid for, too; once, and its parts are the same in each try.
+        # What was begun of the other input is paid for, too; once, and its parts are the same in each attempt.
         assert prompts - once in (Counter(), Counter(OTHERS[:3]), Counter(OTHERS[3:]), Counter(OTHERS))
 
-    def _try(self, killed_at: int | None) -> None:
-        self.tries += 1
+    def _attempt(self, killed_at: int | None) -> None:
+        self.attempts += 1
         self.steps.killed_at, self.steps._taken = killed_at, count(1)
-        ti = FakeTI(task_id="run", try_number=self.tries)
+        ti = FakeTI(task_id="run", try_number=self.attempts)
         try:
             end = run_to_its_end(
                 lambda: BatchRunOperator(

@@ -43,7 +43,7 @@ FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "remove
 
 _START_SECONDS = 180.0
 _POLL_SECONDS = 0.25
-_LOCKED_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before asking again
+LOCKED_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before asking again
 
 
 class LocalAirflowError(RuntimeError):
@@ -134,7 +134,7 @@ class LocalAirflow:
         :raises LocalAirflowError: if the answer is an error.
         """
         response = self._client.request(method, path, **options)
-        for pause in _LOCKED_PAUSES:
+        for pause in LOCKED_PAUSES:
             if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR or "Database error" not in response.text:
                 break
             time.sleep(pause)

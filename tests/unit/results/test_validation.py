@@ -31,13 +31,13 @@ class Item(BaseModel):
     price: float | None = None
 
 
-class BatchSpec(BaseModel):
+class Invoice(BaseModel):
     items: list[Item]
     due: date | None = None
     urgency: Urgency = Urgency.LOW
 
 
-ORDERS = TypeAdapter(BatchSpec)
+INVOICES = TypeAdapter(Invoice)
 ANSWER = {"items": [{"name": "pen", "price": 1.5}, {"name": "ink"}], "due": "2026-04-05"}
 OUTPUT = {
     "items": [{"name": "pen", "price": 1.5}, {"name": "ink", "price": None}],
@@ -51,7 +51,7 @@ def row_of(text: str | None, **members: Any) -> ResultRow:
     return replace(row, **members)
 
 
-def failure(text: str | None, adapter: TypeAdapter[Any] = ORDERS, **members: Any) -> str:
+def failure(text: str | None, adapter: TypeAdapter[Any] = INVOICES, **members: Any) -> str:
     """The message of a row that is invalid, and otherwise as it was."""
     row = row_of(text, **members)
     told = validated(row, adapter)
@@ -67,7 +67,7 @@ def failure(text: str | None, adapter: TypeAdapter[Any] = ORDERS, **members: Any
 
 def test_the_answer_becomes_the_output_in_json_types_with_its_defaults() -> None:
     row = row_of(json.dumps(ANSWER))
-    assert validated(row, ORDERS) == replace(row, output=OUTPUT)
+    assert validated(row, INVOICES) == replace(row, output=OUTPUT)
 
 
 PROMPT = f"!say {json.dumps(ANSWER)}"
@@ -87,7 +87,7 @@ REQUEST = Row("row-1", {}, PROMPT, 1)
 def test_the_answer_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
     row = result_row(line)
     assert row is not None
-    assert validated(row, ORDERS).output == OUTPUT
+    assert validated(row, INVOICES).output == OUTPUT
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_answer_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
         {
             "content": [
                 {"type": "text", "text": "Here it is."},
-                {"type": "tool_use", "id": "t", "name": "BatchSpec", "input": ANSWER},
+                {"type": "tool_use", "id": "t", "name": "Invoice", "input": ANSWER},
             ],
             "stop_reason": "tool_use",
         },
@@ -105,7 +105,7 @@ def test_the_answer_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
                 {
                     "message": {
                         "content": None,
-                        "tool_calls": [{"function": {"name": "BatchSpec", "arguments": json.dumps(ANSWER)}}],
+                        "tool_calls": [{"function": {"name": "Invoice", "arguments": json.dumps(ANSWER)}}],
                     },
                     "finish_reason": "tool_calls",
                 }
@@ -114,14 +114,12 @@ def test_the_answer_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
         {
             "output": [
                 {"type": "reasoning", "summary": []},
-                {"type": "function_call", "name": "BatchSpec", "arguments": json.dumps(ANSWER)},
+                {"type": "function_call", "name": "Invoice", "arguments": json.dumps(ANSWER)},
             ],
             "status": "completed",
         },
         {
-            "output": {
-                "message": {"content": [{"text": "Here."}, {"toolUse": {"name": "BatchSpec", "input": ANSWER}}]}
-            },
+            "output": {"message": {"content": [{"text": "Here."}, {"toolUse": {"name": "Invoice", "input": ANSWER}}]}},
             "stopReason": "tool_use",
         },
     ],
@@ -130,7 +128,7 @@ def test_the_answer_is_the_text_of_any_provider(line: dict[str, Any]) -> None:
 def test_the_answer_is_the_input_of_a_tool_call(body: dict[str, Any]) -> None:
     row = result_row({"custom_id": "row-1", "response": {"status_code": 200, "body": body}})
     assert row is not None
-    assert validated(row, ORDERS) == replace(row, output=OUTPUT)
+    assert validated(row, INVOICES) == replace(row, output=OUTPUT)
 
 
 @pytest.mark.parametrize("fence", ["```json\n{}\n```", "\n```\n{}```  \n", "```JSON \r\n{}\r\n```"], ids=repr)
@@ -155,7 +153,7 @@ def test_a_strict_type_accepts_values_that_json_spells_as_strings() -> None:
 @pytest.mark.parametrize("outcome", [outcome for outcome in RowOutcome if outcome is not RowOutcome.SUCCEEDED])
 def test_a_row_that_did_not_succeed_stays_as_it_is(outcome: RowOutcome) -> None:
     row = row_of("no JSON", outcome=outcome, error=RowError("x"))
-    assert validated(row, ORDERS) is row
+    assert validated(row, INVOICES) is row
 
 
 # What is not.
@@ -246,7 +244,7 @@ def test_the_message_about_a_cut_off_answer_says_what_to_do(text: str | None) ->
 
 
 def test_a_cut_off_answer_that_is_valid_succeeds() -> None:
-    assert validated(row_of(json.dumps(ANSWER) + "\n", finish_reason="length"), ORDERS).output == OUTPUT
+    assert validated(row_of(json.dumps(ANSWER) + "\n", finish_reason="length"), INVOICES).output == OUTPUT
 
 
 @pytest.mark.parametrize("reason", ["content_filter", "stop"])
@@ -268,4 +266,4 @@ def test_a_type_that_cannot_be_serialized_has_a_message_of_its_own() -> None:
 
 
 def test_an_answer_without_a_body_is_validated() -> None:
-    assert validated(row_of(json.dumps(ANSWER), response=None), ORDERS).output == OUTPUT
+    assert validated(row_of(json.dumps(ANSWER), response=None), INVOICES).output == OUTPUT

@@ -25,7 +25,7 @@ def ask(answers: list[httpx.Response], folder: Path) -> tuple[object, int]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_airflow, "_LOCKED_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(local_airflow, "LOCKED_PAUSES", (0.0, 0.0))
 
 
 def test_a_request_that_met_a_locked_database_is_made_again(tmp_path: Path) -> None:

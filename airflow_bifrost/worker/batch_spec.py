@@ -1,0 +1,95 @@
+"""What a task asks of a provider, and what it does where an earlier attempt left something. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_bifrost import providers
+from airflow_bifrost.gateway.calls import create_batch
+from airflow_bifrost.submission.json_values import plain_members
+from airflow_bifrost.submission.ledger import Policy, check_metadata
+from airflow_bifrost.worker.arguments import ON_CHANGED_INPUT, checked_on_unknown, one_of
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """What is asked of a provider, for whatever rows.
+
+    :param extra_body: members of the create call that this package does not know, such as Bedrock's ``role_arn`` and ``output_s3_uri``.
+    :param extra_form: the same for the upload, such as Bedrock's ``storage_config[s3][bucket]``.
+    :param output_expires_after: seconds after which the provider deletes the output file; None: never, or as the provider does it.
+    """
+
+    endpoint: str
+    completion_window: str = "24h"
+    model: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_form: Mapping[str, str] = field(default_factory=dict)
+    output_expires_after: int | None = None
+
+    def check(self, provider: str) -> None:
+        """
+        :raises ValueError: no provider takes this, or this one does not.
+        """
+        for members in (self.metadata, self.extra_body, self.extra_form):
+            plain_members(members)
+        check_metadata(self.metadata, tagged=providers.get(provider).metadata)
+        if self.output_expires_after is not None and not providers.get(provider).expires_output:
+            raise ValueError(
+                f"output_expires_after does not work with {provider}, which keeps output files as long as it likes. Leave it out."
+                " Nothing was submitted, and nothing is billed."
+            )
+        create_batch(provider, idempotency_key="check", input_file_id="check", **self.members())
+
+    def members(self) -> dict[str, Any]:
+        """Of the create call."""
+        expiry = {"anchor": "created_at", "seconds": self.output_expires_after}
+        return {
+            "endpoint": self.endpoint,
+            "completion_window": self.completion_window,
+            "model": self.model,
+            "metadata": dict(self.metadata),
+            "extra_body": dict(self.extra_body)
+            | ({"output_expires_after": expiry} if self.output_expires_after else {}),
+        }
+
+    def digest(self, provider: str, rows: str) -> str:
+        """SHA-256 over all that makes a batch another batch: what is asked, of whom, and for which rows."""
+        asked = [provider, self.endpoint, self.completion_window, self.model, dict(self.extra_body), rows]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPolicy:
+    """What to do where an earlier attempt of the task left something.
+
+    :param on_unknown: where it cannot be determined whether an earlier attempt submitted: ``"fail"``, ``"resubmit"``, or
+        ``{"adopt": ID}``, also by part: ``{"adopt": {number: ID}}``.
+    :param on_changed_input: what becomes of a batch that was submitted for another input: ``"leave"`` or ``"cancel"``.
+    :param resubmit: outcomes after which an earlier batch is submitted again.
+    """
+
+    on_unknown: str | Mapping[str, Any] = "fail"
+    on_changed_input: str = "leave"
+    resubmit: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        checked_on_unknown(self.on_unknown)
+        one_of("on_changed_input", self.on_changed_input, ON_CHANGED_INPUT)
+
+    def for_part(self, number: int, *, keep_cancelled: bool) -> Policy:
+        adopt = None if isinstance(self.on_unknown, str) else self.on_unknown["adopt"]
+        if isinstance(adopt, Mapping):
+            adopt = {int(part): batch_id for part, batch_id in adopt.items()}.get(number)
+        return Policy(
+            resubmit_unknown=self.on_unknown == "resubmit",
+            adopt=adopt,
+            resubmit=self.resubmit,
+            keep_cancelled=keep_cancelled,
+            cancels_others=self.on_changed_input == "cancel",
+        )
