@@ -5,27 +5,28 @@ BENCH_VENV  := .venv-bench
 PYTHON      ?= python3 python3.13 python3.12 python3.11
 CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 
-# The user's own Airflow is never read or changed.
+# Never read or change the user's own Airflow.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .PHONY: help demo test test-live test-nightly lint types docs bench bench-triggerer bench-outage bench-rows bench-import bench-import-peers clean
 
 help:
-	@echo "make demo    see 120,000 rows become a file of results: a local gateway, a real Airflow, a task that is killed twice"
-	@echo "             KEEP=1 leaves the Airflow UI up until Ctrl-C"
+	@echo "make demo    turn 120,000 rows into a file of results, with a local gateway, a real Airflow, and a task that is killed twice"
+	@echo "             KEEP=1 leaves the Airflow UI running until Ctrl-C"
 	@echo "             GATEWAY=https://... TOKEN=... BATCH_ID=... [PROVIDER=...] waits for a batch on your own gateway;"
-	@echo "             all of them may stand in the environment instead, where nobody sees the token"
+	@echo "             environment variables of these names work, too, and keep the token out of the process list"
 	@echo "make test    run all tests on every core; ARGS='tests/unit -x' goes to pytest, which then uses one"
-	@echo "make test-live GATEWAY=https://... TOKEN=... PROVIDER=openai   check a gateway of yours, read-only;"
-	@echo "             ARGS=--spend also submits two batches of three rows. PREFIX=, MODEL= and all of them may stand in the environment"
+	@echo "make test-live GATEWAY=https://... TOKEN=... PROVIDER=openai   check your own gateway, read-only;"
+	@echo "             ARGS=--spend also submits two batches of three rows, which costs money. PREFIX=, MODEL= and the others"
+	@echo "             can also be environment variables"
 	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property (15 minutes)"
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
 	@echo "make docs    build the documentation into docs/_build/html"
-	@echo "make bench   measure a wait beside other providers' (45 minutes; ARGS=--quick: 3), into docs/benchmarks.md"
-	@echo "make bench-triggerer, make bench-outage   the same in a real triggerer, and through an outage, into the same page"
-	@echo "make bench-rows   measure rows through split, submission, download and join, into the same page"
-	@echo "make bench-import   measure what a DAG file costs to parse; bench-import-peers: beside other providers'"
+	@echo "make bench   compare a wait with other packages' (45 minutes; ARGS=--quick: 3) and write docs/benchmarks.md"
+	@echo "make bench-triggerer, make bench-outage   the same in a real triggerer, and through an outage"
+	@echo "make bench-rows   measure split, submission, download and join of rows"
+	@echo "make bench-import   measure what a DAG file costs to parse; bench-import-peers compares it with other packages"
 	@echo "make clean   remove everything that the other targets made"
 
 # The demo, the benchmarks and the tests share tests/support.
@@ -55,7 +56,7 @@ docs: $(VENV)/installed-docs
 bench-import: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/import_time.py $(ARGS)
 
-# The other providers go into an environment of their own, so that the tests run without them.
+# The other Airflow provider packages are installed into a separate environment, so that the tests run without them.
 bench bench-triggerer bench-outage bench-rows bench-import-peers:
 	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/installed-bench
 	PYTHONPATH=tests $(BENCH_VENV)/bin/python $(BENCH_$@) $(ARGS)
@@ -82,7 +83,7 @@ $(VENV)/installed-%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/uv
 	@$(INSTALL) --group $*
 	@touch $@
 
-# A pyenv shim may be there and not run; Debian's Python may be there without the means to make a virtual environment.
+# A pyenv shim may exist but not run, and Debian's Python may lack its venv module.
 $(VENV)/bin/uv:
 	@for python in $(PYTHON); do \
 	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
@@ -92,8 +93,8 @@ $(VENV)/bin/uv:
 	    exit; \
 	done; \
 	if [ -n "$$found" ]; then \
-	    $$found -c 'import sys; print("Python %d.%d is here without its venv module: apt install python%d.%d-venv (or your system'"'"'s package for it), then again" % (sys.version_info[:2] * 2), file=sys.stderr)'; \
+	    $$found -c 'import sys; print("Python %d.%d lacks its venv module. Install python%d.%d-venv (with apt, or your system'"'"'s package), then run make again" % (sys.version_info[:2] * 2), file=sys.stderr)'; \
 	else \
-	    echo "Python 3.11 or newer is needed, and none of these runs: $(PYTHON). Install one, or name it: make PYTHON=/path/to/python3" >&2; \
+	    echo "No Python 3.11 or newer found; tried: $(PYTHON). Install one, or run: make PYTHON=/path/to/python3" >&2; \
 	fi; \
 	exit 1

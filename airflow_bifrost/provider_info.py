@@ -10,7 +10,7 @@ from typing import Any
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "provider": {
         "label": "Provider",
-        "description": "The model provider of tasks that name none: openai, azure, anthropic, gemini, bedrock or vertex. Default: openai.",
+        "description": "The model provider for tasks that do not set one: openai, azure, anthropic, gemini, bedrock or vertex. Default: openai.",
         "schema": {"type": ["string", "null"]},
     },
     "path_prefix": {
@@ -40,7 +40,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "max_in_flight": {
         "label": "Concurrent requests",
-        "description": "How many requests all waiting tasks of a triggerer may have in flight together. Default: [bifrost] max_in_flight.",
+        "description": "How many requests the waiting tasks of a triggerer may have in flight in total. Default: [bifrost] max_in_flight.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "poll_interval": {
@@ -55,7 +55,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "coalesce": {
         "label": "Coalesce",
-        "description": "true or false: poll many batches through pages of the list, where that takes fewer requests. Default: [bifrost] coalesce.",
+        "description": "true or false: poll many batches through pages of the list if that takes fewer requests. Default: [bifrost] coalesce.",
         "schema": {"type": ["string", "null"]},
     },
     "retry_budget": {
@@ -117,14 +117,14 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Settings of the Airflow provider package for Bifrost.",
                 "options": {
                     "progress_interval": {
-                        "description": "The least number of seconds between two updates of a waiting task's `progress` XCom.",
+                        "description": "The minimum number of seconds between two updates of a waiting task's `progress` XCom.",
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": "30",
                         "default": "60",
                     },
                     "max_in_flight": {
-                        "description": "How many requests all waiting tasks of a triggerer may have in flight together, per connection.",
+                        "description": "How many requests the waiting tasks of a triggerer may have in flight in total, per connection.",
                         "version_added": "0.1.0",
                         "type": "integer",
                         "example": "16",
@@ -160,7 +160,7 @@ def get_provider_info() -> dict[str, Any]:
                     "coalesce": {
                         "description": (
                             "Whether the waiting tasks of a triggerer poll many batches through pages of the list, a hundred batches at"
-                            " a time, where that takes fewer requests."
+                            " a time, if that takes fewer requests."
                         ),
                         "version_added": "0.1.0",
                         "type": "boolean",
@@ -180,9 +180,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "state_path": {
                         "description": (
-                            "Where tasks keep what must survive a retry (deadlines, what was submitted): a URI that ObjectStoragePath"
-                            " opens. Used before Airflow 3.3 only, which keeps it itself. If it is empty, each retry has the whole"
-                            " timeout again, BatchRunOperator keeps its record next to its output, and BatchSubmitOperator can only"
+                            "Where tasks store what must survive a retry (deadlines, what was submitted): a URI that ObjectStoragePath"
+                            " opens. Used only before Airflow 3.3; later versions store it themselves. If it is empty, each retry gets the"
+                            " whole timeout again, BatchRunOperator keeps its record next to its output, and BatchSubmitOperator can only"
                             " search the gateway's list."
                         ),
                         "version_added": "0.1.0",

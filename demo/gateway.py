@@ -1,4 +1,4 @@
-"""The local gateway in a process of its own, and what the demo tells and asks it."""
+"""The local gateway in a separate process, and the calls by which the demo controls it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from support.processes import ProcessDied, Processes
 
 
 class DemoGateway:
-    """A running local gateway; it ends with ``processes``.
+    """A running local gateway; it stops with ``processes``.
 
-    :param batch_seconds: from the creation of a batch to its end.
+    :param batch_seconds: seconds from the creation of a batch to its end.
     """
 
     def __init__(self, processes: Processes, scratch: Path, batch_seconds: float) -> None:
@@ -35,18 +35,18 @@ class DemoGateway:
             raise ProcessDied(f"the local gateway did not start\n{processes.log_tail('gateway')}")
 
     def hold(self, number: int, method: str, path_contains: str) -> None:
-        """Let the answer to the n-th call of a kind wait until nobody waits for it any more."""
+        """Delay the answer to the n-th matching call for ten minutes, longer than its caller lives."""
         call = {"method": method, "path_contains": path_contains}
         if number > 1:
             self._ask("POST", "/faults", {**call, "delay": 0.001, "times": number - 1})
         self._ask("POST", "/faults", {**call, "delay": 600})
 
     def is_holding(self) -> bool:
-        """Whether the call that :meth:`hold` is for has come."""
+        """Whether the call that :meth:`hold` delays has arrived."""
         return not self._ask("GET", "/faults").json()
 
     def batches(self) -> list[dict[str, Any]]:
-        """Every batch that was ever created, and so is paid for."""
+        """Every batch that was created, and so is paid for."""
         batches: list[dict[str, Any]] = self._ask("GET", "/batches").json()
         return batches
 

@@ -1,4 +1,4 @@
-"""Wait for a batch of the user's own, on the user's own gateway."""
+"""Wait for the user's own batch on the user's own gateway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DAG_ID = "wait_for_batch"
 
 
 def look_up(batch_id: str, provider: str) -> str:
-    """Return the status of a batch, before anything expensive is started for it.
+    """Return the status of a batch, before Airflow is started to wait for it.
 
     :raises DemoError: with the gateway's reason.
     """
@@ -23,7 +23,7 @@ def look_up(batch_id: str, provider: str) -> str:
 
     try:
         with BifrostHook() as hook:
-            # asks once, where the hook's own calls would sit out an outage of a minute
+            # test_connection() does not retry; the hook's other calls retry for minutes
             ok, reason = hook.test_connection()
             if not ok and reason.startswith("Unreachable"):
                 raise DemoError(reason)
@@ -33,7 +33,7 @@ def look_up(batch_id: str, provider: str) -> str:
 
 
 def wait_for(airflow: LocalAirflow, batch_id: str, provider: str, console: Console) -> Run:
-    """Run the example DAG until the batch has ended, however long that takes, and show what its tasks have left.
+    """Run the example DAG until the batch has ended, without a time limit, and show the XComs of its tasks.
 
     :raises DemoError: a task did not succeed.
     """

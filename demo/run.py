@@ -1,9 +1,9 @@
-"""What ``make demo`` runs: 120,000 rows become batches and then a file of results, in a real Airflow, whose task is killed twice.
+"""What ``make demo`` runs: a task in a real Airflow turns 120,000 rows into batches and then a file of results, and is killed twice.
 
 Settings come from the environment, never from arguments, so that the token is in no process list:
 
-- ``GATEWAY``, ``TOKEN``, ``BATCH_ID``, ``PROVIDER``: instead, wait for a batch of your own on your own gateway. Nothing is submitted.
-- ``KEEP=1``: leave Airflow up until Ctrl-C.
+- ``GATEWAY``, ``TOKEN``, ``BATCH_ID``, ``PROVIDER``: wait for your own batch on your own gateway instead. Nothing is submitted.
+- ``KEEP=1``: leave Airflow running until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class Settings:
 
     @classmethod
     def take(cls) -> Settings:
-        """Take the settings out of the environment, so that no other process inherits them.
+        """Remove the settings from the environment, so that no other process inherits them, and return them.
 
-        :raises DemoError: if some of them are missing.
+        :raises DemoError: one of GATEWAY and BATCH_ID is missing.
         """
         values = {name: os.environ.pop(name, "") for name in ("GATEWAY", "TOKEN", "BATCH_ID", "PROVIDER", "KEEP")}
-        for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):  # make repeats its command line in them
+        for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):  # they hold make's command line, with the token
             os.environ.pop(name, None)
         if values["BATCH_ID"] and not values["GATEWAY"]:
             raise DemoError("BATCH_ID needs GATEWAY: the URL of the gateway that runs the batch")
         if values["GATEWAY"] and not values["BATCH_ID"]:
-            raise DemoError("GATEWAY needs BATCH_ID: the id of a batch on it to wait for")
+            raise DemoError("GATEWAY needs BATCH_ID: the ID of a batch on that gateway")
         own = bool(values["GATEWAY"])
         return cls(
             gateway=values["GATEWAY"] or None,
@@ -82,7 +82,7 @@ def main() -> int:
     try:
         run(Settings.take(), console)
     except KeyboardInterrupt:
-        console.print("Interrupted; everything that the demo started is stopped.")
+        console.print("Interrupted. Everything that the demo started is stopped.")
         return 130
     except (DemoError, LocalAirflowError, ProcessDied) as error:
         console.print(f"The demo failed: {error}", markup=False, style="red")
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 def run(settings: Settings, console: Console) -> None:
-    """Do the demo's steps; whatever they start ends with this function."""
+    """Run the demo's steps. Every process that they start ends with this function."""
     began = time.monotonic()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bifrost-demo-")))
@@ -102,7 +102,7 @@ def run(settings: Settings, console: Console) -> None:
         url = local.url if local else settings.gateway
         assert url is not None
         connection = settings.connection(url)
-        console.print(f"Gateway: {url}" + (" (local, in a process of its own)" if local else ""))
+        console.print(f"Gateway: {url}" + (" (local, in a separate process)" if local else ""))
         # The demo's own use of the package must neither read nor create the user's AIRFLOW_HOME.
         os.environ |= {
             "AIRFLOW_HOME": str(scratch / "hook"),
@@ -116,7 +116,7 @@ def run(settings: Settings, console: Console) -> None:
         env = {
             CONNECTION_VARIABLE: connection,
             "AIRFLOW__BIFROST__PROGRESS_INTERVAL": "1",
-            "TMPDIR": str(scratch),  # what a killed task has left there goes with it
+            "TMPDIR": str(scratch),  # so that files of a killed task are removed, too
         }
         with console.status("Starting Airflow: scheduler, DAG processor, triggerer, API server"):
             airflow = stack.enter_context(LocalAirflow(rows.DAGS if local else own_batch.DAGS, env=env))
@@ -130,10 +130,10 @@ def run(settings: Settings, console: Console) -> None:
         console.print(f"The run, in Airflow's UI: {shown.url}")
         console.print(f"Took {time.monotonic() - began:.0f} s.")
         if settings.keep:
-            console.print("Airflow stays up until Ctrl-C.")
+            console.print("Airflow keeps running until Ctrl-C.")
             signal.pause()
         else:
-            console.print("Stopping Airflow now; make demo KEEP=1 leaves it up.")
+            console.print("Stopping Airflow now. To keep it running, use make demo KEEP=1.")
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Shows how far a task is that waits for batches."""
+"""Shows the progress of a task that waits for batches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from support.local_airflow import FINISHED, LocalAirflow
 
 
 class DemoError(RuntimeError):
-    """The demo cannot go on, or something is not as it says. The message is for the user."""
+    """The demo cannot continue, or a result is not as promised. The message is for the user."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A DAG run that is shown.
+    """A DAG run whose progress the demo shows.
 
-    :param tasks: ids of its tasks. The first one waits, and has the XCom ``progress``.
+    :param tasks: IDs of its tasks. The first one waits and pushes the XCom ``progress``.
     """
 
     airflow: LocalAirflow
@@ -42,11 +42,11 @@ class Run:
         return self.airflow.dag_run(self.dag_id, self.run_id)["state"] in FINISHED
 
     def follow(self, until: Callable[[], bool], what: str, patience: float) -> None:
-        """Show states and progress until something is the case.
+        """Show states and progress until a condition is true.
 
-        :param what: what is waited for, in words.
+        :param what: the condition in words, for messages.
         :param patience: seconds.
-        :raises DemoError: the run was over before.
+        :raises DemoError: the run ended before the condition was true.
         """
         shown = ""
         bar = Progress(
@@ -76,7 +76,7 @@ class Run:
                 return True
             if self.is_over():
                 self.must_have_succeeded()
-                raise DemoError(f"the run is over, and what should come first did not: {what}")
+                raise DemoError(f"the run ended before this happened: {what}")
             return False
 
         with bar:
@@ -90,7 +90,7 @@ class Run:
                 raise DemoError(f"the task {task_id} is {state}\n{logs}")
 
     def show_xcoms(self) -> None:
-        """Print what the tasks have left for others."""
+        """Print the XComs of the tasks."""
         table = Table("task", "key", "value", title="XComs", title_justify="left")
         for task_id in self.tasks:
             for key, value in sorted(self.airflow.xcoms(self.dag_id, self.run_id, task_id).items()):
@@ -108,4 +108,4 @@ def _processed(progress: dict[str, Any]) -> int:
 
 
 def _in_words(state: str) -> str:
-    return "asleep in the triggerer" if state == "deferred" else state.replace("_", " ")
+    return "deferred to the triggerer" if state == "deferred" else state.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Draws docs/images/architecture.svg, the rooms of the package and what they import: `python docs/architecture_diagram.py`.
+"""Draws docs/images/architecture.svg, the subpackages and what they import: `python docs/architecture_diagram.py`.
 
 It reads the imports in the source, so the drawing is what the code does. The build of the documentation fails if it is out of date.
 """
@@ -13,7 +13,7 @@ DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "airflow_bifrost"
 PICTURE = DOCS / "images" / "architecture.svg"
 
-# What every room may import, and what imports every room, would only be lines in all directions.
+# Modules that every subpackage may import, or that import every subpackage, would only add lines in all directions.
 LEFT_OUT = {"exceptions", "_compat", "provider_info", "__init__", "__main__", "__version__", "testing"}
 
 WIDTH, BOX, HEIGHT, GAP, MARGIN = 760, 128, 40, 52, 24  # pixels
@@ -22,7 +22,7 @@ Graph = dict[str, set[str]]
 
 
 def imports() -> Graph:
-    """Each room, with the rooms that its modules import."""
+    """Each subpackage, with the subpackages that its modules import."""
     graph: Graph = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -44,7 +44,7 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def reachable(graph: Graph, room: str) -> set[str]:
-    """The rooms that a room imports, directly or through others."""
+    """The subpackages that one imports, directly or through others."""
     found: set[str] = set()
     waiting = list(graph[room])
     while waiting:
@@ -55,7 +55,7 @@ def reachable(graph: Graph, room: str) -> set[str]:
 
 
 def direct(graph: Graph) -> Graph:
-    """The graph without the imports that also lead through another room: fewer lines that say the same order."""
+    """The graph without the imports that another path implies: fewer lines that show the same order."""
     beyond = {room: reachable(graph, room) for room in graph}
     return {
         room: {used for used in graph[room] if not any(used in beyond[other] for other in graph[room] - {used})}
@@ -64,7 +64,7 @@ def direct(graph: Graph) -> Graph:
 
 
 def floors(graph: Graph) -> list[list[str]]:
-    """The rooms by level: those that import nothing stand on the lowest, which is the last."""
+    """The subpackages by level. The last level holds those that import nothing."""
 
     def level(room: str) -> int:
         return 1 + max((level(used) for used in graph[room]), default=-1)
@@ -74,7 +74,7 @@ def floors(graph: Graph) -> list[list[str]]:
 
 
 def places(rows: list[list[str]]) -> dict[str, tuple[int, int]]:
-    """The left upper corner of each room's box."""
+    """The upper left corner of each subpackage's box."""
     return {
         room: ((WIDTH * (2 * column + 1)) // (2 * len(row)) - BOX // 2, MARGIN + number * (HEIGHT + GAP))
         for number, row in enumerate(rows)
@@ -115,7 +115,7 @@ def picture(graph: Mapping[str, set[str]]) -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0L8 4L0 8z" fill="#7a8899"/></marker></defs>'
     )
-    title = "<title>The rooms of airflow_bifrost; an arrow leads to what a room imports</title>"
+    title = "<title>The subpackages of airflow_bifrost; an arrow points to what a subpackage imports</title>"
     background = f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
     return "\n".join([head, title, style, tip, background, *lines, *boxes, "</svg>"]) + "\n"
 

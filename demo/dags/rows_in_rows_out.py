@@ -1,6 +1,6 @@
-"""One task that asks a model for many rows, and writes one result for each into a file.
+"""One task that sends many rows to a model and writes one result for each to a file.
 
-OpenAI takes 50,000 rows in a batch; so it becomes three batches.
+OpenAI takes 50,000 rows per batch, so the default 120,000 rows become three batches.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ with DAG(
     tags=["bifrost"],
     params={
         "rows": Param(120_000, type="integer", minimum=1),
-        "output_path": Param(type="string", minLength=1, description="Where the results go, one JSON object a line"),
+        "output_path": Param(
+            type="string", minLength=1, description="The file for the results, one JSON object per line"
+        ),
     },
 ) as pipeline:
 
     @task.bifrost_batch(
         model="gpt-4o-mini",
         output_path="{{ params.output_path }}",
-        poll_interval=2,  # seconds, to have something to see in a demo; the default of 60 is right for real batches
+        poll_interval=2,  # seconds, so that the demo shows progress; keep the default of 60 for real batches
         retries=2,
         retry_delay=timedelta(seconds=1),
     )
     def ask(params: dict[str, int]) -> Iterator[str]:
         for number in range(params["rows"]):
-            # The local gateway lets rows with !fail fail, so that there is something to see.
+            # The local gateway fails rows with !fail, so that the results show failed rows, too.
             yield "!fail" if number % 40_000 == 39_999 else f"In one sentence: what is special about {number:,}?"
 
     ask()
