@@ -171,3 +171,34 @@ def test_each_row_is_paid_for_once_and_has_its_result_if_killed_while(runs: dict
     assert run.asked(LIST) == case.unsure
     assert [batch["rows"] for batch in run.gateway.batches] == PARTS
     assert [row["text"] for row in read_rows(run.output)] == TEXTS
+
+
+def test_a_user_says_stop_while_parts_are_submitted_and_clears_the_task_later(
+    airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Airflow sends SIGTERM, whose handler only calls ``on_kill``, and SIGKILL five seconds later."""
+    with LocalGateway(batch_seconds=40.0) as gateway:
+        hold_second(gateway, UPLOAD)
+        connection = {"connection_id": "rows_stopped", "conn_type": "bifrost", "host": gateway.url}
+        airflow.request("POST", "/api/v2/connections", json=connection)
+        output = tmp_path_factory.mktemp("rows") / "results.jsonl"
+        conf = {"conn_id": "rows_stopped", "output_path": str(output)}
+        run = Run(airflow, gateway, airflow.trigger("rows", conf), output)
+        run.has_asked_twice(UPLOAD)
+        process = run.process()
+
+        airflow.mark("rows", run.run_id, "run", "failed")
+
+        airflow.until(
+            lambda: gateway.batches[0]["status"] in ("cancelling", "cancelled"), "the batch to be cancelled", PATIENCE
+        )
+        airflow.until(lambda: not process.is_running(), "the end of the task's process", PATIENCE)
+        assert len(gateway.batches) == 1
+        assert run.task()["state"] == "failed"
+
+        gateway.clear_faults()
+        airflow.clear("rows", run.run_id, "run")
+        airflow.until(lambda: run.task()["try_number"] > 1, "the next attempt", PATIENCE)
+        run.reaches("success", timeout=2 * PATIENCE)
+        assert [row["text"] for row in read_rows(output)] == TEXTS
+        assert sum(batch["rows"] for batch in gateway.batches) <= len(TEXTS) + PARTS[0]
