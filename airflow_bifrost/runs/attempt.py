@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -195,6 +195,7 @@ class BatchRun(RunDriver):
             "%s was written by an earlier attempt. To have it written again, remove it, or start another DAG run",
             self.output_path,
         )
+        self.state = replace(before, stop=None)  # what stopped it then does not matter now: every row has its result
         return {"output_path": self.output_path, **(before.written or {})}
 
     def _supersede(self, before: RunState | None, provider: str, wanted: Mapping[int, str]) -> None:

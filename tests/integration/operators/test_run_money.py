@@ -241,6 +241,14 @@ def test_a_retry_with_another_request_does_not_pay_again_and_a_clear_does(gatewa
     assert sizes(gateway) == [1, 1]
 
 
+def test_a_complete_output_counts_once_the_dag_file_asks_for_the_same_again(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    end = attempt(lambda number: task(output, ["a"], model="echo-2" if number else "echo-1"), store)
+    assert isinstance(end.error, BatchFailed)
+    assert attempt(lambda _: task(output, ["a"]), store, try_number=2, max_tries=1).state == "success"
+    assert sizes(gateway) == [1]
+
+
 # Folders and outputs that vanish or move
 
 
