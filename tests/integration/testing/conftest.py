@@ -25,5 +25,5 @@ def gateway(shared_gateway: LocalGateway) -> LocalGateway:
 
 @pytest.fixture
 def client(gateway: LocalGateway) -> Iterator[Client]:
-    with Client(base_url=gateway.url, timeout=5) as connected:
+    with Client(base_url=gateway.url, timeout=60) as connected:
         yield connected
