@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,41 +144,39 @@ def test_after_a_probe_that_succeeds_the_others_follow_and_no_row_is_sent_too_of
 # Time
 
 
-def test_at_the_deadline_the_rows_that_there_are_get_written_and_the_rest_is_cancelled_and_named(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def overdue(gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The state of a task that has submitted a, b and c, in two batches of which one has ended; and its attempt has failed."""
     small_batches(monkeypatch, "openai", rows=2)
+    store = Store()
+    gateway.inject(Fault(**UNREADABLE))
+    assert run(output, ["a", "b", "c"], store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    gateway.set_batch(gateway.batches[1]["id"], status="in_progress")
+    while gateway.batches[0]["status"] != "completed":
+        time.sleep(0.02)
+    return store
 
-    class Slow(Store):
-        """The last batch does not end."""
 
-        def set(self, key: str, value: Any) -> None:
-            super().set(key, value)
-            if key == STATE_KEY and len(gateway.batches) == 2 and gateway.batches[1]["status"] == "validating":
-                gateway.set_batch(gateway.batches[1]["id"], status="in_progress")
-
-    end = run(output, ["a", "b", "c"], store=Slow(), deferrable=False, timeout=1.0)
+def test_at_the_deadline_the_rows_that_there_are_get_written_and_the_rest_is_cancelled_and_named(
+    gateway: LocalGateway, output: str, overdue: Store
+) -> None:
+    end = run(output, ["a", "b", "c"], store=overdue, try_number=2, timeout=0)
     assert isinstance(end.error, AirflowSensorTimeout), end.error
     assert gateway.batches[1]["id"] in str(end.error)
     assert outcomes(output) == ["succeeded", "succeeded", "cancelled"]
     assert end.xcoms["rows"]["succeeded"] == 2
+    assert len(gateway.batches) == 2
 
 
 def test_clearing_the_task_after_its_deadline_sends_the_cancelled_rows_again(
-    gateway: LocalGateway, output: str
+    gateway: LocalGateway, output: str, overdue: Store
 ) -> None:
-    class Hanging(Store):
-        def set(self, key: str, value: Any) -> None:
-            super().set(key, value)
-            for batch in gateway.batches:
-                if batch["status"] == "validating":
-                    gateway.set_batch(batch["id"], status="in_progress")
-
-    store = Hanging()
-    assert isinstance(run(output, ["a"], store=store, deferrable=False, timeout=0.3).error, AirflowSensorTimeout)
-    end = attempt(lambda _: task(output, ["a"]), Store(store), try_number=2, max_tries=1)
+    run(output, ["a", "b", "c"], store=overdue, try_number=2, timeout=0)
+    end = attempt(lambda _: task(output, ["a", "b", "c"]), overdue, try_number=3, max_tries=1)
     assert end.state == "success", end.error
-    assert outcomes(output) == ["succeeded"]
+    assert outcomes(output) == ["succeeded"] * 3
+    assert sizes(gateway) == [2, 1, 1]
 
 
 def test_rows_are_not_sent_again_into_a_time_that_cannot_suffice(gateway: LocalGateway, output: str) -> None:
