@@ -13,13 +13,14 @@ from typing import Any
 from airflow_bifrost._compat import AirflowSkipException, conf
 from airflow_bifrost.results.storage import fingerprint, is_local, locate_file
 from airflow_bifrost.runs.begin import Beginning, beginning, covered, new_run, uncovered
-from airflow_bifrost.runs.driver import RunDriver, run_part
+from airflow_bifrost.runs.driver import RunDriver
 from airflow_bifrost.runs.events import RequestChanged
 from airflow_bifrost.runs.folder import described
 from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest
 from airflow_bifrost.runs.state import RunState, next_step
 from airflow_bifrost.runs.steps import Wait
 from airflow_bifrost.runs.verdict import raise_if_stopped
+from airflow_bifrost.runs.workspace import run_part
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.state_store import is_remembering
 from airflow_bifrost.worker.submit import supersede_others
@@ -30,7 +31,7 @@ log = logging.getLogger("airflow.task")
 
 @dataclass(slots=True)
 class BatchRun(RunDriver):
-    """The run of one task instance. For the parameters see :class:`airflow_bifrost.runs.driver.RunDriver`."""
+    """The run of one task instance. For the parameters see :class:`airflow_bifrost.runs.workspace.RunWorkspace`."""
 
     def start(self) -> dict[str, Any]:
         """Begin, or go on with what an earlier attempt has begun for the same rows.
@@ -150,15 +151,15 @@ class BatchRun(RunDriver):
         return bool(before.fingerprint) and fingerprint(self.output_path) == before.fingerprint
 
     def _begin(self, before: RunState | None, request: RunRequest, known: RunInput, parts: Sequence[Part]) -> None:
-        ti, first, pieces = self.context["ti"], 0, []
+        ti, first, made = self.context["ti"], 0, []
         for number, part in enumerate(parts, start=1):
-            pieces.append(run_part(part, number, 1, first))
+            made.append(run_part(part, number, 1, first))
             first += part.rows
         self.state = new_run(
             before,
             request,
             known,
-            pieces,
+            made,
             self.policy(self.limits(request.provider)),
             folder=f"{self.place}-parts",
             output_path=self.output_path,

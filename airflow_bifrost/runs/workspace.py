@@ -1,0 +1,183 @@
+"""What the steps of a run work with: what the DAG file says, the state and its record, the lines, the client and the results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.hooks.bifrost import BifrostHook
+from airflow_bifrost.providers.base import Limits
+from airflow_bifrost.results.writer import ResultsWriter
+from airflow_bifrost.runs.events import (
+    Event,
+)
+from airflow_bifrost.runs.folder import RunFolder, RunLines, file_name
+from airflow_bifrost.runs.output import RunResults, type_of_run
+from airflow_bifrost.runs.part import RunPart
+from airflow_bifrost.runs.record import RunRecord
+from airflow_bifrost.runs.request import RunPolicy, RunRequest
+from airflow_bifrost.runs.state import RunState
+from airflow_bifrost.runs.steps import Wait
+from airflow_bifrost.submission.ledger import may_have_submitted
+from airflow_bifrost.submission.parts import Part, RequestFiles, write_parts
+from airflow_bifrost.submission.reading import read_row
+from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
+from airflow_bifrost.worker.kill import StopSignal
+from airflow_bifrost.worker.state_store import open_state_store
+from airflow_bifrost.worker.submit import origin_of
+from airflow_bifrost.worker.wait import BatchWait
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+
+@dataclass(slots=True)
+class RunWorkspace:
+    """What the steps of the run of one task instance work with: what the DAG file says, the state, and what is open.
+
+    :param provider: None: the connection's.
+    :param output_type: what each answer is validated into; None: answers are not validated.
+    :param request: what the DAG file asks of a provider.
+    :param policy: how to proceed, within the limits of a provider.
+    :param limits: of a provider behind the gateway.
+    :param write_input: writes the rows for a provider into a local folder.
+    :param wait: how to wait for batches.
+    :param allow_incomplete: accept fewer results than a batch counts.
+    :param download_timeout: seconds that the provider may take for a whole file of results.
+    :param storage_conn_id: Airflow connection for Bedrock's S3 bucket.
+    :param state_folder: URI below which the run keeps what it must not lose; None: next to the output.
+    """
+
+    task: BaseOperator
+    context: Mapping[str, Any]
+    conn_id: str
+    provider: str | None
+    output_path: str
+    output_type: Any
+    request: Callable[[str], RunRequest]
+    policy: Callable[[Limits], RunPolicy]
+    limits: Callable[[str], Limits]
+    write_input: Callable[[str, Path], RequestFiles]
+    recovery: RecoveryPolicy
+    wait: Callable[[Wait, str, str], BatchWait]
+    on_changed_request: str
+    cleanup: str
+    cancel_on_kill: bool
+    allow_incomplete: bool
+    download_timeout: float
+    storage_conn_id: str | None
+    state_folder: str | None = None
+    clock: Callable[[], float] = time.time
+    signal: StopSignal = field(default_factory=StopSignal)
+    state: RunState | None = None  # the latest, which a signal handler may read
+    _client: GatewayClient | None = None
+    _results: RunResults | None = None
+    _lines: RunLines | None = None
+
+    # Where things are
+
+    @property
+    def place(self) -> str:
+        """Where the run keeps its lines, and its state where Airflow keeps none: next to the output, so that nothing else need be set up."""
+        return self.state_folder or f"{self.output_path}.bifrost-{origin_of(self.context, 1).key[:12]}"
+
+    @property
+    def record(self) -> RunRecord:
+        return RunRecord(open_state_store(self.context, folder=self.place), f"{self.place}-receipt.json")
+
+    @property
+    def known(self) -> RunState:
+        """The state, once there is one."""
+        assert self.state is not None
+        return self.state
+
+    @property
+    def lines(self) -> RunLines:
+        uri, provider = self.known.folder, self.known.request.provider
+        if self._lines is None or self._lines.folder.uri != uri:
+            self._lines = RunLines(RunFolder(uri), lambda local: self.write_input(provider, local))
+        return self._lines
+
+    @property
+    def client(self) -> GatewayClient:
+        if self._client is None:
+            worked = self.state is not None and any(part.batch_id for part in self.state.parts)
+            self._client = BifrostHook(self.conn_id).open_client(
+                timeout=self.download_timeout, sleep=self.signal.sleep, worked_before=worked
+            )
+        return self._client
+
+    # The state
+
+    def apply(self, event: Event) -> None:
+        self.keep(self.known.after(event))
+
+    def keep(self, state: RunState) -> None:
+        self.state = state
+        self.record.save(state)
+
+    # What is asked
+
+    def spec(self) -> BatchSpec:
+        """What is asked of the provider: what the run was started with."""
+        request = self.known.request
+        return BatchSpec(
+            request.endpoint,
+            request.completion_window,
+            request.model,
+            request.metadata,
+            request.extra_body,
+            request.extra_form,
+            request.output_expires_after,
+        )
+
+    def may_be_submitted(self, part: RunPart) -> bool:
+        """Whether a create call was made for a part, as far as the ledger knows."""
+        digest = self.spec().digest(self.known.request.provider, part.sha256)
+        return may_have_submitted(self.record.store, part.number, digest)
+
+    # Lines and results
+
+    def new_parts(
+        self, lines: Iterator[bytes], limits: Limits, round_: int, first: int | None, *, probe: bool = False
+    ) -> list[RunPart]:
+        """Put request lines into the folder, as parts within the limits."""
+        provider, number = self.known.request.provider, self.known.next_number()
+        rows = ((place, read_row(line)) for place, line in enumerate(lines, start=1))
+        made: list[RunPart] = []
+        with TemporaryDirectory(prefix="bifrost-run-") as local:
+            endpoint = self.known.request.endpoint
+            parts = write_parts(rows, Path(local), provider=provider, endpoint=endpoint, limits=limits).parts
+            self.lines.keep_parts(parts)
+            for part in parts:
+                made.append(run_part(part, number + len(made), round_, first, probe=probe))
+                first = None if first is None else first + part.rows
+        return made
+
+    def read_results(self) -> RunResults:
+        """The results of all batches."""
+        if self._results is None:
+            output_type = type_of_run(self.output_type, self.known.request.output_schema)
+            self._results = RunResults(self.lines, ResultsWriter(output_type), self.allow_incomplete)
+            self._results.read(self.client, self.known, self.storage_conn_id)
+        return self._results
+
+    def disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def forget_results(self) -> None:
+        if self._results is not None:
+            self._results.close()
+            self._results = None
+
+
+def run_part(part: Part, number: int, round_: int, first: int | None, *, probe: bool = False) -> RunPart:
+    """A part of a run, of a file of request lines."""
+    return RunPart(number, round_, file_name(part), part.rows, part.bytes, part.sha256, first, probe)
