@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import cache
 
 from airflow_bifrost.providers import anthropic, azure, bedrock, gemini, openai, vertex
-from airflow_bifrost.providers.base import Limits, LineForm, Provider
+from airflow_bifrost.providers.base import Limits, Provider
+from airflow_bifrost.providers.forms import LineForm
 
 ALL = {module.PROVIDER.name: module.PROVIDER for module in (openai, azure, anthropic, gemini, bedrock, vertex)}
 

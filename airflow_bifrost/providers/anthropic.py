@@ -7,19 +7,21 @@ import re
 from airflow_bifrost.providers.base import (
     MB,
     FullQueue,
-    IdRule,
-    JsonObject,
     Limits,
-    LineForm,
     ListBehavior,
     ListedCounts,
-    OutputSchema,
-    PromptForm,
     Provider,
     ResultLocation,
+    says,
+)
+from airflow_bifrost.providers.forms import (
+    IdRule,
+    JsonObject,
+    LineForm,
+    OutputSchema,
+    PromptForm,
     SchemaDialect,
     SchemaForm,
-    says,
 )
 from airflow_bifrost.providers.openai import NAMES, TIMES, messages
 

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from airflow_bifrost.providers import openai
-from airflow_bifrost.providers.base import (
-    FileReadiness,
-    FullQueue,
-    ListBehavior,
-    ListedCounts,
-    Provider,
-    SchemaDialect,
-    SchemaForm,
-    says,
-)
+from airflow_bifrost.providers.base import FileReadiness, FullQueue, ListBehavior, ListedCounts, Provider, says
+from airflow_bifrost.providers.forms import SchemaDialect, SchemaForm
 
 PROVIDER = Provider(
     name="azure",

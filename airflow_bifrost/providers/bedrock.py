@@ -10,15 +10,14 @@ from airflow_bifrost.providers.base import (
     MB,
     FullQueue,
     Limits,
-    LineForm,
     ListBehavior,
     ListedCounts,
-    PromptForm,
     Provider,
     ResultLocation,
     StoredResults,
     says,
 )
+from airflow_bifrost.providers.forms import LineForm, PromptForm
 from airflow_bifrost.providers.openai import messages
 
 

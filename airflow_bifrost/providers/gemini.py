@@ -8,19 +8,14 @@ from airflow_bifrost.providers.base import (
     MB,
     UNLIMITED,
     FullQueue,
-    JsonObject,
     Limits,
-    LineForm,
     ListBehavior,
     ListedCounts,
-    OutputSchema,
-    PromptForm,
     Provider,
     ResultLocation,
-    SchemaDialect,
-    SchemaForm,
     says,
 )
+from airflow_bifrost.providers.forms import JsonObject, LineForm, OutputSchema, PromptForm, SchemaDialect, SchemaForm
 from airflow_bifrost.providers.openai import LENGTHS, RANGES, TIMES
 
 

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_bifrost.providers.base import (
-    MB,
-    FullQueue,
-    JsonObject,
-    Limits,
-    ListBehavior,
-    ListedCounts,
-    OutputSchema,
-    PromptForm,
-    Provider,
-    SchemaDialect,
-    SchemaForm,
-    says,
-)
+from airflow_bifrost.providers.base import MB, FullQueue, Limits, ListBehavior, ListedCounts, Provider, says
+from airflow_bifrost.providers.forms import JsonObject, OutputSchema, PromptForm, SchemaDialect, SchemaForm
 
 # 50,000 requests, 200 MB, one model for each file; 50,000 inputs of embeddings in all:
 # https://platform.openai.com/docs/guides/batch and https://platform.openai.com/docs/api-reference/batch/create

@@ -8,16 +8,15 @@ import binascii
 import re
 
 from airflow_bifrost.providers.base import (
-    ANY_ID,
     MB,
     Limits,
-    LineForm,
     ListBehavior,
     ListedCounts,
     Provider,
     ResultLocation,
     StoredResults,
 )
+from airflow_bifrost.providers.forms import ANY_ID, LineForm
 from airflow_bifrost.providers.openai import PROMPTS
 
 

@@ -9,7 +9,7 @@ from bisect import bisect_left
 
 import msgspec
 
-from airflow_bifrost.providers.base import IdRule
+from airflow_bifrost.providers.forms import IdRule
 from airflow_bifrost.submission.bad_rows import BadRow, shown
 
 

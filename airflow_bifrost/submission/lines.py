@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from airflow_bifrost import providers
-from airflow_bifrost.providers.base import LineForm, canonical_endpoint
+from airflow_bifrost.providers.forms import LineForm, canonical_endpoint
 from airflow_bifrost.submission.bad_rows import BadRow, LastRow, input_error, shown
 from airflow_bifrost.submission.ids import UniqueIds, automatic_id
 from airflow_bifrost.submission.json_values import InexactError, JsonObject, encode, plain_members

@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from airflow_bifrost import providers
-from airflow_bifrost.providers.base import OutputSchema, SchemaDialect, canonical_endpoint
+from airflow_bifrost.providers.forms import OutputSchema, SchemaDialect, canonical_endpoint
 from airflow_bifrost.submission.json_values import JsonObject
 
 # characters: https://platform.openai.com/docs/api-reference/chat/create, and likewise the name of a tool of Anthropic

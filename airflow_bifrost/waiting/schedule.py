@@ -1,4 +1,6 @@
-"""When to poll which batch, and how: by its ID, by a page of the list, or by a sweep through the list. Pure: no I/O, no clock of its own.
+"""When to poll which batch, and what an answer or an error changes. Pure: no I/O, no clock of its own.
+
+Which request a poll needs (the batch by its ID, a page of the list, or a sweep through the list) is decided for each provider in ``group``.
 
 Time comes in as ``now``, in Unix seconds. The hub reports what happened (a wait begins, an answer or an error came back, a request ended)
 and sends what :meth:`Schedule.next_request` returns. Four rules hold whatever happens:
@@ -26,7 +28,7 @@ from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.providers.base import ListedCounts
 from airflow_bifrost.providers.statuses import TERMINAL, BatchStatus
-from airflow_bifrost.waiting.clock import has_passed, was_set_back
+from airflow_bifrost.waiting.clock import was_set_back
 from airflow_bifrost.waiting.decision import (
     Decision,
     KeepWaiting,
@@ -38,14 +40,12 @@ from airflow_bifrost.waiting.decision import (
     on_batch,
     on_fault,
 )
+from airflow_bifrost.waiting.group import ProviderGroup
 from airflow_bifrost.waiting.limits import ConcurrencyLimit
-from airflow_bifrost.waiting.page_index import PageIndex
 from airflow_bifrost.waiting.timetable import Timetable
-from airflow_bifrost.waiting.waits import PollBatch, PollPage, ProviderGroup, Request, ScheduledWait
+from airflow_bifrost.waiting.waits import PollBatch, PollPage, Request, ScheduledWait
 
 LAST_POLL_WITHIN = 30.0  # seconds that the poll at the deadline may take, the wait for a slot included
-COUNTS_EVERY = 300.0  # seconds between two polls for the counts, where the list does not have them
-SWEEP_PATIENCE = 10.0  # seconds for which due waits leave it to a sweep to come to them
 LIST_FAULTS = 3  # in a row, after which the list is not used for a while
 SHARED_AT_ONCE = 100  # waits that take over the fault of an outage in one go
 
@@ -85,7 +85,7 @@ class Schedule:
         self._saw(now)
         wait.begin(state, policy, self._group(provider))
         wait.group.enter(wait)
-        self._poll_at(wait, state.next_poll_at)
+        wait.group.poll_at(wait, state.next_poll_at)
         # Also where the deadline passed while no triggerer ran.
         self._timetable.end_at(wait, max(policy.ends_at, now) + LAST_POLL_WITHIN)
 
@@ -101,31 +101,16 @@ class Schedule:
         if self._limit.max_in_flight != config.max_in_flight:
             self._limit = ConcurrencyLimit(config.max_in_flight)
         for group in self._groups.values():
-            self._resolve(group, config)
+            group.resolve(config)
 
     def _group(self, provider: str | None) -> ProviderGroup:
         provider = provider.strip().lower() or None if provider else None
         group = self._groups.get(provider)
         if group is None:
-            group = self._groups[provider] = ProviderGroup(provider)
+            group = self._groups[provider] = ProviderGroup(provider, self._timetable)
             if self._config is not None:
-                self._resolve(group, self._config)
+                group.resolve(self._config)
         return group
-
-    @staticmethod
-    def _resolve(group: ProviderGroup, config: GatewayConfig) -> None:
-        """The connection says which provider this is, and so what its list is good for."""
-        name_before, group.name = group.name, config.provider_for(group.provider)
-        if group.limit.max_in_flight != config.max_in_flight:
-            group.limit = ConcurrencyLimit(config.max_in_flight)
-        listing = group.facts.listing if config.coalesce else None
-        if group.name == name_before and group.index.listing == listing:
-            return
-        group.index = PageIndex(listing)
-        waits = [wait for waits in group.waits.values() for wait in waits]
-        group.waits = {}
-        for wait in waits:
-            group.enter(wait)
 
     # Time
 
@@ -139,7 +124,7 @@ class Schedule:
         for wait in self._timetable.ended(now):
             if wait.sent_at < wait.policy.deadline and not wait.last_chance:  # the process slept through the deadline
                 wait.last_chance = True
-                self._poll_at(wait, now)
+                wait.group.poll_at(wait, now)
                 self._timetable.end_at(wait, now + LAST_POLL_WITHIN)
                 continue
             text = f"No answer for batch {wait.batch_id} until the deadline"
@@ -169,12 +154,7 @@ class Schedule:
     def _spread(self, waits: Iterable[ScheduledWait], now: float) -> None:
         """Poll within one interval, each at another time."""
         for wait in waits:
-            self._poll_at(wait, now + wait.policy.interval(None) * self._random())
-
-    def _poll_at(self, wait: ScheduledWait, when: float) -> None:
-        wait.request = None
-        wait.group.due.pop(wait, None)
-        self._timetable.poll_at(wait, when)
+            wait.group.poll_at(wait, now + wait.policy.interval(None) * self._random())
 
     # Requests
 
@@ -188,7 +168,7 @@ class Schedule:
         candidates = [group for group in self._groups.values() if group.due]
         while candidates and self._in_flight < slots:
             group = min(candidates, key=lambda group: (group.in_flight, group.served))
-            request = self._next_of(group, now) if group.in_flight < min(share, group.slots(now)) else None
+            request = group.next_request(now) if group.in_flight < min(share, group.slots(now)) else None
             if request is None:
                 candidates.remove(group)
                 continue
@@ -199,66 +179,12 @@ class Schedule:
             return request
         return None
 
-    def _next_of(self, group: ProviderGroup, now: float) -> Request | None:
-        """The request for what has been due the longest."""
-        index = group.index
-        while group.due:
-            wait = next(iter(group.due))
-            page = None if self._is_polled_alone(wait, now) else index.page_of(wait.listed_id)
-            if page is not None and page.cursor in group.pages:
-                self._attach(group.pages[page.cursor], (wait,))
-            elif page is not None:
-                request = PollPage(group, now, [], page.cursor)
-                group.pages[page.cursor] = request
-                self._attach(request, (w for i in page.awaited for w in group.waits[i] if not w.confirm))
-                return request
-            elif wait.may_be_left_to_sweep and group.sweep is None and index.wants_sweep(now):
-                index.begin_sweep(now)
-                group.sweep = group.pages[None] = PollPage(group, now, [], None, walked={None})
-                return group.sweep
-            elif wait.may_be_left_to_sweep and group.sweep and not has_passed(SWEEP_PATIENCE, group.sweep.sent_at, now):
-                self._poll_at(wait, group.sweep.sent_at + SWEEP_PATIENCE)  # perhaps the sweep comes to it before
-                wait.left_to_sweep = True
-            else:
-                batch_request = PollBatch(group, now, [])
-                self._attach(batch_request, [w for w in group.waits[wait.listed_id] if w in group.due])
-                return batch_request
-        return None
-
-    @staticmethod
-    def _is_polled_alone(wait: ScheduledWait, now: float) -> bool:
-        if wait.confirm:
-            return True
-        listing = wait.group.index.listing
-        in_retrieve = listing is not None and listing.counts is ListedCounts.IN_RETRIEVE
-        return in_retrieve and has_passed(COUNTS_EVERY, wait.counted_at, now)
-
-    @staticmethod
-    def _attach(request: Request, waits: Iterable[ScheduledWait]) -> None:
-        for wait in waits:
-            wait.group.due.pop(wait, None)
-            wait.request = request
-            wait.sent_at = request.sent_at
-            request.waits.append(wait)
-
     def finished(self, request: Request, now: float) -> None:
         """A request has ended, however it did. What it left without an answer is due at once."""
         self._saw(now)
-        group = request.group
         self._in_flight -= 1
-        group.in_flight -= 1
-        if isinstance(request, PollPage):
-            group.pages = {cursor: page for cursor, page in group.pages.items() if page is not request}
-            if group.sweep is request:
-                group.sweep = None
-                left_until = request.sent_at + SWEEP_PATIENCE
-                for waits in group.waits.values():
-                    for wait in waits:
-                        if wait.left_to_sweep and wait.next_poll_at == left_until:
-                            self._poll_at(wait, now)
-        for wait in request.waits:
-            if wait.request is request and not wait.over:
-                self._poll_at(wait, now)
+        request.group.in_flight -= 1
+        request.group.finished(request, now)
 
     # Answers
 
@@ -295,7 +221,7 @@ class Schedule:
         for batch_id in result.lost & group.waits.keys():
             for wait in group.waits[batch_id]:
                 if wait.request is None or wait.request is request:
-                    self._poll_at(wait, now)
+                    wait.group.poll_at(wait, now)
         return [(wait, shown[batch_id]) for batch_id in result.found for wait in group.waits[batch_id]]
 
     def on_entry(self, request: PollPage, wait: ScheduledWait, entry: dict[str, Any], now: float) -> Update:
@@ -304,25 +230,15 @@ class Schedule:
             return Update(wait, None)
         if BatchStatus.of(entry["status"]) in TERMINAL or now >= wait.policy.deadline:
             wait.confirm = True
-            self._poll_at(wait, now)
+            wait.group.poll_at(wait, now)
             return Update(wait, None)
         listing = wait.group.index.listing
         counted = listing is not None and listing.counts is ListedCounts.IN_LIST
         return self._on_entry(wait, entry, now, request.stretch, counted=counted)
 
     def continue_sweep(self, request: PollPage, now: float) -> bool:
-        """Whether a sweep goes on with a further page, which ``request`` then asks for. A cursor that leads back ends it."""
-        cursor, walked, group = request.next_cursor, request.walked, request.group
-        if walked is None or cursor is None or cursor in walked:
-            return False
-        if not self._limit.slots(now) or not group.slots(now):
-            return False
-        walked.add(cursor)
-        if group.pages.get(request.cursor) is request:
-            del group.pages[request.cursor]
-        request.cursor, request.next_cursor = cursor, None
-        group.pages.setdefault(cursor, request)
-        return True
+        """Whether a sweep goes on with a further page, which ``request`` then asks for."""
+        return bool(self._limit.slots(now)) and request.group.continue_sweep(request, now)
 
     def _on_entry(
         self, wait: ScheduledWait, entry: dict[str, Any], now: float, stretch: float, *, counted: bool
@@ -345,7 +261,7 @@ class Schedule:
             wait.confirm = True  # the list does not say more
         elif not wait.over:
             age = None if wait.created_at is None else now - wait.created_at
-            self._poll_at(wait, now + policy.until(now, policy.interval(age) * stretch))
+            wait.group.poll_at(wait, now + policy.until(now, policy.interval(age) * stretch))
         return update
 
     def _answered(self, group: ProviderGroup, now: float) -> None:
@@ -426,7 +342,7 @@ class Schedule:
         wait.state = decision.state
         match decision:
             case KeepWaiting():
-                self._poll_at(wait, decision.state.next_poll_at)
+                wait.group.poll_at(wait, decision.state.next_poll_at)
             case LookUpConnection():
                 pass  # due when the request has ended, and the lookup with it
             case _:

@@ -1,14 +1,14 @@
-"""What the schedule knows: the waits, gathered by provider, and the requests in flight. Data only."""
+"""What the schedule knows: the waits, and the requests in flight. Data only."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_bifrost import providers
 from airflow_bifrost.waiting.decision import WaitPolicy, WaitState
-from airflow_bifrost.waiting.limits import CircuitBreaker, ConcurrencyLimit
-from airflow_bifrost.waiting.page_index import PageIndex
+
+if TYPE_CHECKING:
+    from airflow_bifrost.waiting.group import ProviderGroup
 
 
 class ScheduledWait:
@@ -124,53 +124,3 @@ class PollPage:
 
 
 Request = PollBatch | PollPage
-
-
-@dataclass(slots=True, eq=False)
-class ProviderGroup:
-    """The waits for the batches of one provider.
-
-    :param provider: as the triggers name it; None: the connection's.
-    :ivar name: the provider's name, known as soon as the connection is.
-    :ivar waits: by the ID that a list shows.
-    :ivar due: the waits whose next poll is due, in that order.
-    :ivar pages: the requests in flight for a page, by cursor.
-    :ivar sweep: the one in flight.
-    :ivar list_faults: in a row.
-    :ivar served: the number of the group's last request, of all that the schedule has given out.
-    """
-
-    provider: str | None
-    name: str = ""
-    index: PageIndex = field(default_factory=lambda: PageIndex(None))
-    waits: dict[str, list[ScheduledWait]] = field(default_factory=dict)
-    due: dict[ScheduledWait, None] = field(default_factory=dict)
-    pages: dict[str | None, PollPage] = field(default_factory=dict)
-    sweep: PollPage | None = None
-    list_faults: int = 0
-    in_flight: int = 0
-    served: int = 0
-    limit: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(1))
-    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-
-    @property
-    def facts(self) -> providers.Provider:
-        return providers.get(self.name or self.provider or "")
-
-    def enter(self, wait: ScheduledWait) -> None:
-        wait.listed_id = self.facts.listed_id(wait.batch_id)
-        self.waits.setdefault(wait.listed_id, []).append(wait)
-        self.index.add(wait.listed_id)
-
-    def leave(self, wait: ScheduledWait) -> None:
-        self.due.pop(wait, None)
-        others = self.waits[wait.listed_id]
-        others.remove(wait)
-        if not others:
-            del self.waits[wait.listed_id]
-            self.index.remove(wait.listed_id)
-
-    def slots(self, now: float) -> int:
-        """How many requests for this provider may be in flight."""
-        slots = self.breaker.slots(now)
-        return self.limit.slots(now) if slots is None else slots

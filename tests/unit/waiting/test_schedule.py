@@ -20,7 +20,8 @@ from airflow_bifrost.exceptions import (
     BifrostUnavailable,
 )
 from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy
-from airflow_bifrost.waiting.schedule import LAST_POLL_WITHIN, SWEEP_PATIENCE
+from airflow_bifrost.waiting.group import SWEEP_PATIENCE
+from airflow_bifrost.waiting.schedule import LAST_POLL_WITHIN
 from airflow_bifrost.waiting.waits import PollPage, Request
 
 INTERVAL = 60.0
