@@ -81,8 +81,11 @@ class Batches:
     def retrieve(self, provider: str, segment: str, *, native: bool) -> JsonObject:
         """The batch as it stands now."""
         batch = self._find(provider, segment, native=native)
-        body = self.wire(batch, native=native)
         late = self._behaviors.of(provider)
+        if self._behaviors.is_one_of_the_first(late.running_polls, "running", batch.seq):
+            at_creation = replace(snapshot(self._store, batch), progress=clock.at_creation(batch), yielded={})
+            return PROVIDERS[provider].batch(at_creation, native=native, listed=False)
+        body = self.wire(batch, native=native)
         if not snapshot(self._store, batch).progress.terminal:
             return body
         if not self._behaviors.is_one_of_the_first(late.files_late, "batch", batch.seq):

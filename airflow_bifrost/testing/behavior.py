@@ -23,6 +23,7 @@ class ProviderBehavior:
     :param file_pending: how many requests find a file ``pending`` that was uploaded over the API: each GET of the file
         counts, and each create that names it, which is refused with 400. After them, the file is ``processed``.
     :param file_fails: the file becomes ``error`` instead, and every create that names it is refused.
+    :param running_polls: how many retrieves of a batch show it as it was created, however long ago that was.
     :param files_late: how many retrieves of a terminal batch show no ``output_file_id`` and no ``error_file_id``.
     :param late_counts: whether these retrieves show the batch's counts; False: they show 0/0/0.
     :param list_page: the most entries on a page of a list of batches, whatever the client asks for.
@@ -37,6 +38,7 @@ class ProviderBehavior:
 
     file_pending: int = 0
     file_fails: bool = False
+    running_polls: int = 0
     files_late: int = 0
     late_counts: bool = True
     list_page: int | None = None
@@ -44,7 +46,7 @@ class ProviderBehavior:
     list_metadata: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("file_pending", "files_late"):
+        for name in ("file_pending", "running_polls", "files_late"):
             value = getattr(self, name)
             if type(value) is not int or value < 0:
                 raise ValueError(f"{name} is a number of requests, not {value!r}")

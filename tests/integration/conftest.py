@@ -10,7 +10,7 @@ import pytest
 
 from airflow_bifrost.gateway.retry import RetryPolicy
 from airflow_bifrost.hooks import clients
-from airflow_bifrost.testing import LocalGateway
+from airflow_bifrost.testing import LocalGateway, ProviderBehavior
 from airflow_bifrost.worker import submit
 
 
@@ -50,6 +50,12 @@ def quick_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     with LocalGateway(batch_seconds=0.2) as running:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
         yield running
+
+
+@pytest.fixture
+def deferring(quick_gateway: LocalGateway) -> None:
+    """OpenAI's batches still run when they are first polled, however late that is: the task defers."""
+    quick_gateway.behave("openai", ProviderBehavior(running_polls=1))
 
 
 @pytest.fixture

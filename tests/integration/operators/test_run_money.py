@@ -189,6 +189,7 @@ def test_rows_are_not_sent_again_into_a_time_that_cannot_suffice(gateway: LocalG
 # What was asked for
 
 
+@pytest.mark.usefixtures("deferring")
 def test_a_run_whose_request_changed_while_it_was_deferred_writes_what_came_and_sends_nothing_more(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +209,7 @@ def test_a_run_whose_request_changed_while_it_was_deferred_writes_what_came_and_
     assert written[2]["error"]["code"] == "not_sent"
 
 
+@pytest.mark.usefixtures("deferring")
 def test_a_run_whose_request_changed_goes_on_under_the_old_one_if_so_said(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_retry_with_another_request_does_not_pay_again_and_a_clear_does(gatewa
     assert sizes(gateway) == [1, 1]
 
 
+@pytest.mark.usefixtures("deferring")
 def test_a_complete_output_counts_once_the_dag_file_asks_for_the_same_again(gateway: LocalGateway, output: str) -> None:
     store = Store()
     end = attempt(lambda number: task(output, ["a"], model="echo-2" if number else "echo-1"), store)
@@ -251,6 +254,7 @@ def test_a_complete_output_counts_once_the_dag_file_asks_for_the_same_again(gate
 # Folders and outputs that vanish or move
 
 
+@pytest.mark.usefixtures("deferring")
 @pytest.mark.parametrize("ids", ["automatic", "own"])
 def test_paid_results_are_written_though_the_folder_is_gone(
     gateway: LocalGateway, output: str, tmp_path: Path, ids: str

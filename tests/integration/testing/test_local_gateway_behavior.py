@@ -48,6 +48,12 @@ def test_a_file_may_fail(gateway: LocalGateway, client: Client) -> None:
     assert create(client, file_id) == 400
 
 
+def test_a_batch_runs_in_its_first_polls_however_late_they_come(gateway: LocalGateway, client: Client) -> None:
+    gateway.behave("openai", ProviderBehavior(running_polls=2))
+    batch_id = gateway.add_batch("openai", status="completed")
+    assert [client.batch(batch_id)["status"] for _ in range(3)] == ["validating", "validating", "completed"]
+
+
 @pytest.mark.parametrize(("late_counts", "shown"), [(True, 3), (False, 0)])
 def test_a_terminal_batch_names_its_files_late(
     gateway: LocalGateway, client: Client, late_counts: bool, shown: int
@@ -168,7 +174,14 @@ def test_another_process_changes_the_behavior(gateway: LocalGateway, client: Cli
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"file_pending": -1}, {"files_late": 1.5}, {"list_page": 0}, {"list_lie": "lies"}, {"late_counts": 1}],
+    [
+        {"file_pending": -1},
+        {"files_late": 1.5},
+        {"running_polls": "1"},
+        {"list_page": 0},
+        {"list_lie": "lies"},
+        {"late_counts": 1},
+    ],
     ids=str,
 )
 def test_a_behavior_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
