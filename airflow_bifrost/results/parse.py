@@ -14,9 +14,8 @@ from airflow_bifrost.results.answers import has_answer, text_and_finish_reason
 from airflow_bifrost.results.lines import parse_line
 from airflow_bifrost.results.members import JsonObject, number_of, object_of, text_of, word_of
 from airflow_bifrost.results.rows import MAX_CODE, MAX_MESSAGE, ResultRow, RowError, RowOutcome
+from airflow_bifrost.results.transient import EMPTY_RESPONSE
 from airflow_bifrost.results.usage import usage_of
-
-EMPTY_RESPONSE = "empty_response"
 
 
 def result_row(line: Any) -> ResultRow | None:
@@ -44,20 +43,6 @@ def is_invented(line: Any) -> bool:
     return False
 
 
-def is_transient(line: Any, row: ResultRow) -> bool:
-    """Whether the same request may succeed another time: it expired, or met a limit or a fault of the provider."""
-    if row.outcome is RowOutcome.EXPIRED:
-        return True
-    if row.outcome is not RowOutcome.FAILED or row.error is None:
-        return False
-    code = row.error.code
-    if row.finish_reason == "length":
-        return False  # it would be cut off again
-    status = number_of(object_of(object_of(line).get("response")).get("status_code"))
-    status = status or int(code if code.isdecimal() else 0)
-    return status in _TRANSIENT_STATUS or 500 <= status <= 599 or code.lower() in _TRANSIENT_CODES
-
-
 _IDS = ("custom_id", "recordId", "key")  # the gateway's and OpenAI's; Bedrock's; Google's
 
 _TYPES = {  # Anthropic's
@@ -74,26 +59,6 @@ _CODES = {
     "1": RowOutcome.CANCELLED,  # Gemini's are google.rpc.Code: CANCELLED
     "4": RowOutcome.EXPIRED,  # DEADLINE_EXCEEDED
 }
-
-# The last three are google.rpc.Code: RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE.
-_TRANSIENT_STATUS = frozenset({408, 429, 8, 13, 14})
-# Without a status: OpenAI's and Anthropic's types of error, AWS's exceptions, and our own words.
-_TRANSIENT_CODES = frozenset(
-    {
-        "rate_limit_exceeded",
-        "rate_limit_error",
-        "server_error",
-        "overloaded_error",
-        "api_error",
-        "timeout_error",
-        "throttlingexception",
-        "internalserverexception",
-        "serviceunavailableexception",
-        "modeltimeoutexception",
-        "invalid_output",
-        EMPTY_RESPONSE,
-    }
-)
 
 _NO_ANSWER = RowError(EMPTY_RESPONSE, "The provider reports success, but its response has no answer.")
 

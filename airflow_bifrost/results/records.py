@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 from airflow_bifrost.results.answers import model_of
 from airflow_bifrost.results.lines import well_formed
 from airflow_bifrost.results.members import MAX_NUMBER
-from airflow_bifrost.results.parse import EMPTY_RESPONSE, is_transient, result_row
+from airflow_bifrost.results.parse import result_row
 from airflow_bifrost.results.rows import ResultRow, RowError, RowOutcome, Usage
+from airflow_bifrost.results.transient import EMPTY_RESPONSE, is_transient
 from airflow_bifrost.results.validation import INVALID_OUTPUT, validated
 
 
@@ -38,7 +39,7 @@ class ResultRecord(NamedTuple):
 
 OUTCOMES = tuple(RowOutcome)  # ``succeeded`` is the first
 OUTCOME = 0b111  # the bits of the flags that hold the index of the outcome
-TRANSIENT = 1 << 3  # the row may succeed if it is sent again: see airflow_bifrost.results.parse.is_transient
+TRANSIENT = 1 << 3  # the row may succeed if it is sent again: see airflow_bifrost.results.transient.is_transient
 CUT_OFF = 1 << 4  # finish_reason is ``length``
 INVALID = 1 << 5  # the provider reports a success, but its answer is missing or not of the type that was asked for
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import fsspec  # type: ignore[import-untyped]
+
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
@@ -25,7 +27,7 @@ def locate(
 
     :raises ValueError: neither knows the scheme.
     """
-    import fsspec  # type: ignore[import-untyped]
+    # Imported here, because reading a local file of results needs no Airflow, which takes seconds to import.
     from airflow.sdk import ObjectStoragePath
 
     text = str(uri)
@@ -124,9 +126,7 @@ def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | N
 
 
 def _rename(fs: Any, part: str, path: str) -> None:
-    from fsspec import AbstractFileSystem
-
-    if type(fs).mv is AbstractFileSystem.mv:  # its mv expands patterns, and a name may contain [
+    if type(fs).mv is fsspec.AbstractFileSystem.mv:  # its mv expands patterns, and a name may contain [
         fs.cp_file(part, path)
         fs.rm_file(part)
     else:

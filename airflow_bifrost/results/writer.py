@@ -105,7 +105,7 @@ class ResultsWriter:
     def retryable(self, custom_ids: Iterable[str], *, failed: bool = True, cancelled: bool = False) -> Iterator[bool]:
         """Whether to send each row again. Yields nothing at all if that holds for no row.
 
-        :param failed: send rows again that may succeed then, see :func:`airflow_bifrost.results.parse.is_transient`.
+        :param failed: send rows again that may succeed then, see :func:`airflow_bifrost.results.transient.is_transient`.
         :param cancelled: send rows again that were cancelled.
         """
 

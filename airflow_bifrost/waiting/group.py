@@ -9,7 +9,8 @@ from airflow_bifrost import providers
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.providers.base import ListedCounts
 from airflow_bifrost.waiting.clock import has_passed
-from airflow_bifrost.waiting.limits import CircuitBreaker, ConcurrencyLimit
+from airflow_bifrost.waiting.limits import ConcurrencyLimit
+from airflow_bifrost.waiting.outage import CircuitBreaker
 from airflow_bifrost.waiting.page_index import PageIndex
 from airflow_bifrost.waiting.timetable import Timetable
 from airflow_bifrost.waiting.waits import PollBatch, PollPage, Request, ScheduledWait

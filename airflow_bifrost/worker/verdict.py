@@ -1,4 +1,4 @@
-"""What the outcome of batches and rows means for the task: success, failure, or a skip."""
+"""What the outcome of batches and rows, or a timeout, means for the task: success, failure, or a skip."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 from airflow_bifrost.exceptions import BatchFailed, BifrostError, SubmissionInDoubt
 from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.waiting.decision import in_words
 
 ERRORS_SHOWN = 3  # of each batch
 
@@ -64,6 +65,19 @@ def raise_unless_rows_accepted(manifest: Mapping[str, Any], accept: Collection[s
     )
 
 
+def timeout_error(waiting: Sequence[str], timeout: float) -> AirflowSensorTimeout:
+    """The error of a task whose batches did not end in time.
+
+    :param waiting: their IDs.
+    :param timeout: seconds, of the task.
+    """
+    what = "The batch continues to run and is" if len(waiting) == 1 else "The batches continue to run and are"
+    return AirflowSensorTimeout(
+        f"{names_of(waiting)} did not end within {in_words(timeout)}, the `timeout` of the task. {what} billed."
+        " To wait again, clear the task; to stop the costs, run BatchCancelOperator or `BifrostHook().cancel_batch(id)`."
+    )
+
+
 @contextmanager
 def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
     """Turn a failure into a skip where the task asks for that, in the same way in every mode. ``SubmissionInDoubt`` is never skipped: a
@@ -76,6 +90,12 @@ def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
         if not (soft_fail or never_fail):
             raise
         raise AirflowSkipException(f"Skipping ({'soft_fail' if soft_fail else 'never_fail'}): {error}") from error
+
+
+def names_of(batch_ids: Sequence[str]) -> str:
+    """Batches, for an error: ten IDs at most."""
+    shown = ", ".join(batch_ids[:10]) + (f" and {len(batch_ids) - 10} more" if len(batch_ids) > 10 else "")
+    return f"Batch {shown}" if len(batch_ids) == 1 else f"{len(batch_ids)} batches ({shown})"
 
 
 def _describe(summary: Mapping[str, Any]) -> str:

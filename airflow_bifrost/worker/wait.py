@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_bifrost._compat import (
     AirflowRescheduleException,
-    AirflowSensorTimeout,
     AirflowTaskTimeout,
     TaskDeferralTimeout,
 )
@@ -26,11 +25,12 @@ from airflow_bifrost.gateway.retry import NO_RETRY, RetryPolicy
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
-from airflow_bifrost.waiting.decision import WaitPolicy, WaitState, in_words
+from airflow_bifrost.waiting.decision import WaitPolicy, WaitState
 from airflow_bifrost.worker.arguments import DEFAULT_POLL_INTERVAL, DEFAULT_RESULTS_GRACE
 from airflow_bifrost.worker.poller import Poller
 from airflow_bifrost.worker.progress import ProgressXCom
 from airflow_bifrost.worker.state_store import open_state_store
+from airflow_bifrost.worker.verdict import names_of, timeout_error
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -107,7 +107,7 @@ class BatchWait:
                 if done:
                     return self._summaries(poller)
                 if poller.timed_out:
-                    raise self._timeout_error(poller.waiting)
+                    raise timeout_error(poller.waiting, self.timeout)
                 if self.mode == "deferrable":
                     self._defer(task, context, policy, poller.states)
                 if self.mode == "reschedule":
@@ -122,10 +122,10 @@ class BatchWait:
         if read.error is not None:
             raise read.error.to_exception()
         if read.kind == "timeout":
-            raise self._timeout_error(read.waiting)
+            raise timeout_error(read.waiting, self.timeout)
         if read.kind == "execution_timeout":
             raise AirflowTaskTimeout(
-                f"execution_timeout ({self.execution_timeout}) passed while waiting for {_names(read.waiting)}."
+                f"execution_timeout ({self.execution_timeout}) passed while waiting for {names_of(read.waiting)}."
                 " The batches continue to run and are billed; a retry waits for them again."
             )
         return read.summaries
@@ -148,7 +148,7 @@ class BatchWait:
             over = error is None and self._is_over(poller)
             if not over and error is None and not isinstance(failure, TaskDeferralTimeout):
                 error = BifrostError(
-                    f"The trigger failed ({failure}) while waiting for {_names(poller.waiting)}. The batches continue to run and are"
+                    f"The trigger failed ({failure}) while waiting for {names_of(poller.waiting)}. The batches continue to run and are"
                     " billed; a retry waits for them again. The triggerer's log says more."
                 )
             event = BatchEvent(
@@ -254,15 +254,3 @@ class BatchWait:
             return BifrostHook(self.conn_id).get_config().poll_interval
         except BifrostConfigurationError:  # the first poll meets it too, and decides whether to tolerate it
             return DEFAULT_POLL_INTERVAL
-
-    def _timeout_error(self, waiting: Sequence[str]) -> AirflowSensorTimeout:
-        what = "The batch continues to run and is" if len(waiting) == 1 else "The batches continue to run and are"
-        return AirflowSensorTimeout(
-            f"{_names(waiting)} did not end within {in_words(self.timeout)}, the `timeout` of the task. {what} billed."
-            " To wait again, clear the task; to stop the costs, run BatchCancelOperator or `BifrostHook().cancel_batch(id)`."
-        )
-
-
-def _names(batch_ids: Sequence[str]) -> str:
-    shown = ", ".join(batch_ids[:10]) + (f" and {len(batch_ids) - 10} more" if len(batch_ids) > 10 else "")
-    return f"Batch {shown}" if len(batch_ids) == 1 else f"{len(batch_ids)} batches ({shown})"

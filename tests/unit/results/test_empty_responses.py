@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from airflow_bifrost.results.parse import is_transient, result_row
+from airflow_bifrost.results.parse import result_row
 from airflow_bifrost.results.records import quick_record, record_of
 from airflow_bifrost.results.rows import ResultRow
+from airflow_bifrost.results.transient import is_transient
 
 
 def line_of(body: Any) -> dict[str, Any]:

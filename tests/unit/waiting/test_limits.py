@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_bifrost.exceptions import BifrostRateLimited, BifrostUnavailable
-from airflow_bifrost.waiting.limits import OUTAGE, PROBE_CAP, RATE_LIMIT_CAP, CircuitBreaker, ConcurrencyLimit
+from airflow_bifrost.waiting.limits import RATE_LIMIT_CAP, ConcurrencyLimit
+from airflow_bifrost.waiting.outage import OUTAGE, PROBE_CAP, CircuitBreaker
 
 NOW = 1_775_400_000.0
 
