@@ -62,8 +62,8 @@ def keyword_arguments(
 async def async_connection(conn_id: str) -> Connection:
     """Look up an Airflow connection without blocking the event loop.
 
-    Before Airflow 3.3.2 ``BaseHook.aget_connection`` masks secrets with a sync call to Airflow, which can deadlock. There the sync lookup
-    runs in a thread, through asgiref, so that Airflow's channel to the supervisor finds this event loop.
+    Before Airflow 3.3.2, ``BaseHook.aget_connection`` masks secrets with a sync call to Airflow, which can deadlock. On these versions, the
+    sync lookup runs in a thread, through asgiref, so that Airflow's channel to the supervisor finds this event loop.
     """
     from airflow.sdk import BaseHook
 
@@ -76,9 +76,9 @@ async def async_connection(conn_id: str) -> Connection:
 
 @contextmanager
 def outside_of_tasks() -> Iterator[None]:
-    """Look up connections as Airflow's own commands do, also in the metadata database.
+    """Look up connections as Airflow's own commands do, including in the metadata database.
 
-    Outside of a task ``airflow.sdk`` asks only secrets backends and the environment, unless the process declares itself a server.
+    Outside of a task, ``airflow.sdk`` asks only secrets backends and the environment, unless the process declares itself a server.
     """
     variable = "_AIRFLOW_PROCESS_CONTEXT"
     before = os.environ.get(variable)
@@ -91,7 +91,7 @@ def outside_of_tasks() -> Iterator[None]:
 
 
 def stats() -> Any:
-    """Airflow's metrics as a triggerer configures them. The copy in ``airflow.sdk`` is configured in workers only."""
+    """Airflow's metrics as a triggerer configures them. The copy in ``airflow.sdk`` is configured only in workers."""
     try:
         stats = import_module("airflow.observability.stats")  # Airflow 3.2 and later
     except ImportError:

@@ -15,7 +15,7 @@
         │   └── BifrostProtocolError    an answer that is not what the API promises
         ├── BatchInputError             rows that cannot be sent; nothing was submitted; never retried
         ├── BatchFailed                 the batch is terminal and its outcome is not accepted; never retried
-        ├── SubmissionInDoubt           a batch may have been submitted, and nothing tells whether; never retried
+        ├── SubmissionInDoubt           a batch may have been submitted, and this cannot be determined; never retried
         └── ResultsUnavailable          a batch has no results, or none that can be trusted; never retried
 
 No message contains a token or a result body.
@@ -45,7 +45,7 @@ class BifrostError(AirflowException):
 class BifrostConfigurationError(BifrostError):
     """The Airflow connection cannot work as it is. The message names the field.
 
-    ``undefined`` tells whether Airflow knows no such connection. It also says so while its database is unavailable.
+    ``undefined`` is True if Airflow reports that the connection does not exist. It reports the same while its database is unavailable.
     """
 
     undefined: bool = False
@@ -63,9 +63,9 @@ class BifrostGatewayError(BifrostError):
     :param fault: what happened, if the gateway's words are known: ``what`` of a row in :mod:`airflow_bifrost.gateway.versions`,
         e.g. ``the virtual key is inactive``.
     :param retry_after: seconds that the answer asks to wait, capped; None if it does not say.
-    :param transient: whether the same call may succeed later, even if no call has ever succeeded. A wait tolerates a transient error until
+    :param transient: whether the same call may succeed later, even if no call has succeeded so far. A wait tolerates a transient error until
         its deadline. None: the default of the class.
-    :param sent: whether the request may have reached the provider. False: no connection came about, or the gateway itself refused the
+    :param sent: whether the request may have reached the provider. False: no connection was made, or the gateway itself refused the
         request, so it certainly had no effect.
     """
 
@@ -131,14 +131,14 @@ class BifrostRequestError(BifrostGatewayError):
 class BifrostProtocolError(BifrostGatewayError):
     """An answer that is not what the API promises: a web page, not JSON, no ID, or the ID of another batch.
 
-    ``transient`` tells a provider's mistake, which the gateway passed on, from an address that is no gateway.
+    ``transient`` is True for a provider's error that the gateway passed on, and False if the address is not a gateway.
     """
 
 
 class BatchInputError(BifrostError, AirflowFailException):
     """Rows of the input cannot be sent, and nothing was submitted. Airflow does not retry it, because the rows stay as they are.
 
-    :param errors: for the first wrong rows, the number of the row (in a file: of the line) and what is wrong with it.
+    :param errors: for the first bad rows, the number of the row (in a file: of the line) and what is wrong with it.
         Empty if the error is not about a row.
     """
 
@@ -169,8 +169,8 @@ class BatchFailed(BifrostError, AirflowFailException):
 class SubmissionInDoubt(BifrostError, AirflowFailException):
     """An earlier attempt may have submitted a batch, and the gateway cannot tell.
 
-    To submit again might pay twice, so Airflow does not retry it: somebody has to check. The message says where to look, and which
-    parameter decides.
+    Submitting again might pay twice, so Airflow does not retry it: a person has to check. The message says where to look, and which
+    parameter to set.
     """
 
 

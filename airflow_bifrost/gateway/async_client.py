@@ -1,6 +1,6 @@
 """The async client: the same calls as :class:`airflow_bifrost.gateway.client.GatewayClient`, awaited.
 
-Its default transport is aiohttp, which spends half the CPU on a request and stays fast when thousands wait.
+Its default transport is aiohttp, which needs half the CPU per request and stays fast with thousands of waits.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class AsyncGatewayClient:
     ) -> File:
         """Upload an open file, streamed.
 
-        :param on_repeat: called before each further attempt. The one before may have left a file of this name, which costs nothing.
+        :param on_repeat: called before each retry. The attempt before it may have left a file of this name, which costs nothing.
         """
         call = calls.upload_file(
             self._provider(provider),
@@ -177,7 +177,7 @@ class AsyncGatewayClient:
         return AsyncListing(lambda after: self.list_files_page(provider=provider, limit=page_size, after=after))
 
     async def get_file(self, file_id: str, *, provider: str | None = None) -> File:
-        """What is known about a file. Its ``status`` says whether a batch may use it."""
+        """Retrieve the metadata of a file. Its ``status`` says whether a batch may use it."""
         return await self._call(calls.get_file(file_id, self._provider(provider)))
 
     async def delete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
@@ -214,7 +214,7 @@ class AsyncGatewayClient:
         return await self._call(calls.health())
 
     async def version(self) -> str | None:
-        """The gateway's version, if it tells it."""
+        """The gateway's version; None if it does not report one."""
         return await self._call(calls.version())
 
     # I/O
@@ -259,7 +259,7 @@ class AsyncGatewayClient:
         once: Callable[[RequestContext], Awaitable[R]],
         on_repeat: Callable[[], None] | None = None,
     ) -> R:
-        """Make the call until it succeeds or is not to be repeated."""
+        """Make the call, and retry it until it succeeds or must not be retried."""
         series = self._transport.series(request)
         while True:
             try:
@@ -276,7 +276,7 @@ class AsyncGatewayClient:
                 return result
 
     async def _has_new_token(self, refused: BifrostGatewayError) -> bool:
-        """Read the connection again, and take over its token."""
+        """Read the connection again, and use its token from now on."""
         if self._renew is None:
             return False
         try:
@@ -314,7 +314,7 @@ async def _async_chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 def _http_client(
     transport: str,
 ) -> tuple[type[httpx.AsyncClient], tuple[type[Exception], ...], Callable[[Exception], bool]]:
-    """httpx's async client over a transport of this name, what it raises if the network or HTTP fails, and which of that was never sent.
+    """httpx's async client with the named transport, the errors that it raises if the network or HTTP fails, and those raised before anything is sent.
 
     aiohttp is imported only here: a worker may never need it. Not all of its errors arrive as httpx's.
     """

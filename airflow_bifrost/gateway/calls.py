@@ -1,6 +1,6 @@
-"""Every call of the API, once: what to send, how to read the answer, how large that may be, and when to send it again.
+"""Defines every call of the API once: what to send, how to read the answer, how large the answer may be, and when to retry.
 
-Both clients make their calls from here. Where ``provider`` goes differs by call, and the gateway ignores it in any other place: the query
+Both clients use these definitions. The place of ``provider`` differs by call, and the gateway ignores it in any other place: the query
 for reads, the JSON body for a create, a form field for an upload.
 """
 
@@ -22,7 +22,7 @@ from airflow_bifrost.gateway.retry import Repeat
 
 R = TypeVar("R")
 
-SMALL_ANSWER = 8 * 2**20  # bytes; any answer but files and results
+SMALL_ANSWER = 8 * 2**20  # bytes; any answer except files and results
 LIST_ANSWER = 4 * 2**20  # bytes; reading that much blocks an event loop for some 40 ms
 RESULTS_ANSWER = 512 * 2**20  # bytes; the native results route has no pages
 
@@ -54,11 +54,11 @@ _UPLOADS = Fate(
 class Call(Generic[R]):
     """One call of the API.
 
-    :param parse: reads the answer, or raises the error that it stands for.
+    :param parse: reads the answer, or raises the error that the answer means.
     :param max_bytes: a larger answer is an error.
     :param content: streamed into the request: the file of an upload, or the rows of a create. It is rewound for each attempt.
-    :param filename: of an upload.
-    :param on_repeat: called before each further attempt.
+    :param filename: name of an uploaded file.
+    :param on_repeat: called before each retry.
     """
 
     request: GatewayRequest
@@ -105,11 +105,11 @@ def create_batch(
 
     :param requests: the rows; instead of ``input_file_id``.
     :param rows: the rows as an open JSONL file, streamed; instead of ``requests``.
-    :raises ValueError: for what the gateway would refuse, or silently read in another way.
+    :raises ValueError: the gateway would refuse an argument, or silently misread it.
     """
     if (input_file_id is not None) + (requests is not None) + (rows is not None) != 1:
         raise ValueError(
-            "Give either input_file_id or requests. If it got both, the gateway would silently drop the requests."
+            "Give either input_file_id or requests. With both, the gateway would silently drop the requests."
         )
     if requests is not None and not requests:
         raise ValueError("requests is empty: there is nothing to submit")
@@ -158,7 +158,7 @@ def cancel_batch(batch_id: str, provider: str) -> Call[Batch]:
 
 
 def batch_results(batch_id: str, provider: str) -> Call[BatchResults]:
-    """The native route, because the OpenAI-compatible routes have no results. It passes the provider's own ID on."""
+    """The native route, because the OpenAI-compatible routes have no results. It passes on the provider's own ID."""
     checked_id(batch_id)
     request = GatewayRequest(
         f"reading the results of batch {batch_id!r} of {provider!r}",
@@ -216,7 +216,7 @@ def delete_file(file_id: str, provider: str) -> Call[DeletedFile]:
 
 
 def file_content(file_id: str, provider: str) -> GatewayRequest:
-    """Streamed, so there is nothing to parse."""
+    """The answer is streamed, so there is nothing to parse."""
     return _file_request(file_id, provider, "downloading", "GET", "/content")
 
 

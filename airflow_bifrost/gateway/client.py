@@ -1,4 +1,4 @@
-"""The sync client: the calls of the API, with the I/O around them. :mod:`airflow_bifrost.gateway.calls` defines each of them."""
+"""The sync client: it performs the calls that :mod:`airflow_bifrost.gateway.calls` defines."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class GatewayClient:
     :param transport: carries the requests instead of httpx's own transport.
     :param sleep: waits for so many seconds. If it returns True, there is no further attempt, and the last error is raised:
         ``threading.Event().wait`` makes a client that can be stopped.
-    :param on_answer: called with each request and its answer, errors included, complete and not yet parsed; not by
+    :param on_answer: called with each request and its complete, unparsed answer, including errors; not by
         :meth:`file_content` and :meth:`results_content`, which stream.
     :param renew: reads the connection again. A call that the gateway refuses with 401 or 403 is repeated once if the token has changed.
-    :param worked_before: whether the gateway is known to have answered through this connection, as after a wait. Then every network error
-        and every answer that is not what the API promises is retried, as after a first success of this client.
+    :param worked_before: whether the gateway is known to have answered through this connection, as after a wait. If so, every network
+        error and every answer that is not what the API promises is retried, as after a first success of this client.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class GatewayClient:
     ) -> File:
         """Upload an open file, streamed.
 
-        :param on_repeat: called before each further attempt. The one before may have left a file of this name, which costs nothing.
+        :param on_repeat: called before each retry. The attempt before it may have left a file of this name, which costs nothing.
         """
         call = calls.upload_file(
             self._provider(provider),
@@ -175,7 +175,7 @@ class GatewayClient:
         return Listing(lambda after: self.list_files_page(provider=provider, limit=page_size, after=after))
 
     def get_file(self, file_id: str, *, provider: str | None = None) -> File:
-        """What is known about a file. Its ``status`` says whether a batch may use it."""
+        """Retrieve the metadata of a file. Its ``status`` says whether a batch may use it."""
         return self._call(calls.get_file(file_id, self._provider(provider)))
 
     def delete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
@@ -207,7 +207,7 @@ class GatewayClient:
         return self._call(calls.health())
 
     def version(self) -> str | None:
-        """The gateway's version, if it tells it."""
+        """The gateway's version; None if it does not report one."""
         return self._call(calls.version())
 
     # I/O
@@ -251,7 +251,7 @@ class GatewayClient:
         once: Callable[[RequestContext], R],
         on_repeat: Callable[[], None] | None = None,
     ) -> R:
-        """Make the call until it succeeds or is not to be repeated."""
+        """Make the call, and retry it until it succeeds or must not be retried."""
         series = self._transport.series(request)
         while True:
             try:
@@ -268,7 +268,7 @@ class GatewayClient:
                 return result
 
     def _has_new_token(self, refused: BifrostGatewayError) -> bool:
-        """Read the connection again, and take over its token."""
+        """Read the connection again, and use its token from now on."""
         if self._renew is None:
             return False
         try:

@@ -1,4 +1,4 @@
-"""What a client must know about a gateway: where it is, which token it takes, how long to wait."""
+"""What a client must know about a gateway: its address, the token, how long to wait."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TRANSPORTS = ("aiohttp", "httpx")  # the first is the default: a poll costs half
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """Where a gateway is and how to talk to it. Validated on construction. Its repr does not show the token.
+    """The address of a gateway and how to use it. Validated on construction. The repr does not show the token.
 
     :param base_url: ``http(s)://host[:port][/path]``, without query and user.
-    :param token: sent as ``Authorization: Bearer``; None for a gateway that wants none.
-    :param provider: model provider of calls that name none.
+    :param token: sent as ``Authorization: Bearer``; None: no token is sent.
+    :param provider: model provider of calls that do not name one.
     :param path_prefix: where the OpenAI-compatible routes are, below ``base_url``.
     :param timeout: seconds to wait for the answer to one request.
     :param connect_timeout: seconds to connect.
@@ -36,7 +36,7 @@ class GatewayConfig:
     :param max_connections: size of the client's connection pool, which is at least ``max_in_flight``.
     :param max_in_flight: how many requests the waits of one triggerer send at the same time.
     :param connection_ttl: seconds after which the waits read the Airflow connection again.
-    :param coalesce: whether the waits poll pages of the list instead of each batch, where that saves requests.
+    :param coalesce: whether the waits poll pages of the list instead of each batch, if that saves requests.
     :param poll_interval: seconds between two polls of a batch, if the task does not set it.
     :param retry_budget: seconds within which a failed call is retried; 0: never.
     :param transport: carries the async client's requests: ``aiohttp`` or ``httpx``.
@@ -63,7 +63,7 @@ class GatewayConfig:
     def __post_init__(self) -> None:
         self._check_url()
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.path_prefix):
-            raise ValueError("path_prefix: it must look like '/openai', without a slash at its end")
+            raise ValueError("path_prefix: it must look like '/openai', without a trailing slash")
         base_path = urlsplit(self.base_url).path.rstrip("/")
         for tail in (f"{self.path_prefix}/v1", "/v1", self.path_prefix):
             if tail and base_path.endswith(tail):
@@ -115,7 +115,7 @@ class GatewayConfig:
 
     @property
     def root(self) -> str:
-        """The base URL without a slash at its end."""
+        """The base URL without a trailing slash."""
         return self.base_url.rstrip("/")
 
     def provider_for(self, provider: str | None) -> str:

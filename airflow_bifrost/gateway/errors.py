@@ -1,4 +1,4 @@
-"""What went wrong -> a typed error that says what happened, what it means for the money, and what to do. Pure."""
+"""Turns a failure into a typed error that says what happened, what it means for the money, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ E = TypeVar("E", bound=BifrostGatewayError)
 
 _ADVICE = {
     BifrostAuthError: "Check the connection's password, and the provider's key in the gateway.",
-    BifrostBudgetExceeded: "Raise or reset the budget of the virtual key in the gateway. Until then, the gateway refuses reads too.",
+    BifrostBudgetExceeded: "Raise or reset the budget of the virtual key in the gateway. Until then, the gateway also refuses reads.",
     BifrostRateLimited: "Send fewer requests, or raise the limit of the virtual key in the gateway.",
-    BatchNotFound: "Check the ID, and that `provider` is the one that it belongs to.",
+    BatchNotFound: "Check the ID, and check that `provider` is the provider that it belongs to.",
     BifrostRequestError: (
         "Check the arguments, `provider`, and that the gateway has a key with `use_for_batch_api` for this provider."
     ),
@@ -36,7 +36,7 @@ _LOOK_FIRST = "Before you submit again, look for it with `list_batches`, which s
 _ADVICE_NO_ANSWER_YET = "If it persists, check the connection's host, schema and port."
 _ADVICE_NO_ANSWER = "Check the connection's host, schema, port and `verify`."
 _ADVICE_UNKNOWN_KEY = (
-    "A token was sent, but the gateway knows no such virtual key (sk-bf-...): correct the connection's password."
+    "A token was sent, but the gateway knows no such virtual key (sk-bf-...): fix the connection's password."
 )
 
 # What the provider refused has no effect. A 429 is not among them: the gateway itself repeats a POST, so that an earlier one may
@@ -83,9 +83,9 @@ def unavailable(
 ) -> BifrostUnavailable:
     """There was no answer.
 
-    :param problem: what the network said; anything like a key in it is struck out.
-    :param transient: False for what looks like a wrong address or certificate.
-    :param sent: False if no connection came about.
+    :param problem: what the network said; anything like a key in it is masked.
+    :param transient: False if the address or the certificate seems to be wrong.
+    :param sent: False if no connection was made.
     """
     advice = _ADVICE_NO_ANSWER
     if transient:
@@ -101,30 +101,30 @@ def unavailable(
 def protocol_error(problem: str, status: int, context: RequestContext, *, transient: bool) -> BifrostProtocolError:
     """The answer is not what the API promises.
 
-    :param transient: whether it is a provider's mistake that the gateway passed on, not a wrong address.
+    :param transient: True for a provider's error that the gateway passed on; False for a wrong address.
     """
     advice = _retry_later(context) if transient else _ADVICE[BifrostProtocolError]
     return _build(BifrostProtocolError, context, problem, advice, status_code=status, transient=transient)
 
 
 def too_large(limit: int, context: RequestContext) -> BifrostProtocolError:
-    """A 200 that is larger than any that the API promises."""
+    """A 200 whose body is larger than any answer of the API."""
     return protocol_error(f"the answer has more than {limit} bytes", 200, context, transient=False)
 
 
 def _advice(kind: type[BifrostGatewayError], fault: Fault | None, context: RequestContext) -> str:
-    if fault and fault.type == "virtual_key_required" and context.token:  # the gateway says so about unknown keys too
+    if fault and fault.type == "virtual_key_required" and context.token:  # the gateway also says so about unknown keys
         return _ADVICE_UNKNOWN_KEY
     return (fault and fault.advice) or _ADVICE.get(kind) or _retry_later(context)
 
 
 def _retry_later(context: RequestContext, *, sent: bool = True) -> str:
-    """Nothing for a create that may have had an effect: first somebody has to look."""
+    """Empty for a create that may have had an effect, because a person has to check first."""
     return "" if sent and context.request.repeat is Repeat.IF_NOT_SENT else _RETRY_LATER
 
 
 def _class_of(status: int) -> type[BifrostGatewayError]:
-    """What a status says by itself."""
+    """The meaning of a status alone."""
     match status:
         case 401 | 403:
             return BifrostAuthError
@@ -150,9 +150,9 @@ def _build(
     sent: bool = True,
     **attributes: Any,
 ) -> E:
-    """The error, with its message put together.
+    """The error with its complete message.
 
-    :param quoted: the gateway's own words, where they do not explain the problem.
+    :param quoted: the gateway's own words, if they do not explain the problem.
     :param broke: whether the connection broke while the request was on its way.
     :param sent: whether the request may have reached the provider. What it means for the money depends on it.
     """

@@ -31,7 +31,7 @@ class Fate:
 class GatewayRequest:
     """One request, not yet bound to a gateway.
 
-    :param doing: what it does, for messages: ``retrieving batch 'b1' of 'openai'``.
+    :param doing: what the request does, for messages: ``retrieving batch 'b1' of 'openai'``.
     :param fate: what its failure means for the money, for messages.
     :param path: below the gateway's root, exactly as it goes over the wire.
     :param prefixed: whether ``path`` is below the connection's ``path_prefix``.
@@ -72,11 +72,11 @@ class RawResponse:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """The request that an answer belongs to, and what its messages need.
+    """The request that an answer belongs to, and what error messages about it need.
 
     :param gateway: name of the connection, for messages.
     :param now: Unix seconds, to read a ``Retry-After`` date.
-    :param token: the connection's, so that no message repeats it.
+    :param token: the connection's token, so that messages mask it.
     """
 
     request: GatewayRequest

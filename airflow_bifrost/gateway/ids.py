@@ -1,4 +1,4 @@
-"""IDs of batches and files: which of them may go into a path."""
+"""Checks which IDs of batches and files may go into a path."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MAX_ID_LENGTH = 1024
 def checked_id(value: str, what: str = "batch_id") -> str:
     """``value`` if it is an ID that reaches the gateway as one path segment.
 
-    The gateway decodes the segment, and for some providers it builds another path from it: a slash or ``..`` would ask the provider
-    for something else with the gateway's own key, and ``%ff`` ends the gateway's process.
+    The gateway decodes the segment, and for some providers it builds another path from it. A slash or ``..`` would make a different
+    request to the provider with the gateway's own key, and ``%ff`` ends the gateway's process.
 
-    :raises ValueError: says what is wrong with it.
+    :raises ValueError: the ID is invalid; the message says why.
     """
     if not isinstance(value, str):
         raise ValueError(f"{what} must be a string, not {type(value).__name__}")

@@ -1,9 +1,8 @@
 """The answers of the gateway's API, as frozen pydantic models.
 
 Sources: the API reference of Bifrost (``GET /openai/v1/batches/{batch_id}`` and the other routes) and the behavior of a running gateway.
-Answers vary, and the models normalize them in one place: null, ``""`` and 0 become None where they mean "unknown", unknown fields are kept,
-and a field of the wrong type counts as absent, so that a minor mistake never hides the status of a paid batch. Only ``id`` and ``status``
-are required.
+Answers vary, and the models normalize them: null, ``""`` and 0 become None if they mean "unknown", unknown fields are kept, and a field
+of the wrong type counts as absent, so that a minor error never hides the status of a paid batch. Only ``id`` and ``status`` are required.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def read_json(body: bytes) -> Any:
         if b"\\ud" in body or b"\\uD" in body:  # perhaps half a pair: nothing can encode, store or show it
             value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None
     return value
 
 
@@ -83,7 +82,7 @@ def _flag(value: Any) -> bool | None:
 
 
 def more_pages(value: Any) -> bool | None:
-    """``has_more`` of a page. What is neither true nor false nor absent counts as true: taken for the end, it would hide batches."""
+    """``has_more`` of a page. A value that is neither true nor false nor absent counts as true, because a wrong end would hide batches."""
     return value if isinstance(value, bool) or value is None else True
 
 
@@ -106,7 +105,7 @@ class Model(BaseModel):
 
 
 class RequestCounts(Model):
-    """How many rows have which state. A number is None if the gateway did not send it.
+    """Numbers of rows by state. A number is None if the gateway did not send it.
 
     The meaning differs by provider: Gemini's ``completed`` includes failed rows, Anthropic's does not.
     """
@@ -184,7 +183,7 @@ class Batch(Model):
 
     @property
     def ended_at(self) -> pendulum.DateTime | None:
-        """When the batch became terminal, from whichever timestamp there is."""
+        """When the batch became terminal, from whichever timestamp is present."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
 
@@ -219,7 +218,7 @@ class Page(Model, Generic[T]):
     """One page of a list.
 
     :param next_cursor: what to send as ``after``. Batches call it ``next_cursor``, files ``after``.
-    :param without_data: whether the answer is a list without ``data``. It reads as an empty page, but proves nothing.
+    :param without_data: whether the answer is a list without ``data``. It looks like an empty page, but proves nothing.
     """
 
     data: tuple[T, ...]
@@ -277,7 +276,7 @@ class GatewayErrorBody(Model):
 
     @classmethod
     def of(cls, value: Any) -> GatewayErrorBody:
-        """The same from parsed JSON. ``from_gateway``: it has the gateway's marks."""
+        """The same from parsed JSON. ``from_gateway`` is True if the body has the gateway's marks."""
         if not isinstance(value, dict):
             return cls()
         error = value.get("error")

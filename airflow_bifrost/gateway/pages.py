@@ -16,12 +16,12 @@ MAX_STALE_PAGES = 20  # in a row, without a new entry; after these, a listing en
 
 
 class PageCursor:
-    """Where a listing stands. Pure: takes pages, and names the next cursor.
+    """The position in a listing. Pure: takes pages, and returns the next cursor.
 
-    It ends when a cursor repeats: for some providers, the gateway returns page 1 again and again. A page without new entries need not be
-    the last: the gateway goes through one provider key after the other, and two keys may show the same account.
+    It ends when a cursor repeats, because for some providers the gateway returns page 1 again and again. A page without new entries need
+    not be the last: the gateway goes through one provider key after the other, and two keys may show the same account.
 
-    :param pages: False: the gateway is known to return page 1 again for this provider, so that is not even tried.
+    :param pages: False: the gateway is known to return page 1 again for this provider, so no second page is requested.
     """
 
     def __init__(self, *, pages: bool = True) -> None:
@@ -34,7 +34,7 @@ class PageCursor:
         self._stale_pages = 0
 
     def take(self, page: Page[Any]) -> list[Any]:
-        """Move on by a page.
+        """Take a page and move to the next one.
 
         :return: the entries of the page that no earlier page had.
         """
@@ -70,19 +70,19 @@ class _Listed:
 
     @property
     def why_incomplete(self) -> str | None:
-        """Why entries may be missing; None if the iteration came to the end that the gateway named."""
+        """Why entries may be missing; None if the iteration reached the end that the gateway marked."""
         return self._cursor.why_incomplete if self._finished else "it was not read to its end"
 
     @property
     def complete(self) -> bool:
-        """Whether the iteration came to the end that the gateway named."""
+        """Whether the iteration reached the end that the gateway marked."""
         return self.why_incomplete is None
 
 
 class Listing(_Listed, Generic[T]):
-    """Iterates once over all entries of a list, page by page. Afterwards, :attr:`complete` says whether that was all of it.
+    """Iterates once over all entries of a list, page by page. Afterwards, :attr:`complete` says whether these were all entries.
 
-    :param fetch: brings the page after a cursor; None: the first.
+    :param fetch: returns the page after a cursor; None: the first page.
     :param pages: see :class:`PageCursor`.
     """
 

@@ -1,6 +1,6 @@
-"""Quotes text from the gateway or a provider: one line, shortened, with anything like a key struck out. Pure.
+"""Quotes text from the gateway or a provider: on one line, shortened, with anything like a key masked. Pure.
 
-Providers quote keys in their errors, and the gateway passes them on. A false positive costs a word of a message, a miss costs a key. But
+Providers quote keys in their errors, and the gateway passes them on. A false positive hides a word of a message, and a miss leaks a key. But
 IDs of batches and ordinary prose must stay readable.
 """
 
@@ -10,7 +10,7 @@ import re
 
 STRUCK = "***"
 MAX_QUOTE = 300  # characters of the gateway's words that an error repeats
-MIN_TOKEN = 6  # characters; a shorter "token" would strike out half of the message
+MIN_TOKEN = 6  # characters; a shorter "token" would mask half of the message
 
 _CHAR = r"""[^\s"'`,;&<>(){}\[\]]"""
 _VALUE = rf"{_CHAR}+"
@@ -32,7 +32,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             rf"\1\2{STRUCK}",
         ),
         (rf"(?i)((?:\bkey|_key|token)=[\"'`]?){_VALUE}", rf"\1{STRUCK}"),  # ?key=...
-        # "key:" and "token:" also occur in prose: only a long word with a digit that is not an ID is struck out
+        # "key:" and "token:" also occur in prose: only a long word with a digit that is not an ID is masked
         (
             rf"(?i)(\b(?:key|token)[\"'`]?:\s*[\"'`]?)(?!(?:msg)?batch|file|row|req)(?={_CHAR}*\d)(?={_CHAR}{{16}}){_VALUE}",
             rf"\1{STRUCK}",
@@ -54,7 +54,7 @@ def quote(text: str, limit: int = MAX_QUOTE, *, token: str | None = None) -> str
     """``text`` in a form that may be shown.
 
     :param limit: characters, not counting the ellipsis.
-    :param token: the connection's, struck out whatever it looks like.
+    :param token: the connection's token, masked whatever it looks like.
     """
     if token and len(token) >= MIN_TOKEN:
         text = text.replace(token, STRUCK)

@@ -1,4 +1,4 @@
-"""An answer -> a model, or a typed error. Pure."""
+"""Reads an answer as a model, or raises a typed error. Pure."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def parse(model: type[M], response: RawResponse, context: RequestContext) -> M:
 
 
 def parse_batch(provider: str, batch_id: str, response: RawResponse, context: RequestContext) -> Batch:
-    """The answer as the batch that was asked for.
+    """The answer as the requested batch.
 
-    :raises BifrostGatewayError: also if the answer is about another batch, whatever it says about that one.
+    :raises BifrostGatewayError: also if the answer is about another batch.
     """
     batch = parse(Batch, response, context)
     _check_same_batch(provider, batch_id, batch.id, context)
@@ -61,7 +61,7 @@ def parse_batch(provider: str, batch_id: str, response: RawResponse, context: Re
 
 
 def parse_raw_batch(provider: str, batch_id: str, response: RawResponse, context: RequestContext) -> dict[str, Any]:
-    """The answer as a batch, with nothing read but its ID and its status."""
+    """The answer as a batch of which only ID and status are checked."""
     value = _json_object(response, context)
     if not (_is_text(value, "id") and _is_text(value, "status")):
         _validated(Batch, value, response, context)  # says what is wrong with it
@@ -73,21 +73,21 @@ def parse_raw_batch(provider: str, batch_id: str, response: RawResponse, context
 
 
 def parse_results(provider: str, batch_id: str, response: RawResponse, context: RequestContext) -> BatchResults:
-    """The answer as the rows of the batch that was asked for."""
+    """The answer as the rows of the requested batch."""
     results = parse(BatchResults, response, context)
     _check_same_batch(provider, batch_id, results.batch_id, context)
     return results
 
 
 def parse_file(provider: str, file_id: str, response: RawResponse, context: RequestContext) -> File:
-    """The answer as the file that was asked for."""
+    """The answer as the requested file."""
     file = parse(File, response, context)
     _check_same_file(provider, file_id, file.id, context)
     return file
 
 
 def parse_deleted_file(provider: str, file_id: str, response: RawResponse, context: RequestContext) -> DeletedFile:
-    """The answer as the deletion that was asked for."""
+    """The answer as the requested deletion."""
     deleted = parse(DeletedFile, response, context)
     _check_same_file(provider, file_id, deleted.id, context)
     return deleted
@@ -103,9 +103,9 @@ def parse_page(model: type[M], response: RawResponse, context: RequestContext) -
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """A page of a list of batches, with little read: ``entries`` are JSON objects, each with an ID and a status.
+    """A page of a list of batches, hardly parsed: ``entries`` are JSON objects, each with an ID and a status.
 
-    :param has_more: whether the list goes on after this page.
+    :param has_more: whether the list continues after this page.
     """
 
     entries: tuple[dict[str, Any], ...]
@@ -114,7 +114,7 @@ class RawPage:
 
 
 def parse_raw_page(response: RawResponse, context: RequestContext) -> RawPage:
-    """The answer as a page of which little is read: a hundred models cost ten times as much as the page.
+    """The answer as a page that is hardly parsed, because a hundred models cost ten times as much as the page.
 
     An entry without ID and status is left out, so the page may show less than there is.
     """
@@ -132,7 +132,7 @@ def parse_raw_page(response: RawResponse, context: RequestContext) -> RawPage:
 
 
 def parse_version(response: RawResponse, context: RequestContext) -> str | None:
-    """A JSON string, where the gateway tells its version at all."""
+    """The answer as a JSON string, if the gateway reports its version."""
     check_status(response, context)
     try:
         value = read_json(response.body)
@@ -151,7 +151,7 @@ def _check_same_batch(provider: str, asked: str, answered: str, context: Request
 
 
 def _check_same_file(provider: str, asked: str, answered: str, context: RequestContext) -> None:
-    """Only where a provider's files have one ID everywhere. For the others, no rule is known."""
+    """Compared only if the provider's files have the same ID everywhere. For the others, no rule is known."""
     if providers.get(provider).one_file_id and asked != answered:
         raise _about_another("file", answered, context)
 
@@ -180,7 +180,7 @@ def _json_object(response: RawResponse, context: RequestContext) -> dict[str, An
 
 
 def _validated(model: type[M], value: dict[str, Any], response: RawResponse, context: RequestContext) -> M:
-    """With the gateway's marks, JSON of another shape is a provider's mistake: its ``{}`` arrives as 200 with an empty ID."""
+    """With the gateway's marks, JSON in another form is a provider's error: its ``{}`` arrives as 200 with an empty ID."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -193,7 +193,7 @@ def _validated(model: type[M], value: dict[str, Any], response: RawResponse, con
 
 
 def _what_is_wrong(error: ValidationError) -> str:
-    """Which fields, and how. A provider's mistake arrives as null or as an empty string, which counts as missing."""
+    """Which fields are wrong, and how. A provider's error arrives as null or as an empty string, which counts as missing."""
     found: dict[str, bool] = {}  # name -> whether it is missing
     for detail in error.errors(include_url=False, include_context=False):
         missing = detail["type"] == "missing" or detail["input"] in (None, "")

@@ -1,4 +1,4 @@
-"""What is sent again after an error, and when. Pure: clock and chance are arguments."""
+"""Decides what is retried after an error, and when. Pure: clock and random numbers are arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_bifrost.exceptions import (
 )
 
 RETRY_AFTER_CAP = 3600.0  # seconds; a longer Retry-After counts as this much
-DEFAULT_RETRY_BUDGET = 300.0  # seconds; a restart of the gateway fits in
+DEFAULT_RETRY_BUDGET = 300.0  # seconds; longer than a restart of the gateway
 MAX_BROKEN_UPLOADS = 3
 
 
@@ -109,7 +109,7 @@ NO_RETRY = RetryPolicy(budget=0.0)
 
 
 class Attempts:
-    """Counts the attempts of one call, and says after each error whether and when to make another. See :meth:`RetryPolicy.attempts`."""
+    """Counts the attempts of one call, and decides after each error whether and when to retry. See :meth:`RetryPolicy.attempts`."""
 
     def __init__(
         self, policy: RetryPolicy, repeat: Repeat, clock: Callable[[], float], random: Callable[[], float]
@@ -126,7 +126,7 @@ class Attempts:
         """Seconds until the next attempt; None: do not make one.
 
         :param error: of the attempt that was just made.
-        :param worked: whether this route of the gateway has answered before. What has worked may fail for a while in any way.
+        :param worked: whether this route of the gateway has answered before. If so, any failure may be temporary.
         """
         self._made += 1
         if error.sent and error.status_code is None:
@@ -147,7 +147,7 @@ class Attempts:
 def is_retryable(error: BifrostGatewayError, *, worked: bool) -> bool:
     """Whether the same call may succeed within minutes.
 
-    :param worked: whether this route of the gateway has answered before. If so, a web page or a wrong certificate is an outage too,
+    :param worked: whether this route of the gateway has answered before. If so, a web page or a wrong certificate is also an outage,
         not a wrong address.
     """
     if not isinstance(error, BifrostUnavailable | BifrostRateLimited | BifrostProtocolError):

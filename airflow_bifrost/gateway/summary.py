@@ -1,4 +1,4 @@
-"""The batch summary: what a task tells other tasks about a batch. Small, JSON types only, always all keys."""
+"""The batch summary: what a task tells other tasks about a batch. Small, JSON types only, and always with all keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BatchSummary(BaseModel):
 
     :param duration_seconds: from ``created_at`` to the end; null while the batch runs, or if the gateway sends no end.
     :param errors: the provider's own, ``{"code", "message", "param", "line"}``; at most 20, each message at most 500
-        characters, with anything like a key struck out.
+        characters, with anything like a key masked.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,7 +52,7 @@ class BatchSummary(BaseModel):
     def of(cls, batch: Batch, *, batch_id: str, provider: str) -> BatchSummary:
         """Summarize ``batch``.
 
-        :param batch_id: the ID that was asked for. The gateway may spell it in another way (Gemini).
+        :param batch_id: the requested ID. The gateway may spell it in another way (Gemini).
         """
         outcome = providers.get(provider).outcome(batch.status, batch.request_counts)
         ended = batch.ended_at if outcome else None
@@ -98,7 +98,7 @@ def _shown(text: str | None, limit: int) -> str | None:
 
 
 def _address(text: str | None) -> str | None:
-    """Complete or not at all: shortened, it would name something else."""
+    """The complete value or None, because a shortened value would name something else."""
     return text if text and len(text) <= MAX_ADDRESS and "\0" not in text else None
 
 

@@ -1,4 +1,4 @@
-"""What both clients share: how a call becomes an HTTP request, how a body is bounded, what a network error means, and when to retry.
+"""What both clients share: how a call becomes an HTTP request, the limits of a body, what a network error means, and when to retry.
 
 Redirects are never followed, and the token goes to the connection's origin only, because every URL is built from it.
 """
@@ -32,7 +32,7 @@ CHUNK = 2**18  # bytes
 
 
 class Transport:
-    """Everything about a client but the I/O."""
+    """Everything about a client except the I/O."""
 
     def __init__(
         self, config: GatewayConfig, *, retry: RetryPolicy, on_answer: OnAnswer | None, worked_before: bool
@@ -46,7 +46,7 @@ class Transport:
     def http_options(self) -> dict[str, Any]:
         """Arguments of httpx's clients."""
         config = self.config
-        connections = max(config.max_connections, config.max_in_flight)  # what the hub sends must not queue here
+        connections = max(config.max_connections, config.max_in_flight)  # so that the hub's requests do not queue here
         return {
             "verify": config.tls(),
             "follow_redirects": False,
@@ -93,17 +93,18 @@ class Transport:
         return CallSeries(self, request)
 
     def note_success(self, request: GatewayRequest) -> None:
-        """Remember that this kind of route answers."""
+        """Note that this kind of route has answered."""
         self._worked.add(request.prefixed)
 
     def has_worked(self, request: GatewayRequest) -> bool:
-        """Whether this kind of route has answered before. A proxy may pass on one kind only."""
+        """Whether this kind of route has answered before. A proxy may pass on only one kind."""
         return request.prefixed in self._worked
 
     def take_token_of(self, config: GatewayConfig) -> bool:
         """Use the token of a connection that was read again.
 
-        :return: whether it is another one. A token for another URL is not used: it must not go to this one.
+        :return: whether the token has changed. If the connection's URL has changed, the new token is not used, so that it is not sent to
+            the old URL.
         """
         if config.root != self.config.root or config.token == self.config.token:
             return False
@@ -112,7 +113,7 @@ class Transport:
 
 
 class CallSeries:
-    """The attempts of one call: whether to make another after an error, and when."""
+    """The attempts of one call: whether and when to retry after an error."""
 
     def __init__(self, transport: Transport, request: GatewayRequest) -> None:
         self._transport = transport
@@ -121,7 +122,7 @@ class CallSeries:
         self._may_renew = transport.retry.budget > 0
 
     def wants_new_token(self, error: BifrostGatewayError) -> bool:
-        """Whether to read the connection again: its token may have been rotated. Once for each call."""
+        """Whether to read the connection again, because its token may have been rotated. At most once per call."""
         refused = isinstance(error, BifrostAuthError) and not (
             self._request.repeat is Repeat.IF_NOT_SENT and error.sent
         )
@@ -131,7 +132,7 @@ class CallSeries:
     def pause_after(self, error: BifrostGatewayError) -> float:
         """Seconds until the next attempt.
 
-        :raises BifrostGatewayError: ``error``, if there is to be no other attempt.
+        :raises BifrostGatewayError: ``error``, if the call is not retried.
         """
         delay = self._attempts.delay(error, worked=self._transport.has_worked(self._request))
         if delay is None:
@@ -140,8 +141,8 @@ class CallSeries:
 
 
 class BoundedBody:
-    """The body of an answer while it comes in: bounded in size and, if it should be small, in time. httpx's timeout starts again with
-    every byte."""
+    """The body of an answer while it is received, limited in size and, if it should be small, in time: httpx's timeout starts again
+    with every byte."""
 
     def __init__(self, response: httpx.Response, context: RequestContext, max_bytes: int, seconds: float) -> None:
         self._status = response.status_code
@@ -155,13 +156,13 @@ class BoundedBody:
         """Add a chunk.
 
         :return: whether to read on.
-        :raises BifrostGatewayError: it is too large, or takes too long.
+        :raises BifrostGatewayError: the body is too large, or takes too long.
         """
         self._chunks += chunk
         if len(self._chunks) > self._max_bytes:
             if self._status == 200:
                 raise errors.too_large(self._max_bytes, self._context)
-            self._chunks.clear()  # the status alone says enough
+            self._chunks.clear()  # the status alone is enough
             return False
         if time.monotonic() > self._until:
             raise errors.unavailable(f"the answer was not complete after {self._seconds:g} s", self._context)
@@ -172,7 +173,7 @@ class BoundedBody:
 
 
 def head(response: httpx.Response, body: bytes) -> RawResponse:
-    """The answer with a body that was read apart."""
+    """The answer with a body that was read separately."""
     return RawResponse(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
@@ -184,7 +185,7 @@ def never_connected(error: Exception) -> bool:
 def network_error(
     error: Exception, context: RequestContext, unsent: Callable[[Exception], bool] = never_connected
 ) -> BifrostGatewayError:
-    """An error below HTTP. A host name that does not exist and TLS that fails are mistakes, unless the gateway has worked before.
+    """An error below HTTP. An unknown host name or a TLS failure is a wrong configuration, unless the gateway has worked before.
 
     :param unsent: whether the transport raised the error before it sent anything.
     """

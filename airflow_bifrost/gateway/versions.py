@@ -1,7 +1,7 @@
-"""What gateways of different versions say about the same thing, and what it means here: one table.
+"""The wording of errors in different versions of the gateway, and what it means: one table.
 
-An answer does not tell the gateway's version, so every version's wording is understood at all times: :mod:`airflow_bifrost.gateway.errors`
-reads the faults, the doctor the fields. Versions 1.4.19 and 1.5.16 were recorded; the others were read in the gateway's source.
+An answer does not tell the gateway's version, so the wording of every version is always accepted. :mod:`airflow_bifrost.gateway.errors`
+uses the faults, the doctor the fields. Versions 1.4.19 and 1.5.16 were recorded; the others were read in the gateway's source.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Fault:
 
     :param what: what happened.
     :param statuses: HTTP status -> the versions (and routes) that answer with it. With another status, the words are not the
-        gateway's own: a provider behind it may use the same.
-    :param kind: the error that it becomes.
+        gateway's, because a provider behind it may use the same words.
+    :param kind: the error class that it becomes.
     :param type: the top-level ``type``, or ``error.type``.
     :param code: ``error.code``.
     :param message: found within ``error.message``.
     :param advice: what to do about it; None: the usual advice for its kind.
-    :param before_provider: whether the gateway itself refuses then, before it sends anything to the provider. A create that was refused
+    :param before_provider: whether the gateway itself refuses, before it sends anything to the provider. A create that was refused
         in this way can be sent again.
     """
 
@@ -54,7 +54,7 @@ class Fault:
     before_provider: bool = False
 
     def matches(self, status: int, type_: str | None, code: str | None, message: str | None) -> bool:
-        """Whether an error of this status and with these words says it."""
+        """Whether an error with this status and these words is this fault."""
         if status not in self.statuses:
             return False
         if self.message is not None:
@@ -75,19 +75,19 @@ def _says(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-# What the gateway refuses or cannot do has no status of its own. Up to 1.4 it is a 500 on the openai routes, and a 400 on the native ones
+# Refusals by the gateway itself have no specific status. Up to 1.4 they are a 500 on the openai routes, and a 400 on the native ones
 # unless the gateway blames itself (`is_bifrost_error`); 1.5 and 1.6 have both; since 2.0 only the blame decides.
 _MISTAKE = {500: f"{UP_TO_1_4}, openai routes; 1.5 and 1.6", 400: f"{UP_TO_1_4}, native routes; {SINCE_1_5}"}
 _BLAMED = {500: ALL, 400: "1.5 and 1.6"}
 _UNKNOWN_KEY = {403: f"{UP_TO_1_4}, where keys are not enforced", 401: SINCE_1_5}
 _REFUSED = {403: ALL}
-_CHECK_THE_TOKEN = "The gateway does not know this virtual key: correct the connection's password."  # noqa: S105 - advice
+_CHECK_THE_TOKEN = "The gateway does not know this virtual key: fix the connection's password."  # noqa: S105 - advice
 _INACTIVE = "The virtual key is inactive: have it activated, or use another."
 _CHECK_THE_KEYS = "Check the provider's keys in the gateway. If they are valid, the error is temporary."
 _NO_BATCH_KEY = "Give a key of this provider `use_for_batch_api` in the gateway, or change `provider`."
 
 TABLE: tuple[Fault | Field, ...] = (
-    # Mistakes of configuration, or in the request
+    # Errors in the configuration or the request
     Fault(
         "the provider is unknown, misspelled or not configured",
         _MISTAKE,
@@ -124,7 +124,7 @@ TABLE: tuple[Fault | Field, ...] = (
             r"\bis required for (?:\w+ )?(?:batch|file)\b|(?:parameter|header|field) is required|^invalid json"
             r"|failed to parse request|model should be in provider/model format"
         ),
-        advice="Correct the argument that the message names.",
+        advice="Fix the argument that the message names.",
     ),
     Fault(
         "the gateway did not issue this cursor",
@@ -147,7 +147,7 @@ TABLE: tuple[Fault | Field, ...] = (
         message=_says("batch results not available"),
         advice="If the batch has ended, no row succeeded: download its error file.",
     ),
-    # Faults of the moment
+    # Temporary faults
     Fault(
         "the gateway could not reach the provider",
         {**_MISTAKE, 502: SINCE_1_5},
@@ -297,5 +297,5 @@ EXTRA_FIELDS = frozenset(row.name for row in TABLE if isinstance(row, Field) and
 
 
 def fault_of(status: int, *, type: str | None, code: str | None, message: str | None) -> Fault | None:  # noqa: A002 - the field's name
-    """The row that fits an error; None: only its status says what it is."""
+    """The row that matches an error; None: only the status of the error tells what it is."""
     return next((row for row in FAULTS if row.matches(status, type, code, message)), None)

@@ -39,7 +39,7 @@ class BifrostHook(SyncCalls, AsyncCalls, BaseHook):
     All calls raise :class:`~airflow_bifrost.exceptions.BifrostError` or one of its subclasses, ``ValueError`` for an argument that is
     wrong before anything is sent, and ``OSError`` for a local file that cannot be read or written.
 
-    A token that was rotated is taken up: if the gateway refuses a call with 401 or 403, the hook reads the connection again.
+    The hook picks up a rotated token: if the gateway refuses a call with 401 or 403, the hook reads the connection again.
 
     Use the hook as a context manager (``with`` or ``async with``) to have its connections closed. It can be used again afterwards. The
     coroutines may be used in one event loop after another; connections are closed in the loop that opened them.
@@ -102,15 +102,15 @@ class BifrostHook(SyncCalls, AsyncCalls, BaseHook):
         :param timeout: seconds that one request may take, e.g. for large downloads; None: the connection's.
         :param sleep: waits for so many seconds before a retry. If it returns True, there is no further attempt, and the last error is
             raised: ``threading.Event().wait`` makes a client that can be stopped.
-        :param worked_before: whether the gateway has answered through this connection before, as after a wait. Then an answer that is not
-            what the API promises is retried too.
+        :param worked_before: whether the gateway has answered through this connection before, as after a wait. If so, an answer that is
+            not what the API promises is retried, too.
         """
         from airflow_bifrost.hooks.clients import open_client
 
         return open_client(self.get_config, retry, timeout, sleep, worked_before)
 
     async def aget_conn(self) -> AsyncGatewayClient:
-        """The async client of the running event loop, opened by the first call, and once however many call at the same time."""
+        """The async client of the running event loop, opened by the first call, and only once even if several call at the same time."""
         opening = self._opened_in_this_loop()
         if opening is None:
             opening = self._async_client = asyncio.ensure_future(self.aopen_client())
@@ -131,7 +131,7 @@ class BifrostHook(SyncCalls, AsyncCalls, BaseHook):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         worked_before: bool = False,
     ) -> AsyncGatewayClient:
-        """See :meth:`open_client`. The client is made in a thread, because a TLS context takes a while to make."""
+        """See :meth:`open_client`. The client is created in a thread, because creating a TLS context is slow."""
         from airflow_bifrost.hooks.clients import aopen_client
 
         return await aopen_client(self.aget_config, retry, timeout, sleep, worked_before)

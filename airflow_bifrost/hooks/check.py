@@ -1,4 +1,4 @@
-"""What is wrong with a connection: the answer of its form's test button."""
+"""Tests a connection, for the test button of its form, and says what is wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_bifrost.gateway.models import read_json
 from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.hooks.connection_errors import naming_the_connection
 
-# The gateway's words for what its own governance refuses.
+# The gateway's words for refusals by its own governance.
 _NOT_ALLOWED = frozenset({"provider_blocked", "model_blocked"})
 _GOVERNANCE = ("virtual_key_", "access_")
 
@@ -43,7 +43,7 @@ def check_connection(config: GatewayConfig) -> tuple[bool, str]:
     """Ask for one batch of the connection's provider.
 
     :return: whether that works, and if not, what is wrong.
-    :raises BifrostConfigurationError: the client cannot be made, e.g. for want of a CA bundle.
+    :raises BifrostConfigurationError: the client cannot be created, e.g. because a CA bundle is missing.
     """
     answers: list[RawResponse] = []
     with naming_the_connection(config.name):
@@ -84,7 +84,7 @@ def _what_is_wrong(client: GatewayClient, answers: Sequence[RawResponse], error:
 def what_is_refused(error: BifrostAuthError, answer: RawResponse) -> Refusal:
     """Who refused: the gateway's governance has its own words, and any other word is the provider's.
 
-    Azure and Bedrock refuse without a word, as the gateway's login does. But the gateway names the provider only in the provider's answers.
+    Azure and Bedrock refuse without an error type, as does the gateway's login. But the gateway names the provider only in the provider's answers.
     """
     word = error.error_type or ""
     if word in _NOT_ALLOWED:

@@ -1,4 +1,4 @@
-"""From a connection to a client. Loads the client, so the hook imports this only when it is used."""
+"""Creates clients from a connection. This module loads the client, so the hook imports it only when needed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from airflow_bifrost.hooks.connection_errors import naming_the_connection
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-POLICY = RetryPolicy()  # its pauses; the budget is the connection's
+POLICY = RetryPolicy()  # for its pauses; the budget comes from the connection
 
-_logged: set[str] = set()  # connections whose peculiarities this process has logged
+_logged: set[str] = set()  # connections about which this process has logged
 
 
 def checked_config(connection: Connection, conn_id: str, log: Any) -> GatewayConfig:
-    """What the connection means. Its peculiarities are logged once for each process.
+    """The connection's configuration. Logs once per process if it has no password or a port that is ignored.
 
     :raises BifrostConfigurationError: names the field that is wrong.
     """

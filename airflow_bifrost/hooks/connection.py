@@ -78,7 +78,7 @@ def config_of(connection: Connection, conn_id: str) -> GatewayConfig:
 
 
 def ignored_port(connection: Connection, config: GatewayConfig) -> int | None:
-    """The connection's ``port``, if the URL in its ``host`` uses another one."""
+    """The connection's ``port``, if it is ignored because the URL in ``host`` uses another one."""
     parts = urlsplit(config.base_url)
     used = parts.port or {"http": 80, "https": 443}[parts.scheme]
     return connection.port if str(connection.port or used) != str(used) else None

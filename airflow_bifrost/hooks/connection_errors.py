@@ -34,7 +34,7 @@ def finding_the_connection(conn_id: str) -> Iterator[None]:
         problem = f"Airflow cannot load connection {conn_id!r} ({error})."
         advice = (
             f"Create it with type 'bifrost', or set {variable}. If it exists, Airflow's database, API server or secrets backend may be"
-            " unavailable: try again later."
+            " unavailable: retry later."
         )
         missing = BifrostConfigurationError(f"{problem} Nothing was sent. {advice}", problem=problem, advice=advice)
         missing.undefined = True
@@ -43,10 +43,10 @@ def finding_the_connection(conn_id: str) -> Iterator[None]:
 
 def _cannot_work(conn_id: str, why: str) -> BifrostConfigurationError:
     problem = f"Connection {conn_id!r} cannot work: {why.rstrip('.')}."
-    advice = "Correct the connection."
+    advice = "Fix the connection."
     return BifrostConfigurationError(f"{problem} Nothing was sent. {advice}", problem=problem, advice=advice)
 
 
 def variable_of(conn_id: str) -> str:
-    """The environment variable that Airflow reads a connection from."""
+    """The environment variable from which Airflow reads a connection."""
     return f"AIRFLOW_CONN_{conn_id.upper()}"

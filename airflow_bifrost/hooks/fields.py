@@ -36,7 +36,7 @@ def base_url(connection: Connection) -> str:
 
 
 def _is_ipv6(host: str) -> bool:
-    """Whether it is an address without brackets, which Airflow makes of ``[::1]`` in a URI."""
+    """Whether it is an IPv6 address without brackets: Airflow removes those of ``[::1]`` in a URI."""
     try:
         return bool(IPv6Address(host))
     except ValueError:
@@ -58,7 +58,7 @@ def extra_of(connection: Connection) -> dict[str, Any]:
 
 
 def text(name: str, value: Any) -> str | None:
-    """Stripped of whitespace; None if nothing is left."""
+    """The text without surrounding whitespace; None if it is empty."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -67,7 +67,7 @@ def text(name: str, value: Any) -> str | None:
 
 
 def number(name: str, value: Any) -> float | None:
-    """A number, or one in a string."""
+    """A number, or a string that holds one."""
     if value is None or value == "":
         return None
     if not isinstance(value, bool) and isinstance(value, int | float | str):
@@ -79,7 +79,7 @@ def number(name: str, value: Any) -> float | None:
 
 
 def whole(name: str, value: Any) -> int | None:
-    """An integer, or one in a string."""
+    """An integer, or a string that holds one."""
     given = number(name, value)
     if given is not None and not given.is_integer():
         raise ValueError(f"{name}: it must be an integer, not {value!r}")
@@ -97,7 +97,7 @@ def verify(value: Any) -> bool | str | None:
 
 
 def switch(name: str, value: Any) -> bool | None:
-    """True or false, or one of them in a string."""
+    """A boolean, or a string that holds one."""
     given = (
         {"true": True, "false": False}.get(str(value).strip().lower()) if value is not None and value != "" else None
     )

@@ -55,7 +55,7 @@ def _warn_if_incomplete(why: str | None, number: int) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name only when it was written completely."""
+    """A file that appears under its name only when it is written completely."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with open(part, "wb") as file:

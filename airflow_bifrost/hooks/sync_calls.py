@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SyncCalls:
-    """The calls for ordinary code. Those of :class:`airflow_bifrost.hooks.async_calls.AsyncCalls` have the same names with an ``a`` before."""
+    """The sync calls. Those of :class:`airflow_bifrost.hooks.async_calls.AsyncCalls` have the same names with the prefix ``a``."""
 
     def get_conn(self) -> GatewayClient:
         raise NotImplementedError
@@ -102,7 +102,7 @@ class SyncCalls:
     def batch_results(self, batch_id: str, *, provider: str | None = None) -> BatchResults:
         """The rows of the gateway's native results route, in memory.
 
-        This is the way to Anthropic's results. For OpenAI and Azure, download the output and error files instead: the route omits errors.
+        Use it for Anthropic. For OpenAI and Azure, download the output and error files instead, because the route omits failed rows.
         """
         return self.get_conn().batch_results(batch_id, provider=provider)
 
@@ -151,7 +151,7 @@ class SyncCalls:
         return self.get_conn().list_files_page(provider=provider, limit=limit, after=after)
 
     def get_file(self, file_id: str, *, provider: str | None = None) -> File:
-        """What is known about a file. :meth:`download_file` brings its content."""
+        """Retrieve the metadata of a file. :meth:`download_file` downloads its content."""
         return self.get_conn().get_file(file_id, provider=provider)
 
     def delete_file(self, file_id: str, *, provider: str | None = None) -> DeletedFile:
@@ -177,5 +177,5 @@ class SyncCalls:
         return self.get_conn().health()
 
     def version(self) -> str | None:
-        """The gateway's version, if it tells it."""
+        """The gateway's version; None if it does not report one."""
         return self.get_conn().version()

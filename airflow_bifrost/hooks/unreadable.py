@@ -1,4 +1,4 @@
-"""Why Airflow cannot read an ``AIRFLOW_CONN_...`` variable. Airflow itself only says that there is no such connection. Pure."""
+"""Why Airflow cannot read an ``AIRFLOW_CONN_...`` variable. Airflow itself only says that the connection does not exist. Pure."""
 
 from __future__ import annotations
 

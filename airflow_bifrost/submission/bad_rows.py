@@ -13,7 +13,7 @@ class BadRow(ValueError):
 
 
 class LastRow(BadRow):
-    """A row after which reading on makes no sense."""
+    """A bad row that ends the reading of further rows."""
 
 
 def shown(text: object) -> str:

@@ -1,9 +1,9 @@
-"""Whether a provider's queue of batches is full: it accepts no more until others have ended, or accepts a smaller one. Pure.
+"""Whether a provider's queue of batches is full: it accepts no batch until others have ended, or accepts only a smaller one. Pure.
 
 A provider limits the tokens, requests or batches that wait. When the queue is full, it either refuses to create the batch, or creates it and
 fails it at validation, before a row has run. The rows are fine, and the same batch can be accepted later. A rate limit per minute, an
-exhausted virtual key and an unpaid bill look similar, but are not a full queue. How each provider says it: ``full_queues`` in
-``providers/``.
+exhausted virtual key and an unpaid bill look similar, but are not a full queue. ``full_queues`` in ``providers/`` holds each provider's words
+for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ID of each row: its own, or one made of its place. All are unique within the input."""
+"""The ID of each row: the one that it sets, or one that is made from its position. All IDs are unique within the input."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_bifrost.submission.bad_rows import BadRow, shown
 
 
 def automatic_id(place: int) -> str:
-    """The ID of a row that has none.
+    """The ID of a row that sets no ID.
 
-    :param place: of the row in the whole input, from 1.
+    :param place: position of the row in the whole input, from 1.
     """
     return f"row-{place:09d}"
 
@@ -27,7 +27,7 @@ _AUTOMATIC = re.compile(r"row-(0[0-9]{8}|[1-9][0-9]{8,17})")
 class UniqueIds:
     """Checks that no two rows have the same ID.
 
-    It keeps about 100 bytes for each row with an ID of its own, and nothing for the others: an automatic ID is known by its number.
+    It keeps about 100 bytes for each row that sets its ID, and nothing for the others: an automatic ID follows from the position.
 
     :param rule: which IDs the provider accepts.
     """
@@ -35,11 +35,11 @@ class UniqueIds:
     def __init__(self, rule: IdRule) -> None:
         self._rule = rule
         self._given: set[bytes] = set()  # digests
-        self._places = array("Q")  # of the rows with an ID of their own, ascending
+        self._places = array("Q")  # of the rows that set an ID, ascending
         self.claimed: set[int] = set()  # places whose automatic ID an earlier row has
 
     def take(self, custom_id: str, place: int) -> None:
-        """A row has an ID of its own."""
+        """Note a row that sets its ID."""
         self._places.append(place)
         if not self._rule.pattern.fullmatch(custom_id):
             raise BadRow(f"has the id {shown(custom_id)}: it must be {self._rule.description}")
@@ -55,7 +55,7 @@ class UniqueIds:
                 raise BadRow(f"has the id {custom_id!r}, which an earlier row without an id was given")
 
     def take_automatic(self, place: int) -> None:
-        """A row has no ID, and gets that of its place."""
+        """Note a row that sets no ID and gets the one of its position."""
         if place in self.claimed:
             raise BadRow(f"would be given the id {automatic_id(place)!r}, which an earlier row has: give it an id")
 
@@ -65,7 +65,7 @@ class UniqueIds:
 
 
 class _Identified(msgspec.Struct):
-    """The members of a line that may hold the ID, by the spelling of each provider."""
+    """The members of a line that may hold the ID, in the spelling of each provider."""
 
     custom_id: str | None = None
     key: str | None = None

@@ -1,7 +1,7 @@
 """Values as JSON, exactly or not at all.
 
-What goes out is what was given, in the same bytes from every process: a retry that writes other bytes is a new batch, paid for again.
-So a value that JSON cannot hold, or that has no stable order, is an error here, before anything is uploaded.
+Every process must write the same bytes for the same value: a retry that writes other bytes submits a new batch and pays again. So a value
+that JSON cannot hold, or that has no stable order, is an error here, before anything is uploaded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class InexactError(ValueError):
 
     :param what: the kind of value.
     :param advice: what to give instead.
-    :param member: the name of the object's member in which it is.
+    :param member: name of the member that holds the value.
     """
 
     def __init__(self, what: str, advice: str, member: str | None = None) -> None:
@@ -59,7 +59,7 @@ def plain(value: Any) -> Any:
     """The value, made of text, integers, finite floats and Decimals, booleans, None, lists, and dicts with text as keys.
 
     Dates and times become ISO 8601, UUIDs text, enums their values, and tuples lists. Dataclasses, attrs classes, msgspec Structs and
-    pydantic models become dicts of their fields. What is plain already comes back as it is.
+    pydantic models become dicts of their fields. A plain value is returned unchanged.
 
     :raises InexactError: JSON cannot hold the value exactly, or each process would write it differently.
     :raises RecursionError: it is nested too deeply, or contains itself.
@@ -71,7 +71,7 @@ _ATOMS = frozenset({str, int, bool, type(None)})
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON has exactly this value. This runs for every row: it tells the usual case from all others, nothing more."""
+    """Whether the value is plain already. This runs for every row, so it only recognizes the usual case."""
     kind = type(value)
     if kind in _ATOMS:
         return True
@@ -115,7 +115,7 @@ def _number(value: float | Decimal) -> float | Decimal:
 
 def _moment(value: datetime.date | datetime.time) -> str:
     if value != value:
-        raise InexactError("NaT, which is no date", "give null, or leave it out")
+        raise InexactError("NaT, which is not a date", "give null, or leave it out")
     return value.isoformat()
 
 
@@ -141,7 +141,7 @@ def _fields(value: Any) -> Any:
 
 
 def _struct_members(value: msgspec.Struct) -> Any:
-    """The members of a Struct, by the names that it writes, with its tag and without the defaults that it leaves out."""
+    """The members of a Struct under the names that it encodes, with its tag and without the defaults that it omits."""
     written = msgspec.to_builtins(
         value, enc_hook=str
     )  # its names only: msgspec would make lists of sets, and round some times

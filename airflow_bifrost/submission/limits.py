@@ -16,7 +16,7 @@ def limits_of(provider: str, gateway_bytes: int = GATEWAY_BYTES) -> Limits:
     """The limits of a provider behind a gateway.
 
     :param gateway_bytes: the largest request body that the gateway accepts. It closes the connection on a larger one, which looks like an
-        outage, so no part gets larger than this, less some room for the rest of the request. For larger parts, raise
+        outage, so no part gets larger than this, minus some bytes for the rest of the request. For larger parts, raise
         ``client.max_request_body_size_mb`` in the gateway's configuration, and give its new value here, in bytes.
     :raises ValueError: ``gateway_bytes`` leaves no room for rows.
     """

@@ -1,4 +1,4 @@
-"""Rows become request lines: one line of a provider's input for each row, with what the row leaves out filled in."""
+"""Rows become request lines: one line of a provider's input for each row, with the task's defaults for what the row does not set."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SYSTEM_ROLES = {"system", "developer"}
 class RequestLines:
     """Makes request lines for one endpoint of one provider.
 
-    :param model: for each body that has none.
-    :param system: a system prompt for each body that has none.
-    :param defaults: members for each body that does not have them.
+    :param model: for each body that sets none.
+    :param system: system prompt for each body that sets none.
+    :param defaults: members for each body that does not set them.
     :raises BatchInputError: the body has no place for a system prompt, or what every request gets cannot be JSON.
     """
 
@@ -42,7 +42,7 @@ class RequestLines:
         if system is not None:
             own |= self._place_system(system)
         self._fill = self._checked({**own, **defaults, **own})
-        common = LineForm()  # accepted for every provider, next to its own
+        common = LineForm()  # accepted for every provider, in addition to its own
         self._id_names = {common.id, self._form.id}
         self._body_names = {common.body, self._form.body}
         self._line_names = self._id_names | self._body_names  # a request body has none of these
@@ -76,7 +76,7 @@ class RequestLines:
 
     @cached_property
     def _template(self) -> tuple[bytes, bytes, bytes, str | None]:
-        """The line of a prompt: what stands before the ID, between ID and prompt, and after the prompt; and the model."""
+        """The line of a prompt in three pieces (before the ID, between ID and prompt, after the prompt), and the model."""
         if self._prompts is None:
             known = ", ".join(endpoint for endpoint in self._provider.prompts if endpoint)
             raise LastRow(
@@ -96,7 +96,7 @@ class RequestLines:
             self._system = self._checked({"role": "system", "content": system})
             return {}
         raise input_error(
-            f"A request to {self._endpoint} of {self._provider.name} has no place of its own for `system_prompt`.",
+            f"A request to {self._endpoint} of {self._provider.name} has no member for `system_prompt`.",
             "Put it into the bodies, or into `request_params` under the name that the model gives it.",
         )
 
@@ -142,7 +142,7 @@ class RequestLines:
         return (str.__str__(ids[0]) if ids else None), bodies[0]
 
     def _complete(self, body: JsonObject) -> JsonObject:
-        """The body with what it leaves out."""
+        """The body with the task's defaults for what it does not set."""
         body = {**self._fill, **body}
         if self._system is not None and isinstance(messages := body.get("messages"), list):
             roles = {str(message.get("role")) for message in messages if isinstance(message, dict)}

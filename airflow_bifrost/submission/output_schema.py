@@ -1,4 +1,4 @@
-"""A type becomes the members of a request that ask the provider for an answer of its JSON schema. Pure.
+"""Turns a type into the members of a request that ask the provider for an answer with the type's JSON schema. Pure.
 
 Each provider enforces a part of JSON Schema, and refuses every row of a batch that uses more. A constraint that a provider does not know
 goes into a description, where the model reads it, and is checked when the answer is validated.
@@ -25,7 +25,7 @@ MAX_NAME = 64
 def params_for(output_type: type[BaseModel] | Any, *, provider: str, endpoint: str) -> JsonObject:
     """The members of a request body that ask for an answer of ``output_type``.
 
-    A strict schema requires every property, so the model gives each, optional ones as null. For a type that has no strict schema
+    A strict schema requires every property, so the model answers each, optional ones with null. For a type without a strict schema
     (free-form dicts, ``Any``, tuples), the request has the schema as pydantic writes it, and the provider does not enforce it.
 
     Defaults and examples are left out: the model answers every property anyway, and a default that is computed at import (a UUID, the
@@ -34,9 +34,9 @@ def params_for(output_type: type[BaseModel] | Any, *, provider: str, endpoint: s
     :param output_type: a pydantic model, or anything that ``TypeAdapter`` accepts and whose JSON is an object: a dataclass, a TypedDict.
     :param endpoint: e.g. ``/v1/chat/completions``. Anthropic and Gemini have one form of body for all endpoints.
     :return: the same for the same type and release of pydantic, for the ``request_params`` of
-        :func:`~airflow_bifrost.submission.parts.write_parts`. A body's own member of the same name, e.g. ``generationConfig``, replaces it
-        as a whole.
-    :raises ValueError: the provider or the endpoint answers by no schema, or the type has no JSON schema of an object.
+        :func:`~airflow_bifrost.submission.parts.write_parts`. If a body sets a member of the same name, e.g. ``generationConfig``, the body's
+        member is sent instead.
+    :raises ValueError: the provider or the endpoint supports no schema, or the type has no JSON schema of an object.
     """
     form = providers.get(provider).schema
     if form is None:
@@ -66,13 +66,13 @@ def _schema_of(output_type: Any) -> JsonObject:
     if schema.get("type") != "object":
         raise ValueError(
             "output_type must be an object in JSON, such as a pydantic model,"
-            f" and this is {schema.get('type', 'of no single type')}: make it a field of a model."
+            f" but its JSON type is {schema.get('type', 'not a single one')}. Make it a field of a model."
         )
     return schema
 
 
 def _extras(node: Any) -> Iterator[Any]:
-    """Every ``json_schema_extra`` within pydantic's core schema. In the JSON schema, pydantic has made lists of their sets."""
+    """Every ``json_schema_extra`` in pydantic's core schema. In the JSON schema, pydantic has already turned their sets into lists."""
     if isinstance(node, dict):
         yield (node.get("metadata") or {}).get("pydantic_js_extra")
         if isinstance(model := node.get("cls"), type) and issubclass(model, BaseModel):
@@ -93,7 +93,7 @@ def _has_set(value: Any) -> bool:
 
 
 def _without_values(schema: Any) -> Any:
-    """A schema without the values that its properties may have been given."""
+    """A schema without defaults and examples."""
     if not isinstance(schema, dict):
         return schema
     cleaned: JsonObject = {}

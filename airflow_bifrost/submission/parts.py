@@ -1,6 +1,6 @@
-"""Rows are checked one by one and written as request lines into files, each within the limits of one batch. Nothing is sent from here.
+"""Checks rows one by one and writes them as request lines into files, each within the limits of one batch. It sends nothing.
 
-Rows stream through: what stays in memory does not grow with the prompts.
+Rows stream through, so memory does not grow with the prompts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Part:
     :param number: counted from 1.
     :param bytes: size of the file.
     :param sha256: of the file, in hex.
-    :param models: named by its rows, in the order of their first row; empty where the create call names the model.
+    :param models: models that its rows name, in the order of their first row; empty if the create call names the model.
     """
 
     number: int
@@ -78,12 +78,12 @@ def write_parts(
         that a body may have, see :func:`~airflow_bifrost.submission.json_values.plain`.
     :param folder: an existing folder. Files of these names in it are overwritten.
     :param endpoint: e.g. ``/v1/chat/completions``, with or without the ``/v1``. Anthropic, Gemini and Bedrock have one form of body for all.
-    :param model: for each body that names none. Gemini and Bedrock take it from the create call instead.
-    :param system_prompt: for each row that has none.
-    :param request_params: members for each body that does not have them, e.g. ``{"temperature": 0}``.
+    :param model: for each body that sets none. Gemini and Bedrock take it from the create call instead.
+    :param system_prompt: for each row that sets none.
+    :param request_params: members for each body that does not set them, e.g. ``{"temperature": 0}``.
     :param limits: default: those of the provider behind a gateway with its default configuration.
-    :param max_rows: a guard against costs: more rows are an error.
-    :param max_input_bytes: likewise, for the bytes of all parts.
+    :param max_rows: cost limit: more rows are an error.
+    :param max_input_bytes: cost limit for the bytes of all parts.
     :param unit: what the numbers of ``rows`` count: ``row``, or ``line`` of a file.
     :raises BatchInputError: some rows cannot be sent. It names up to 20 of them, and never shows a prompt.
     """
@@ -122,7 +122,7 @@ def write_parts(
 
 
 class _Models:
-    """The models that rows name: one only, where the provider takes one."""
+    """The models that rows name: only one if the provider takes only one."""
 
     def __init__(self, provider: str, limits: Limits, unit: str) -> None:
         self.seen: dict[str | None, int] = {}  # with the number of the first row that names it
@@ -178,7 +178,7 @@ class _PartFiles:
             self._flush(part)
 
     def finish(self) -> RequestFiles:
-        """Keep the parts."""
+        """Keep the parts and return them."""
         self._close_part()
         self._fill_up_last()
         self._begun.clear()
@@ -232,7 +232,7 @@ class _PartFiles:
         for part in self._parts:
             if part.rows < fewest:
                 raise input_error(
-                    f"Part {part.number} of the input has {part.rows} rows, and the provider takes no batch of fewer than {fewest}.",
+                    f"Part {part.number} of the input has {part.rows} rows, but the provider takes no batch with fewer than {fewest}.",
                     "Give more rows: this is the provider's documented minimum.",
                 )
 

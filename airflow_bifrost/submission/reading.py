@@ -1,4 +1,4 @@
-"""Rows as they are given: an iterable, or the lines of a JSONL file."""
+"""Reads rows from an iterable or from the lines of a JSONL file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def numbered(rows: Any) -> Iterator[tuple[int, Any]]:
     if isinstance(rows, Set):
         raise input_error(
             f"The rows come as {type(rows).__name__}, whose order differs from process to process, so a retry would submit and pay again.",
-            "Give a list: sorted(rows), or one in an order of your own.",
+            "Give a list: sorted(rows), or one in any fixed order.",
         )
     return enumerate(rows, 1)
 
@@ -45,9 +45,9 @@ def numbered(rows: Any) -> Iterator[tuple[int, Any]]:
 def read_jsonl(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
     """The rows of a JSONL file with the numbers of their lines, from 1. Blank lines and a byte order mark are skipped.
 
-    A line that is not JSON in UTF-8 comes as :class:`Unreadable`, so that all of them can be reported.
+    A line that is not JSON in UTF-8 becomes an :class:`Unreadable`, so that one error can report all such lines.
 
-    :param lines: with or without their ends.
+    :param lines: with or without line endings.
     """
     for number, line in enumerate(lines, 1):
         if number == 1:
@@ -57,7 +57,7 @@ def read_jsonl(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
 
 
 def read_row(line: bytes) -> Any:
-    """The row of a line; :class:`Unreadable` if the line is not JSON in UTF-8. A number that a float would round comes as a Decimal."""
+    """The row of a line; :class:`Unreadable` if the line is not JSON in UTF-8. A number that a float would round becomes a Decimal."""
     try:
         return _decode(line)
     except UnicodeDecodeError:
@@ -71,7 +71,7 @@ def read_row(line: bytes) -> Any:
 
 
 class _OutOfRangeError(Exception):
-    """A number that receivers cannot hold."""
+    """A number that receivers cannot represent."""
 
 
 def _number(text: str) -> float | Decimal:

@@ -1,7 +1,7 @@
 """What a trigger asks of Airflow while its task is deferred: to write the ``progress`` XCom, and to ask for the states of task and DAG run.
 
-A trigger talks to Airflow through its supervisor (``SUPERVISOR_COMMS``). Before Airflow 3.3 that channel carries one question at a
-time, and the answer to an interrupted question is taken for that to the next; so nothing here is ever cancelled half-way.
+A trigger talks to Airflow through its supervisor (``SUPERVISOR_COMMS``). Before Airflow 3.3, that channel carries one question at a
+time, and it gives the answer to an interrupted question to the next one. So nothing here is ever cancelled halfway.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def _channel() -> Any:
 
 
 def is_users_stop(task_state: str | None, dag_run_state: str | None) -> bool:
-    """Whether a task was ended by a user, who wants the spending to stop, and not by Airflow itself.
+    """Whether a user ended a task, and so wants the spending to stop, or Airflow itself did.
 
-    Airflow skips the unfinished tasks of a DAG run that it fails: after ``dagrun_timeout``, or with ``fail_fast``. Nobody decided about
-    the batches then: they run on, and clearing the task picks them up. A user who fails a DAG run fails its running tasks.
+    Airflow skips the unfinished tasks of a DAG run that it fails: after ``dagrun_timeout``, or with ``fail_fast``. No user decided to end
+    the batches, so they keep running, and the task continues with them after a clear. If a user fails a DAG run, its running tasks fail.
 
-    :param task_state: None: unknown, and so no stop.
-    :param dag_run_state: None: unknown, so that the task's state decides.
+    :param task_state: None: unknown, so the answer is False.
+    :param dag_run_state: None: unknown, so the task's state decides.
     """
     if task_state == "skipped" and dag_run_state == "failed":
         return False
@@ -88,10 +88,10 @@ async def _ask(question: Any) -> Any:
 
 
 class ProgressXCom:
-    """Keeps the ``progress`` XCom of a deferred task current, without ever holding up the wait.
+    """Keeps the ``progress`` XCom of a deferred task current, without delaying the wait.
 
-    It writes at most once in ``[bifrost] progress_interval`` seconds (default 60), only if the progress changed, and in the background. It
-    logs the first write that fails, and does not begin a write before the last one was answered.
+    It writes no more often than once per ``[bifrost] progress_interval`` seconds (default 60), only if the progress changed, and in the
+    background. It logs the first write that fails, and starts a write only after the previous one was answered.
     """
 
     def __init__(self, task_instance: Any) -> None:
@@ -112,7 +112,7 @@ class ProgressXCom:
         self._write.add_done_callback(_writes.discard)
 
     async def _send(self, progress: dict[str, Any]) -> None:
-        # Imported here: this imports the XCom backend, which may be anything.
+        # Imported here, because this imports the user's XCom backend.
         from airflow.sdk.execution_time.xcom import XCom
 
         task = self._task_instance
@@ -139,6 +139,6 @@ class ProgressXCom:
         except Exception as error:  # noqa: BLE001 - whatever Airflow or an XCom backend raises, the wait must go on
             if not self._failed:
                 log.warning(
-                    "The progress XCom cannot be written (%s: %s). The wait goes on", type(error).__name__, error
+                    "The progress XCom cannot be written (%s: %s). The wait continues", type(error).__name__, error
                 )
             self._failed = True

@@ -120,10 +120,10 @@ class BatchTrigger(BaseTrigger):
         yield TriggerEvent(event.model_dump(mode="json"))
 
     async def on_kill(self) -> None:
-        """Cancel the batches, if asked to, and if a user really ended the task.
+        """Cancel the batches if ``cancel_on_kill`` is set and a user ended the task.
 
-        Airflow 3.3 also calls this when another triggerer took the trigger over from one that was slow, and the task is still waiting;
-        and when it skips the task itself. So the states of task and DAG run decide. If they are unknown, nothing is cancelled.
+        Airflow 3.3 also calls this when another triggerer takes over the trigger of a slow one while the task is still waiting,
+        and when Airflow itself skips the task. So the states of task and DAG run decide. If they are unknown, nothing is cancelled.
         """
         if not self.cancel_on_kill or self._has_ended or time.time() >= self._deadline():
             return  # the wait has ended, here or in another triggerer
@@ -138,7 +138,11 @@ class BatchTrigger(BaseTrigger):
         names = ", ".join(self.batch_ids)
         if not is_users_stop(state, run_state):
             why = f"the task is {state or 'in an unknown state'}" + (f", the DAG run {run_state}" if run_state else "")
-            self.log.info("Not cancelling %s: %s, so no user has ended it. The batches continue to run", names, why)
+            self.log.info(
+                "Not cancelling %s: %s, so no user has ended the task. The batches continue to run and are billed",
+                names,
+                why,
+            )
             return
         cancellation = Cancellation(self.batch_ids, self.provider, deadline)
         try:
@@ -203,7 +207,7 @@ class BatchTrigger(BaseTrigger):
 
 
 def seconds_until_event(deferred_at: float, *, now: float) -> float:
-    """How long an event must still wait. The clock of the worker, which set ``deferred_at``, may be ahead."""
+    """Seconds for which the event must still wait. The worker's clock, which set ``deferred_at``, may be ahead."""
     return max(0.0, min(deferred_at + FIRST_EVENT_AFTER - now, FIRST_EVENT_AFTER))
 
 
@@ -225,7 +229,7 @@ class _Listener(Listener):
         self._trigger.log.log(level, text)
 
     def progress(self) -> dict[str, Any] | None:
-        """None before all were polled successfully: the sums over some are not the progress of the whole."""
+        """None until every batch was polled successfully, because the sums over some batches are not the progress of all."""
         return self._sums() if len(self._latest) == self._batches else None
 
     def _sums(self) -> dict[str, Any]:

@@ -20,13 +20,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0  # seconds; bounds of the pause before an
 
 @dataclass
 class Cancellation:
-    """Cancels batches in parallel, each again and again until it succeeds, is refused, or ``deadline`` has passed.
+    """Cancels batches in parallel, and retries each until it succeeds, is refused, or ``deadline`` has passed.
 
     :param provider: the provider; None: the connection's.
     :param deadline: on the loop's clock.
     :param attempt_within: seconds for one request: a gateway that hangs must leave time for another attempt.
     :ivar cancelled: the answers, by batch ID.
-    :ivar failures: what the last attempt met, by batch ID; None: no attempt has ended yet.
+    :ivar failures: the error of the last attempt, by batch ID; None: no attempt has ended yet.
     """
 
     batch_ids: list[str]
@@ -44,7 +44,7 @@ class Cancellation:
     async def run(self, open_client: Callable[[], Awaitable[AsyncGatewayClient]]) -> None:
         """Cancel what can be cancelled.
 
-        :param open_client: returns the client, which repeats nothing; it is the owner's to close.
+        :param open_client: returns a client that does not retry. The caller closes it.
         """
         slots = asyncio.Semaphore(AT_ONCE)
 
@@ -81,11 +81,11 @@ class Cancellation:
         return None
 
     def report(self) -> Iterator[Line]:
-        """What was cancelled, and what goes on costing money."""
+        """Log what was cancelled, and what may keep costing money."""
         if self.cancelled:
             names = ", ".join(f"{batch_id} ({batch.status})" for batch_id, batch in self.cancelled.items())
             yield Line(
-                logging.INFO, f"A user ended the task. Cancelled: {names}. Rows that are done already are billed."
+                logging.INFO, f"A user ended the task. Cancelled: {names}. Rows that were done by then are billed."
             )
         if self.failures:
             names = ", ".join(f"{batch_id} ({_reason(error)})" for batch_id, error in self.failures.items())

@@ -43,10 +43,10 @@ class BatchEvent(BaseModel):
     """The one event of a wait, as JSON.
 
     :param kind: ``finished``: all batches are terminal, or one, if that is enough; ``timeout``: the deadline has passed;
-        ``execution_timeout``: the task's ``execution_timeout`` has; ``error``: waiting longer cannot help.
+        ``execution_timeout``: the task's ``execution_timeout`` has passed; ``error``: waiting longer cannot help.
     :param summaries: summaries of the batches that are terminal, in the order of the IDs.
-    :param waiting: IDs of the batches that are not terminal, as far as is known.
-    :param progress: the latest, for the XCom of that name.
+    :param waiting: IDs of the batches that are not known to be terminal.
+    :param progress: the latest progress, for the XCom ``progress``.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # a triggerer of another version may send more
@@ -61,7 +61,7 @@ class BatchEvent(BaseModel):
     def read(cls, event: Any) -> Self:
         """Validate the event with which Airflow resumes a task.
 
-        :raises BifrostError: it does not come from this trigger.
+        :raises BifrostError: the event does not come from this trigger.
         """
         try:
             return cls.model_validate(event)

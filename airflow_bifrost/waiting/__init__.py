@@ -1,1 +1,1 @@
-"""When to poll which batch, and what the answers mean. All of it is pure but the hub and the connection, which send the requests."""
+"""When to poll which batch, and what the answers mean. Everything is pure except the hub and the connection, which send the requests."""

@@ -1,8 +1,8 @@
-"""Time that may jump: the machine's clock is set, and worker and triggerer do not agree on it."""
+"""Time that may jump: a machine's clock is set, or the clocks of worker and triggerer differ."""
 
 from __future__ import annotations
 
-SET_BACK = 5.0  # seconds; by less, a clock is corrected all the time
+SET_BACK = 5.0  # seconds; smaller corrections of a clock are normal
 
 
 def was_set_back(since: float, now: float) -> bool:
@@ -11,7 +11,7 @@ def was_set_back(since: float, now: float) -> bool:
 
 
 def has_passed(seconds: float, since: float, now: float) -> bool:
-    """Whether ``seconds`` have passed since ``since``. No clock makes that take longer than ``seconds`` from now on.
+    """Whether ``seconds`` have passed since ``since``. Even if a clock jumps, this takes no longer than ``seconds`` from now.
 
     :param since: Unix seconds.
     :param now: Unix seconds.

@@ -12,14 +12,14 @@ from airflow_bifrost.waiting.clock import has_passed
 
 Open = Callable[[], Awaitable[AsyncGatewayClient]]
 
-JUST_LOOKED_UP = 5.0  # seconds within which a refused token is no reason to look the connection up again
+JUST_LOOKED_UP = 5.0  # seconds after a lookup within which a refused token causes no further lookup
 
 
 class SharedConnection:
-    """Looked up when it is first needed, again when it is old, and when the gateway refuses its token.
+    """The connection. It is looked up when it is first needed, when it is old, and when the gateway refuses its token.
 
     :param open_client: looks the Airflow connection up, and opens a client.
-    :param in_flight: the tasks of the requests in flight, as the hub keeps them.
+    :param in_flight: the hub's tasks of the requests in flight.
     :param on_lookup: called at the end of each lookup, with what it raised.
     :param clock: returns Unix seconds.
     :ivar client: None until a lookup has succeeded.
@@ -57,18 +57,18 @@ class SharedConnection:
 
     async def looked_up(self) -> AsyncGatewayClient:
         """The client of a lookup that ends after now."""
-        # Shielded: a trigger that is cancelled during the lookup must not take it from the others, and the answer of an
-        # interrupted lookup would stay in Airflow's channel, where the next one would take it for its own.
+        # Shielded: if a trigger is cancelled during the lookup, the others still need it. And the answer of an
+        # interrupted lookup would stay in Airflow's channel, where the next lookup would read it as its answer.
         return await asyncio.shield(self.look_up())
 
     async def token_refused(self, sent_at: float) -> None:
-        """Look it up again, unless somebody did so after the refused request was sent, or a moment ago without finding anything new."""
+        """Look it up again, unless this happened after the refused request was sent, or a moment ago without finding a change."""
         just_looked_up = not has_passed(JUST_LOOKED_UP, self._looked_up_at, self._clock())
         if not (self._looked_up_at >= sent_at or (just_looked_up and self._is_unchanged)):
             await self.looked_up()
 
     async def close(self) -> None:
-        """Close every client, also that of a lookup that is still in progress."""
+        """Close every client, including the one of a lookup that is still in progress."""
         self._closed = True
         await asyncio.gather(*self._retiring)
         client, self.client = self.client, None

@@ -1,8 +1,8 @@
 """Whether to keep waiting for a batch. Pure: (what is known, what just came back, now) -> a decision.
 
-The worker and the trigger both follow it, so that every mode of waiting behaves the same. Two rules carry the rest. An outage says nothing
-about the batch, so a transient error is tolerated until the deadline. What has never worked in this wait and is no transient error (a
-wrong URL, an unknown provider) ends it at once.
+The worker and the trigger both use it, so every mode of waiting behaves the same. There are two rules. An outage says nothing about the
+batch, so a transient error is tolerated until the deadline. An error that is not transient (a wrong URL, an unknown provider) ends the wait
+at once, unless the gateway has answered before in this wait.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ class WaitPolicy:
         return max(interval, min(age * BACKOFF_SHARE, BACKOFF_CAP))
 
     def until(self, now: float, delay: float) -> float:
-        """``delay``, but never past the end: the last poll is sent there."""
+        """``delay``, but not past the end, when the last poll is sent."""
         return max(0.0, min(delay, self.ends_at - now))
 
     def pause_after_fault(self, faults: int, error: BifrostError, random: Callable[[], float]) -> float:
-        """Seconds until the next attempt. The bound doubles with each fault, and half of it is fixed: many waits must come back neither
-        together nor at once."""
+        """Seconds until the next attempt. The bound doubles with each fault. Half of it is fixed and half is random, so that many waits
+        return neither at once nor at the same time."""
         first, cap = (max(self.poll_interval, seconds) for seconds in (self.pace.first_fault, self.pace.fault_cap))
         bound = min(cap, first * 2.0 ** min(faults - 1, 30))
         retry_after = getattr(error, "retry_after", None) or 0.0
@@ -104,7 +104,7 @@ class WaitState:
 
     :param worked: whether the gateway has answered for this batch in this wait.
     :param defined_before: whether an earlier attempt of the task ran, so that Airflow probably knew the connection. An undefined connection
-        is then tolerated for ``not_found_grace``: Airflow reports so while its database is away.
+        is then tolerated for ``not_found_grace``, because Airflow reports the same while its database is unavailable.
     :param faults: how many polls have failed since the last answer.
     :param missing_since: Unix seconds of the first 404, or undefined connection, since the last answer.
     :param refreshed: whether the connection was looked up again since the last answer.
@@ -136,12 +136,12 @@ class WaitState:
         return cls(**{known.name: value[known.name] for known in fields(cls) if known.name in value})
 
     def due_after(self, pause: float, *, now: float) -> Self:
-        """The same with the next poll after ``pause`` seconds."""
+        """The same state, with the next poll after ``pause`` seconds."""
         return replace(self, next_poll_at=now + pause, pause=pause)
 
     def bounded(self, now: float) -> Self:
-        """The same with a next poll that no clock can put off: at most one pause from ``now`` on. The clock that set it may belong to
-        another machine, or may have been set back since."""
+        """The same state, with the next poll at most one pause from ``now``. The clock that set it may belong to another machine, or may
+        have been set back since."""
         return replace(self, next_poll_at=min(self.next_poll_at, now + self.pause))
 
 
@@ -189,7 +189,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The deadline has passed and the batch is not terminal, as far as is known."""
+    """The deadline has passed, and the batch is not known to be terminal."""
 
     state: WaitState
     line: Line | None = None
@@ -217,7 +217,7 @@ def on_batch(
         else ""
     )
     text = f"Batch {state.batch_id} is {batch.status}{counts}"
-    recovered = f" (the gateway answers again after {state.faults} faults)" if state.faults else ""
+    recovered = f" (the gateway answers again after {state.faults} errors)" if state.faults else ""
     summary = BatchSummary.of(batch, batch_id=state.batch_id, provider=provider)
     if summary.outcome is not None:
         finished = Finished(seen, summary, Line(logging.INFO, f"{text}: {summary.outcome}{recovered}"))
@@ -231,7 +231,7 @@ def on_batch(
         left = in_words(policy.deadline - now)
         line = Line(logging.INFO, f"{text}{recovered}; next poll in {in_words(delay)}, {left} left")
     if BatchStatus.of(batch.status) is BatchStatus.UNKNOWN and batch.status != state.status:
-        line = Line(logging.WARNING, f"{text}: this version does not know that status, and keeps waiting")
+        line = Line(logging.WARNING, f"{text}: this version does not know this status, so the task keeps waiting")
     return KeepWaiting(seen.due_after(delay, now=now), line)
 
 
@@ -303,8 +303,8 @@ def on_fault(
 
 
 def resumed(state: WaitState, policy: WaitPolicy, *, now: float, random: Callable[[], float]) -> WaitState:
-    """A state with which a trigger starts: the first poll is due when the worker said. After a restart of the triggerer, with thousands of
-    triggers, that is long past, and the polls are spread over one interval."""
+    """The state with which a trigger starts. The first poll is due at the time that the worker set. After a restart of the triggerer, this
+    time has passed for thousands of triggers, so their polls are spread over one interval."""
     if state.next_poll_at and now > state.next_poll_at + policy.poll_interval:
         state = replace(state, worked=True)  # an earlier triggerer has been waiting with it
     state = state.bounded(now)
@@ -313,6 +313,6 @@ def resumed(state: WaitState, policy: WaitPolicy, *, now: float, random: Callabl
 
 
 def in_words(seconds: float) -> str:
-    """``seconds`` for a reader: ``1 day 1 hour``, ``45 seconds``; from ten minutes on in whole minutes."""
+    """``seconds`` in words: ``1 day 1 hour``, ``45 seconds``; ten minutes and more in whole minutes."""
     step = 60 if seconds >= 600 else 1
     return pendulum.duration(seconds=max(1, step * round(seconds / step))).in_words()

@@ -31,7 +31,7 @@ class ProviderGroup:
     :ivar pages: the requests in flight for a page, by cursor.
     :ivar sweep: the one in flight.
     :ivar list_faults: in a row.
-    :ivar served: the number of the group's last request, of all that the schedule has given out.
+    :ivar served: sequence number of the group's last request, among all requests of the schedule.
     """
 
     provider: str | None

@@ -13,7 +13,7 @@ End = Finished | GiveUp | TimedOut
 
 
 class Listener:
-    """Gets the news of a wait, in the context in which the wait began, so that its log is the task's."""
+    """Is called with news of a wait, in the context in which the wait began, so that log lines go to the task's log."""
 
     def seen(self, batch_id: str, batch: Batch, provider: str) -> None:
         """The gateway answered for a batch; ``provider`` is its provider."""
@@ -25,8 +25,8 @@ class Listener:
 class WaitHandle(ScheduledWait, asyncio.Future[End]):
     """One batch that one trigger waits for: a future of how the wait ends. Cancel it to leave.
 
-    There may be ten thousand, and Python's garbage collector, which stops the loop, takes time by the number of objects that live.
-    Hence one object for all that is known of a wait, and hence :class:`Listener` instead of callbacks.
+    There may be ten thousand. Python's garbage collector stops the loop for a time that grows with the number of live objects. So each wait
+    is one object, and there is one :class:`Listener` instead of callbacks.
     """
 
     __slots__ = (*ScheduledWait.FIELDS, "context", "listener")

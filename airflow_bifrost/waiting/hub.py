@@ -61,7 +61,7 @@ class Hub:
         self._is_outage = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._context = Context()  # not that of whoever happened to come first
+        self._context = Context()  # not the context of the trigger that came first
         self._on_end = self._left  # one object for all waits
 
     @classmethod
@@ -74,7 +74,7 @@ class Hub:
         clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,
     ) -> Hub:
-        """The hub of this loop for ``conn_id``: ``async with Hub.join(...) as hub``, for as long as that lasts.
+        """The hub of this loop for ``conn_id``: ``async with Hub.join(...) as hub``. It lives as long as it has members.
 
         :param open_client: looks the connection up, and opens a client that repeats nothing. Called when the first wait is due,
             and when the connection is to be looked up again.
@@ -111,7 +111,7 @@ class Hub:
         return wait
 
     async def client(self) -> AsyncGatewayClient:
-        """The client of the connection, for a call that is no poll. It is closed when the last member leaves."""
+        """The client of the connection, for a call that is not a poll. It is closed when the last member leaves."""
         return self._connection.client or await self._connection.looked_up()
 
     def _left(self, wait: asyncio.Future[Any]) -> None:
@@ -120,7 +120,7 @@ class Hub:
     # The timer
 
     def _wake_at(self, when: float) -> None:
-        if not self._members:  # all have left: what is cut short now must not begin anything
+        if not self._members:  # all have left, so start nothing
             return
         if self._timer is not None:
             if self._timer_at <= when:
@@ -130,7 +130,7 @@ class Hub:
         self._timer = self._loop.call_later(max(0.0, when - self._clock()), self._tick, context=self._context)
 
     def _tick(self) -> None:
-        """Send as many as may be sent of the requests that are due."""
+        """Send as many of the due requests as the limits allow."""
         self._timer = None
         now = self._clock()
         self._carry_out(self._schedule.tick(now))
@@ -197,7 +197,7 @@ class Hub:
             for number, (wait, entry) in enumerate(entries, start=1):
                 self._carry_out((self._schedule.on_entry(request, wait, entry, now),))
                 if not number % SLICE:
-                    await asyncio.sleep(0)  # others have a turn in the loop
+                    await asyncio.sleep(0)  # let other tasks of the loop run
             self._meter.saved(max(0, len(entries) - 1))
             if not self._schedule.continue_sweep(request, self._clock()):
                 return

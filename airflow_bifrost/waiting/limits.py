@@ -1,6 +1,6 @@
 """How many requests a gateway gets at a time. Pure: answers, errors and the time go in, a number comes out.
 
-A rate limit (429) slows the whole connection, because it is the connection's.
+A rate limit (429) belongs to the connection, so it slows the whole connection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RATE_LIMIT_CAP = 60.0  # seconds; the longest pause after a 429 without Retry-Af
 class ConcurrencyLimit:
     """How many requests may be in flight: fewer after a 429 or an outage, then twice as many after each answer.
 
-    :param max_in_flight: the number when all is well.
+    :param max_in_flight: the number in normal operation.
     :ivar paused_until: Unix seconds until which nothing is sent.
     """
 
@@ -40,15 +40,15 @@ class ConcurrencyLimit:
         self._allowed = min(self.max_in_flight, 2 * self._allowed)
 
     def restart(self) -> None:
-        """An outage is over: begin with one request, because everybody has been waiting."""
+        """An outage is over: begin with one request, because all waits are due."""
         self._allowed = 1
 
     def on_rate_limit(
         self, error: BifrostRateLimited, *, sent_at: float, now: float, random: Callable[[], float]
     ) -> None:
-        """Pause for as long as the answer asks; without a Retry-After, twice as long each time.
+        """Pause for as long as ``Retry-After`` says; without it, twice as long each time.
 
-        :param sent_at: when the request was sent. One that was in flight when the last pause began says nothing new.
+        :param sent_at: when the request was sent. A request that was in flight when the last pause began is ignored.
         :param random: uniform in [0, 1).
         """
         if is_old_news(sent_at, self._paused_at, now):

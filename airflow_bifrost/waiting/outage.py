@@ -48,7 +48,7 @@ class CircuitBreaker:
         return ended
 
     def on_fault(self, error: BifrostUnavailable, *, sent_at: float, now: float, random: Callable[[], float]) -> None:
-        """A request met what may be an outage. A request that was in flight when the last pause began says nothing new."""
+        """A request failed with what may be an outage. A request that was in flight when the last pause began says nothing new."""
         if is_old_news(sent_at, self._paused_at, now):
             return
         self._faults += 1

@@ -1,8 +1,8 @@
-"""Which batches the pages of a provider's list show, and when polling the list pays. Pure.
+"""Which batches the pages of a provider's list show, and when polling the list saves requests. Pure.
 
-One page of the list shows a hundred batches for the price of three or four single polls. The cursor that leads to a page identifies it.
-The same batches always stand behind a cursor, because new ones come at the head of the list; so each page can be polled by itself, and
-only the head changes. A batch that a page no longer shows is polled by its own ID: a list never proves that a batch is gone.
+One page of the list shows a hundred batches at the cost of three or four single polls. The cursor that leads to a page identifies it.
+A cursor always leads to the same batches, because new ones are added at the head of the list. So each page can be polled separately, and
+only the head changes. A batch that a page no longer shows is polled by its ID, because a list never proves that a batch is gone.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from airflow_bifrost.providers.base import ListBehavior
 from airflow_bifrost.waiting.clock import has_passed
 
 PAGE = 100  # entries of a page; no provider returns more
-ENOUGH = 4  # a page is worth its price from so many awaited batches on
-SWEEP_EVERY = 30.0  # seconds between two sweeps where a sweep saves little; less where it saves much
-POOR_PAGES = 2  # a sweep passes so many pages in a row that show too few awaited batches,
-STAKE = 25  # and one more for every so many batches that it searches for
+ENOUGH = 4  # awaited batches from which on a page is polled
+SWEEP_EVERY = 30.0  # seconds between two sweeps if a sweep saves little; less if it saves much
+POOR_PAGES = 2  # a sweep stops after this many pages in a row that show too few awaited batches,
+STAKE = 25  # plus one page for each of this many batches that it searches for
 SWEEP_AGAIN = 0.5  # seconds; the shortest pause between two sweeps
 SWEEP_CAP = 900.0  # seconds; the longest pause after sweeps that found nothing, or after a refusal
 
@@ -28,7 +28,7 @@ class Page:
     """One page and the awaited batches on it. ``cursor`` None: the head of the list.
 
     :param shown: IDs of all batches that the page showed.
-    :param awaited: those of them that some trigger waits for.
+    :param awaited: those that some trigger waits for.
     """
 
     cursor: str | None
@@ -41,7 +41,7 @@ class PageResult:
     """What a page has shown.
 
     :param found: IDs of the awaited batches on it.
-    :param lost: IDs of those that it showed before, and no longer does.
+    :param lost: IDs of awaited batches that it showed before and no longer shows.
     :param next_cursor: of the page with which a sweep continues; None: the sweep ends.
     """
 
@@ -68,7 +68,7 @@ class PageIndex:
         self._poor_pages = 0  # in a row, in the present sweep
 
     def add(self, batch_id: str) -> None:
-        """Some trigger waits for a batch now. A page that was polled before may have shown it."""
+        """A trigger begins to wait for a batch. A page that was polled before may have shown it."""
         if batch_id not in self._place:
             self._place[batch_id] = None
             self._unplaced += 1
@@ -77,14 +77,14 @@ class PageIndex:
                 self._put(batch_id, page)
 
     def remove(self, batch_id: str) -> None:
-        """Nobody waits for a batch any more."""
+        """No trigger waits for a batch any more."""
         self._take_away(batch_id)
         del self._place[batch_id]
         self._created.pop(batch_id, None)
         self._unplaced -= 1
 
     def learn_age(self, batch_id: str, created_at: float | None) -> None:
-        """When a batch was created, as a single poll has shown: a sweep need not go further back."""
+        """Note when a batch was created, as a single poll has shown. A sweep need not go further back."""
         if created_at is not None and self._place[batch_id] is None:
             self._created[batch_id] = created_at
 
@@ -123,7 +123,7 @@ class PageIndex:
     def on_page(
         self, cursor: str | None, shown: Iterable[str], next_cursor: str | None, *, oldest: float | None
     ) -> PageResult:
-        """A page came back.
+        """Take the answer for a page.
 
         :param oldest: when the oldest of its batches was created.
         """

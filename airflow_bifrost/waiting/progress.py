@@ -1,4 +1,4 @@
-"""How far the batches of a wait are: the ``progress`` XCom. Pure."""
+"""The progress of a wait's batches, for the XCom ``progress``. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch, provider: str) -> Self:
-        """``provider``: the batch's, because providers count differently."""
+        """``provider`` is the batch's provider, because providers count differently."""
         counts = batch.request_counts
         return cls(
             batch.status, providers.get(provider).processed_rows(counts), counts.total, counts.completed, counts.failed
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 
 def progress_of(batches: Collection[Seen], *, now: float) -> dict[str, Any]:
-    """Sums over the batches, JSON types only; null where no batch gave the number.
+    """Sums over the batches, JSON types only; null if no batch gave the number.
 
     :param now: unix seconds; it becomes ``checked_at``, the only key that changes when nothing else did.
     :return: ``{"status", "total", "completed", "failed", "percent", "checked_at"}``; ``status`` is the most frequent one.
@@ -55,7 +55,7 @@ def changed(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
 
 
 class ProgressPace:
-    """When to write the XCom again: at most once in an interval, and only if it changed.
+    """When to write the XCom again: no more often than once per interval, and only if it changed.
 
     :param interval: seconds.
     """

@@ -12,7 +12,7 @@ Entry = tuple[float, int, ScheduledWait]
 
 
 class Timetable:
-    """A wait has one end, and one next poll; the entries of earlier ones stay in the heap until they come up, or are too many."""
+    """A wait has one end and one next poll. Outdated entries stay in the heap until they come up or are too many."""
 
     def __init__(self) -> None:
         self._polls: list[Entry] = []
@@ -26,11 +26,11 @@ class Timetable:
 
     @property
     def next_at(self) -> float | None:
-        """When something is due next; None: never."""
+        """When the next poll or end is due; None: never."""
         return min((heap[0][0] for heap in (self._polls, self._ends) if heap), default=None)
 
     def poll_at(self, wait: ScheduledWait, when: float) -> None:
-        """Poll at ``when``, and not when was said before."""
+        """Poll at ``when``, and no longer at the time that was set before."""
         wait.next_poll_at = when
         if len(self._polls) > 4 * len(self._ends) + 100:  # some waits are polled often, compared with the others
             self._polls = [item for item in self._polls if self._is_valid(item)]
@@ -42,7 +42,7 @@ class Timetable:
         heapq.heappush(self._ends, (when, next(self._numbers), wait))
 
     def forget(self, wait: ScheduledWait) -> None:
-        """The wait is over. Its end may be far away, so that entries of ended waits are dropped from time to time."""
+        """The wait is over. Its end may be far in the future, so entries of ended waits are dropped from time to time."""
         wait.over = True
         self._over += 1
         if self._over > 100 + len(self._ends) // 2:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class ScheduledWait:
-    """One batch that one trigger waits for. The hub's waits are futures as well, which is why the fields become slots only there.
+    """One batch that one trigger waits for. The hub's waits are also futures, so the fields become slots only there.
 
     :ivar next_poll_at: Unix seconds.
     :ivar request: the request in flight that answers for this wait; None: the next poll is scheduled, or due.
     :ivar sent_at: when the last request that answers for it was sent.
     :ivar counted_at: when its counts were last seen.
-    :ivar last_entry: status and counts as they were last seen.
+    :ivar last_entry: status and counts as last seen.
     :ivar left_to_sweep: whether its poll has been left to a sweep since the last answer.
     :ivar confirm: whether a list has shown it in a state that only a poll of the batch itself can confirm.
     :ivar last_chance: whether the deadline has passed, and one more poll was granted.
@@ -83,7 +83,7 @@ class ScheduledWait:
 
     @property
     def may_be_left_to_sweep(self) -> bool:
-        """Whether this poll may wait for a sweep: once, or sweeps that never come to the batch would put it off for ever."""
+        """Whether this poll may wait for a sweep. Only once, because sweeps that never reach the batch would delay it forever."""
         return not (self.confirm or self.left_to_sweep)
 
 
@@ -91,7 +91,7 @@ class ScheduledWait:
 class PollBatch:
     """Poll one batch by its ID.
 
-    :param waits: those that it answers for.
+    :param waits: the waits that the poll answers.
     :param sent_at: Unix seconds.
     """
 

@@ -1,18 +1,18 @@
 """Submitting a batch exactly once, whatever crashes in between.
 
 A record is written before the call that costs money (an intent), and again with the batch's ID after it. A later attempt that finds an
-intent does not know what came of it. It looks for the batch in the provider's list: by the tag that each batch carries in its metadata, or,
-where the provider stores none, by time, row count and custom IDs. Where the list proves nothing, the task stops and says what to check.
+intent does not know whether a batch exists. It searches the provider's list: for the tag that each batch carries in its metadata, or,
+if the provider stores no metadata, for time, row count and custom IDs. If the list proves nothing, the task stops and says what to check.
 
 ============ ==============================================================================================
 record       what is remembered, and the tag
 evidence     what a list proves
-decision     what to believe, and what to do next. These three are pure
-creating     uploads, records the intent, calls, and records what came of it
-settling     records which batch it is
-calls        asks and waits
+decision     what an earlier create did, and what to do next. These three are pure
+creating     uploads, records the intent, calls, and records the result
+settling     records which batch is the task's
+calls        requests that cost nothing, and pauses
 ledger       performs the steps and records what it learned
-files        input files at the provider: until they are ready, and when nobody needs them any more
+files        input files at the provider: waiting until they are ready, and deleting them
 ============ ==============================================================================================
 """
 

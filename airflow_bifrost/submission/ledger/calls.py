@@ -1,4 +1,4 @@
-"""What the ledger asks the gateway, and how it waits. Nothing here costs money."""
+"""The ledger's requests to the gateway that cost nothing, and its pauses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger("airflow.task")
 
 @dataclass(frozen=True, slots=True)
 class LedgerTiming:
-    """The clocks, pauses and limits of a ledger: a seam for tests."""
+    """The clocks, pauses and limits of a ledger. Tests replace them."""
 
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.time
@@ -41,7 +41,7 @@ class LedgerTiming:
 @dataclass(frozen=True, slots=True)
 class Calls:
     """
-    :param check_stop: raises when the user said stop.
+    :param check_stop: raises if the task has been stopped.
     """
 
     client: GatewayClient
@@ -49,7 +49,7 @@ class Calls:
     timing: LedgerTiming
 
     def pause(self, seconds: float) -> None:
-        """Sleep. A stop ends it."""
+        """Sleep until the time is over or the task is stopped."""
         while seconds > 0.0:
             self.check_stop()
             self.timing.sleep(min(SLICE, seconds))
@@ -57,10 +57,10 @@ class Calls:
         self.check_stop()
 
     def read_list(self, provider: str, since: float | None) -> ListRead:
-        """Read the list as far as it is needed.
+        """Read the list as far as needed.
 
         :param since: unix seconds; stop at the first batch that is older. None: read to the end.
-        :raises BifrostGatewayError: a page cannot be read, and a retry may.
+        :raises BifrostGatewayError: a page cannot be read, because of a transient error.
         """
         at = self.timing.now()
         found: list[ListedBatch] = []
@@ -70,7 +70,7 @@ class Calls:
                 found.append(ListedBatch.of(batch, provider))
                 created_at = found[-1].created_at
                 if since is not None and created_at is not None and created_at < since:
-                    return ListRead(tuple(found), False, at, "the list was read back to the time of the create only")
+                    return ListRead(tuple(found), False, at, "the list was read only back to the time of the create")
                 if len(found) > self.timing.max_listed:
                     problem = f"the list of {provider} is longer than {self.timing.max_listed:,} batches"
                     return ListRead(tuple(found), False, at, problem)
@@ -96,7 +96,7 @@ class Calls:
     def cancel(self, batch_id: str, provider: str) -> None:
         """Cancel a batch unless it has ended.
 
-        :raises BifrostGatewayError: a transient error, so it may still be running.
+        :raises BifrostGatewayError: a transient error, so the batch may still be running.
         """
         try:
             batch = self.client.get_batch(batch_id, provider=provider)

@@ -1,4 +1,4 @@
-"""The one place that creates a batch: upload, record the intent, call, record what came of it."""
+"""The only module that creates a batch: upload, record the intent, call, record the result."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class BatchInput:
     """What is to be submitted.
 
     :param create: the call that costs money, with the file's ID (None: the rows go into the call), the metadata, and an idempotency key.
-    :param upload: sends the file under the name that it is given; None: there is nothing to send.
-    :param file_id: of a file that is at the provider already.
+    :param upload: uploads the file under the given name; None: there is nothing to upload.
+    :param file_id: ID of a file that the provider already has.
     :param rows: None: unknown.
     :param custom_ids: of the rows; None: unknown.
     """
@@ -51,9 +51,9 @@ class BatchInput:
 
 
 class CreateFailed(Exception):
-    """The create call failed. The record says what is known.
+    """The create call failed. The record holds what is known about it.
 
-    :param error: what it raised.
+    :param error: the error of the call.
     """
 
     def __init__(self, error: BifrostGatewayError) -> None:
@@ -75,9 +75,9 @@ class Creator:
     ) -> SubmissionRecord | None:
         """Create a batch.
 
-        :param number: of this create.
-        :param previous: the record that was decided upon.
-        :return: the new record; None: another worker has changed it since, so decide again.
+        :param number: number of this create, see :class:`Tag`.
+        :param previous: the record on which the decision was based.
+        :return: the new record; None: another worker has changed the record since, so decide again.
         :raises CreateFailed: the create call failed.
         :raises BifrostError: the upload failed. Nothing was submitted.
         """
@@ -116,7 +116,7 @@ class Creator:
         return self._note_success(digest, intent, batch)
 
     def _note_success(self, digest: str, intent: SubmissionRecord, batch: Batch) -> SubmissionRecord:
-        """Another worker on the same attempt may have recorded a create of its own in the meantime. Both batches are the task's."""
+        """Another worker on the same attempt may have recorded its create in the meantime. Both batches are the task's."""
         submitted = replace(intent, state="submitted", batch_id=batch.id, quiet_at=self.calls.timing.now())
         other = self.records.get(digest)
         if other is not None and other.nonces != intent.nonces:
@@ -134,10 +134,10 @@ class Creator:
         if not error.sent:
             self.records.put(digest, replace(intent, state="refused", quiet_at=None))
         elif error.status_code is None:
-            log.warning("%s The create was not answered, so the list of batches has to tell.", error)
+            log.warning("%s The create got no answer, so a batch may exist: checking the list of batches.", error)
         elif isinstance(error, BifrostUnavailable | BifrostProtocolError):
             self.records.put(digest, replace(intent, quiet_at=now + self.calls.timing.late))
-        else:  # The gateway repeats a call, and the provider may have refused the second because it accepted the first.
+        else:  # The gateway repeats calls, and the provider may have refused the second one because it accepted the first.
             self.records.put(digest, replace(intent, quiet_at=now))
 
     def drop_orphan(self, digest: str) -> None:
@@ -148,7 +148,7 @@ class Creator:
             self.records.put(digest, replace(record, input_file_id=None))
 
     def _baseline(self) -> tuple[float | None, list[str]]:
-        """Where nothing tells whose a batch is: what the list shows before the create."""
+        """For providers without metadata: what the list shows before the create."""
         facts = providers.get(self.provider)
         if facts.metadata or facts.listing is None:
             return None, []
@@ -156,13 +156,16 @@ class Creator:
         try:
             return baseline(self.calls.read_newest(self.provider), now)
         except BifrostGatewayError as error:
-            log.warning("The batches that exist already cannot be listed: %s", error)
+            log.warning(
+                "The existing batches cannot be listed, so a retry may be unable to tell whether this create made a batch: %s",
+                error,
+            )
             return now - CLOCK_SKEW, []
 
     def _file(
         self, digest: str, source: BatchInput, previous: SubmissionRecord | None
     ) -> tuple[str | None, SubmissionRecord | None]:
-        """The ID of a file that is ready, and the record as it stands then."""
+        """The ID of a file that is ready, and the record at that time."""
         file = self._file_there(source, previous)
         if file is None:
             if source.upload is None:
@@ -190,7 +193,7 @@ class Creator:
         return file.id, previous
 
     def _file_there(self, source: BatchInput, previous: SubmissionRecord | None) -> File | None:
-        """A file that is at the provider already: the user's, or that of an earlier call. None: there is none that may need a wait."""
+        """A file that the provider already has: the user's, or that of an earlier call. None: no such file needs a wait."""
         file_id = source.file_id
         if source.upload is not None and previous is not None and previous.state in ("uploaded", "refused"):
             file_id = previous.input_file_id

@@ -1,14 +1,14 @@
-"""What to believe about an earlier create, and what to do next. Pure: the time is an argument, and nothing is sent.
+"""Decides what an earlier create did, and what to do next. Pure: the time is an argument, and nothing is sent.
 
-:func:`next_step` is called with what is known and returns one step. The ledger performs it, adds what it learned, and asks again, until
-the step is an answer: Reattach, Tentative, Create or Undetermined.
+:func:`next_step` takes what is known and returns one step. The ledger performs it, adds what it learned, and calls again, until
+the step is final: Reattach, Tentative, Create or Undetermined.
 
 The rules that keep a batch from being paid twice:
 
-- Create only where nothing was sent before, or where absence is proven: by a refusal that nothing can hide behind, or by a list that was
+- Create only if nothing was sent before, or if it is proven that no batch exists: by a definite refusal, or by a list that was
   read far enough, after the create was quiet.
-- Adopt only what is provably this task's own: by the nonce of a record, by the deployment in the tag, or by row count and custom IDs.
-- Whatever proves neither is Undetermined, and a person decides.
+- Adopt only a batch that is provably this task's: by the nonce of a record, by the deployment in the tag, or by row count and custom IDs.
+- If neither is proven, the step is Undetermined, and a person decides.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ LONGEST_PAUSE = 60.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the user wants where an earlier attempt left something.
+    """What the user wants if an earlier attempt left something.
 
-    :param resubmit_unknown: submit where it is unknown whether an earlier attempt did.
+    :param resubmit_unknown: submit even if it is unknown whether an earlier attempt did.
     :param adopt: ID of the batch that the user says is this one.
     :param resubmit: outcomes after which an earlier batch is submitted again.
-    :param keep_cancelled: where an input comes back whose batch was cancelled for another input, go on with that batch.
+    :param keep_cancelled: if an input comes back whose batch was cancelled for another input, continue with that batch.
     :param cancels_others: whether batches for other inputs are cancelled.
     """
 
@@ -78,17 +78,17 @@ class Gone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What is known of one input of one part.
+    """What is known about one input of one part.
 
     :param origin: key of the part's :class:`Origin`.
     :param tagged: whether the provider's list shows the tags of batches.
-    :param listed: whether the provider has a list that can be used at all.
-    :param record: None: there is none.
-    :param may_be_lost: without a record: an earlier attempt may have made a create that nothing remembers.
+    :param listed: whether the provider has a usable list.
+    :param record: None: no record exists.
+    :param may_be_lost: without a record: an earlier attempt may have made a create that was not recorded.
     :param floor: without a record: unix seconds before which this task submitted nothing; None: unknown.
     :param rows: of the part; None: unknown.
-    :param ids_prove: whether the custom IDs of the part tell its results from those of another task.
-    :param known: IDs of batches that are known to be another part's.
+    :param ids_prove: whether the custom IDs distinguish the part's results from those of other tasks.
+    :param known: IDs of batches that are known to belong to other parts.
     :param read: the list, once it was read.
     :param current: the recorded batch, or the candidate, once it was retrieved.
     :param waited: seconds that this process has waited for the create to become quiet.
@@ -114,12 +114,12 @@ class Situation:
     settle: float = SETTLE
 
     def forget(self) -> Situation:
-        """The same, before anything was asked."""
+        """The same situation, before any request was made."""
         return replace(self, read=None, current=None)
 
 
 def next_step(situation: Situation, now: float) -> Step:
-    """The next step towards exactly one batch.
+    """The next step toward exactly one batch.
 
     :param now: unix seconds.
     """
@@ -152,7 +152,7 @@ def evidence_of(situation: Situation, read: ListRead) -> Evidence:
 
 
 def is_quiet(situation: Situation, at: float) -> bool:
-    """Whether nothing can come of the create any more. A wait of the whole time counts even if the clocks disagree.
+    """Whether the create can no longer make a batch. A wait of the whole time counts even if the clocks disagree.
 
     :param at: unix seconds at which the evidence was taken.
     """
@@ -163,7 +163,7 @@ def is_quiet(situation: Situation, at: float) -> bool:
 
 
 def _from_list(situation: Situation, now: float) -> Step:
-    """Nobody knows whether an earlier create made a batch, so the list has to tell."""
+    """It is unknown whether an earlier create made a batch, so the list decides."""
     record = situation.record
     if not situation.listed:
         return _unknown(situation, Unknown(f"the list of {situation.provider} proves nothing"))
@@ -194,7 +194,7 @@ def _keep(situation: Situation, found: Found, quiet: bool) -> Step:
             return _unknown(situation, Unknown(situation.read.problem, found.batches))
         return Create(found.number + 1)
     others = tuple(batch for batch in found.batches if batch is not best)
-    # Without a record, the attempt that made the create is over: nothing more comes of it.
+    # Without a record, the attempt that made the create is over, so the create makes no further batch.
     return Keep(best, others, found.number, quiet or situation.record is None)
 
 
@@ -224,7 +224,7 @@ def _from_candidate(situation: Situation, record: SubmissionRecord) -> Step:
 
 
 def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> Step:
-    """An earlier create made a batch. First count its twins, then see whether the batch is still wanted."""
+    """An earlier create made a batch. First count its twins, then check whether the batch is still wanted."""
     assert record.batch_id is not None
     if record.quiet_at is not None and situation.tagged:
         if not is_quiet(situation, now):
@@ -262,7 +262,7 @@ def _is_to_be_resubmitted(situation: Situation, batch: ListedBatch) -> bool:
 
 
 def _wait(situation: Situation, now: float) -> Step:
-    """No wait is longer than the whole time: another worker's clock may be an hour ahead."""
+    """No wait is longer than the whole time, because another worker's clock may be an hour ahead."""
     record = situation.record
     until = record.quiet_at - now if record is not None and record.quiet_at is not None else situation.settle
     left = min(until, situation.settle - situation.waited)

@@ -17,13 +17,13 @@ from airflow_bifrost.providers.statuses import BatchStatus, Outcome
 from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Tag
 
 CLOCK_SKEW = 300.0  # seconds by which this worker's clock and the provider's may differ
-DEFAULT_ID = re.compile(r"row-[0-9]+")  # the custom ID that a row gets from this package, in every run alike
+DEFAULT_ID = re.compile(r"row-[0-9]+")  # the default custom ID of a row, the same in every run
 SAME_MOMENT = 60.0  # seconds by which the order of a list and its timestamps may disagree
 
 
 @dataclass(frozen=True, slots=True)
 class ListedBatch:
-    """What a decision needs of a batch. ``rows`` and ``created_at`` are None where the provider does not say."""
+    """What a decision needs to know about a batch. ``rows`` and ``created_at`` are None if the provider does not say."""
 
     id: str
     status: BatchStatus
@@ -76,7 +76,7 @@ class ListRead:
     problem: str = ""
 
     def reaches(self, moment: float) -> bool:
-        """Whether it shows every batch that was created since ``moment``."""
+        """Whether the list shows every batch that was created since ``moment``."""
         return self.complete or any(
             batch.created_at is not None and batch.created_at < moment for batch in self.batches
         )
@@ -84,7 +84,7 @@ class ListRead:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """:param batches: of one create and its repetitions. All are the task's own. The oldest comes first."""
+    """:param batches: those of one create and its repetitions, oldest first. All belong to the task."""
 
     batches: tuple[ListedBatch, ...]
     number: int
@@ -116,9 +116,9 @@ Evidence = Found | Absent | Candidate | Unknown
 def by_tag(
     read: ListRead, origin: str, deployment: Deployment, digest: str, record: SubmissionRecord | None
 ) -> Evidence:
-    """What a list says in which batches carry tags.
+    """What a list proves if its batches carry tags.
 
-    :param record: None: there is none, so only the deployment tells whose batch it is.
+    :param record: None: no record exists, so only the deployment in the tag tells whose batch it is.
     """
     same_input = [b for b in read.batches if b.tag and (b.tag.origin, b.tag.digest) == (origin, digest)]
     own = {b.id: number for b in read.batches if (number := own_number(b, origin, deployment, digest, record))}
@@ -139,8 +139,8 @@ def by_tag(
 def own_number(
     batch: ListedBatch, origin: str, deployment: Deployment, digest: str, record: SubmissionRecord | None
 ) -> int:
-    """The number of the create that made this batch, if it is provably the task's own, for this input; else 0."""
-    if batch.tag is None:  # Some gateways' lists leave out metadata.
+    """The number of the create that made this batch, if it provably belongs to the task and this input; else 0."""
+    if batch.tag is None:  # the lists of some gateways leave out metadata
         return record.number if record and is_own_file(batch, record) else 0
     if (batch.tag.origin, batch.tag.digest) != (origin, digest):
         return 0
@@ -148,7 +148,7 @@ def own_number(
 
 
 def is_own(batch: ListedBatch, deployment: Deployment, record: SubmissionRecord | None) -> bool:
-    """Whether a batch with the right origin is provably the task's own, and not that of another deployment with the same names."""
+    """Whether a batch with the right origin provably belongs to the task, and not to another deployment with the same names."""
     if batch.tag is None:
         return False
     if record is not None and batch.tag.nonce in record.nonces:
@@ -169,11 +169,11 @@ def by_time(
     excluded: Collection[str],
     rows: int | None,
 ) -> Evidence:
-    """What a list says in which nothing tells where a batch comes from.
+    """What a list proves if its batches carry no tags.
 
     :param floor: nothing older can be the wanted batch, by the provider's clock; None: unknown.
     :param seen: IDs of batches that were there before.
-    :param excluded: IDs of batches whose origin is known otherwise.
+    :param excluded: IDs of batches that are known to have another origin.
     :param rows: of the wanted batch; None: unknown.
     """
     possible = tuple(
@@ -192,13 +192,13 @@ def by_time(
     if len(possible) == 1 and rows is not None and possible[0].rows == rows:
         return Candidate(possible[0])
     names = ", ".join(map(str, possible[:10]))
-    return Unknown(f"these batches are of that time, and nothing says who created them: {names}", possible)
+    return Unknown(f"these batches were created at that time, and the provider does not say by whom: {names}", possible)
 
 
 def baseline(read: ListRead, at: float) -> tuple[float, list[str]]:
-    """What to remember of a list before a create, so that a later list shows what came since, whatever the clocks say.
+    """What to record of the list before a create, so that a later list shows what was added, even if clocks differ.
 
-    :param at: unix seconds by this worker's clock, for where the list is unreadable.
+    :param at: unix seconds by this worker's clock, used if the list is unreadable.
     :return: ``floor`` and ``seen`` of a record.
     """
     times = [batch.created_at for batch in read.batches if batch.created_at is not None]
@@ -211,7 +211,7 @@ def baseline(read: ListRead, at: float) -> tuple[float, list[str]]:
 
 
 def oldest_first(batches: Sequence[ListedBatch]) -> tuple[ListedBatch, ...]:
-    """:param batches: newest first, as a list has them. That order counts where the timestamps, in whole seconds, are equal."""
+    """:param batches: newest first, as in the list. That order decides if the timestamps, in whole seconds, are equal."""
     return tuple(
         batch
         for _, batch in sorted(
@@ -221,7 +221,7 @@ def oldest_first(batches: Sequence[ListedBatch]) -> tuple[ListedBatch, ...]:
 
 
 def best_of(batches: Sequence[ListedBatch]) -> ListedBatch:
-    """Which of several batches for one input to keep: one that lives or has results; of those, the oldest.
+    """Which of several batches for one input to keep: one that is running or has results; of those, the oldest.
 
     Two workers that see the same batches choose the same one. A worker that sees only its own, older batch chooses that one, too.
 
@@ -239,7 +239,7 @@ def _worth(batch: ListedBatch) -> int:
 
 
 def ids_prove(custom_ids: Iterable[str]) -> bool:
-    """Whether custom IDs tell the rows of a part from those of another task."""
+    """Whether custom IDs distinguish the rows of a part from those of other tasks."""
     return any(DEFAULT_ID.fullmatch(custom_id) is None for custom_id in custom_ids)
 
 
@@ -248,7 +248,7 @@ def has_the_rows(batch: ListedBatch, wanted: Collection[str], found: Collection[
 
     :param wanted: custom IDs of the part.
     :param found: custom IDs of the results.
-    :return: None: there are no results to compare.
+    :return: None if there are no results to compare.
     """
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Input files at the provider: until a batch may use them, and when nobody needs them any more."""
+"""Input files at the provider: waiting until a batch may use them, and deleting them when they are no longer needed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wait_until_ready(
             raise BatchInputError(
                 f"{provider} cannot use the uploaded file {file.id}: its status is {file.status}"
                 f"{f' ({file.status_details})' if file.status_details else ''}. Nothing was submitted, and nothing is billed."
-                " Correct the rows."
+                " Fix the rows, and clear the task."
             )
         if waited >= within:
             raise BifrostUnavailable(
@@ -52,9 +52,9 @@ def wait_until_ready(
 
 
 def delete_input(client: GatewayClient, provider: str, file_id: str, why: str) -> bool:
-    """Delete a file that this package uploaded. It costs nothing to leave it, so a failure is only logged.
+    """Delete a file that this package uploaded. A file costs nothing, so a failure is only logged.
 
-    :param why: nobody needs it any more, for the log.
+    :param why: why the file is not needed, for the log.
     :return: whether it is gone.
     """
     try:
@@ -67,14 +67,18 @@ def delete_input(client: GatewayClient, provider: str, file_id: str, why: str) -
 
 
 def delete_lost_uploads(client: GatewayClient, provider: str, kept: File, filename: str) -> None:
-    """Delete what repeated uploads left: files of the same, unique name. The newest page of the list is enough.
+    """Delete the files that repeated uploads left, which have the same, unique name. The newest page of the list is enough.
 
     :param kept: the file that the last repetition returned.
     """
     try:
         files = client.list_files_page(provider=provider, limit=NEWEST).data
     except BifrostGatewayError as error:
-        log.warning("The files of %s cannot be listed, so a repeated upload may have left some: %s", provider, error)
+        log.warning(
+            "The files of %s cannot be listed, so a repeated upload may have left a second file, which costs nothing: %s",
+            provider,
+            error,
+        )
         return
     for file in files:
         if file.filename == filename and file.id != kept.id:

@@ -1,4 +1,4 @@
-"""The shell of the ledger: it performs the steps that ``decision`` returns, and records what it learned. It decides nothing."""
+"""Performs the steps that ``decision`` returns, and records what it learned. It decides nothing."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ log = logging.getLogger("airflow.task")
 
 
 def _never() -> None:
-    """Nobody says stop."""
+    """Never stop."""
 
 
 class Ledger:
     """The submissions of one part of a task's input: one record for each input that it ever had.
 
     :param store: None: nothing is remembered, and the provider's list is the only record.
-    :param may_be_lost: an earlier attempt may have submitted, and the store would not know it.
+    :param may_be_lost: an earlier attempt may have submitted without a record in the store.
     :param floor: unix seconds before which no attempt of this task began; None: unknown.
-    :param policy: what the user wants where an earlier attempt left something.
+    :param policy: what the user wants if an earlier attempt left something.
     :param known: IDs of batches of the task's other parts.
     :param result_ids: reads the custom IDs of an ended batch's results.
-    :param check_stop: raises when the user said stop. Called before every call that costs money, and while waiting.
-    :param deletes_orphans: delete an uploaded file at once where its create was refused.
+    :param check_stop: raises if the task has been stopped. Called before every call that costs money, and while waiting.
+    :param deletes_orphans: delete an uploaded file at once if its create was refused.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class Ledger:
     def submit(self, digest: str, source: BatchInput) -> Submission:
         """Create a batch, unless an earlier attempt did.
 
-        :param digest: SHA-256 of the input and of what is asked of it, in hex.
+        :param digest: SHA-256 of the input and the request, in hex.
         :raises SubmissionInDoubt: a batch may exist, and this cannot be determined.
-        :raises BifrostError: the call failed. A retry determines what came of it.
+        :raises BifrostError: the call failed. A retry determines whether it made a batch.
         """
         digest = digest[:DIGEST_LENGTH]
         self.supersede_others(digest)
@@ -113,7 +113,8 @@ class Ledger:
                 return self._reattached(digest, step)
             if step.at_the_users_risk:
                 log.warning(
-                    "%s. Submitting, since on_unknown is 'resubmit': this may pay twice.", step.at_the_users_risk
+                    "%s. Submitting anyway, because on_unknown is 'resubmit'. You may pay twice.",
+                    step.at_the_users_risk,
                 )
             try:
                 created = self._creator.create(digest, source, step.number, self._records.get(digest))
@@ -129,10 +130,10 @@ class Ledger:
                 return self._created(digest, source, created)
 
     def supersede_others(self, digest: str | None) -> None:
-        """Leave or cancel what was submitted for other inputs, once, and find out what came of creates that nobody answered.
+        """Leave or cancel, once, what was submitted for other inputs, and find out whether unanswered creates made batches.
 
-        :param digest: of the input that is wanted now; None: there is none.
-        :raises BifrostGatewayError: a transient error. A retry does the rest.
+        :param digest: of the input that is wanted now; None: no input.
+        :raises BifrostGatewayError: a transient error. A retry completes the work.
         """
         wanted = digest and digest[:DIGEST_LENGTH]
         for other, record in self._records.all().items():
@@ -148,11 +149,13 @@ class Ledger:
             self._supersede_unrecorded(wanted)
 
     def _settled(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
-        """What came of a create of another input. The record stays as it is where this cannot be determined, for when the input comes
-        back."""
+        """The batch that a create of another input made. If this cannot be determined, the record stays as it is, in case the input
+        comes back."""
         step = self._answer(digest, None, Policy())
         if isinstance(step, Undetermined):
-            log.warning("An earlier attempt may have submitted another input, which is billed if so: %s", step.reason)
+            log.warning(
+                "An earlier attempt may have submitted another input. If it did, that batch is billed: %s", step.reason
+            )
         if isinstance(step, Create):
             return self._records.put(digest, replace(record, state="refused", quiet_at=None))
         return self._records.get(digest) or record
@@ -171,12 +174,12 @@ class Ledger:
         if self._policy.cancels_others:
             self._calls.cancel(batch_id, provider)
         else:
-            log.warning("It is left as it is (on_changed_input='leave'). If it runs, it is billed")
+            log.warning("It is left as it is, because on_changed_input is 'leave'. If it is running, it is billed")
 
     # From step to step
 
     def _answer(self, digest: str, source: BatchInput | None, policy: Policy) -> Step:
-        """Perform steps until one is an answer: Reattach, Tentative, Create or Undetermined."""
+        """Perform steps until one is final: Reattach, Tentative, Create or Undetermined."""
         situation = self._situation(digest, source, policy)
         while True:
             step = next_step(situation, self._timing.now())
@@ -184,7 +187,9 @@ class Ledger:
                 case ReadList():
                     situation = replace(situation, read=self._read_for(situation, step))
                 case Wait():
-                    log.info("Waiting %.0f s for the create of an earlier call to become visible", step.seconds)
+                    log.info(
+                        "Waiting %.0f s, because the batch of an earlier create may not be listed yet", step.seconds
+                    )
                     self._calls.pause(step.seconds)
                     situation = replace(self._situation(digest, source, policy), waited=situation.waited + step.seconds)
                 case Retrieve():
@@ -222,19 +227,22 @@ class Ledger:
         )
 
     def _read_for(self, situation: Situation, step: ReadList) -> ListRead:
-        """A batch that is known must not be lost because its twins cannot be counted now: the next attempt counts them."""
+        """Do not lose a known batch because its twins cannot be counted now. The next attempt counts them."""
         try:
             return self._calls.read_list(situation.provider, step.since)
         except BifrostGatewayError as error:
             if situation.record is None or situation.record.state != "submitted":
                 raise
-            log.warning("Whether the gateway created further batches is not known yet: %s", error)
+            log.warning(
+                "The gateway may have created the batch more than once. The next attempt checks this, because now: %s",
+                error,
+            )
             return ListRead((), False, self._timing.now(), str(error))
 
     # After a create
 
     def _created(self, digest: str, source: BatchInput, record: SubmissionRecord) -> Submission:
-        """Settle on one batch if the gateway repeated the call, or another worker made the same."""
+        """Choose one batch if the gateway repeated the call, or another worker made the same call."""
         assert record.batch_id is not None
         if record.rivals and not providers.get(record.provider).metadata:
             found = [self._calls.retrieve(batch_id, record.provider) for batch_id in (record.batch_id, *record.rivals)]
@@ -248,7 +256,7 @@ class Ledger:
         return self._submission(settled, new=settled.batch_id == record.batch_id)
 
     def _after_failure(self, digest: str, source: BatchInput, error: BifrostGatewayError) -> Submission | None:
-        """Find out what came of a create that failed. None: it made no batch, or none that is still wanted."""
+        """Find out whether a failed create made a batch. None: it made no batch, or none that is still wanted."""
         if (record := self._records.get(digest)) is not None and record.state == "refused":
             return None
         try:
@@ -270,7 +278,7 @@ class Ledger:
         if delay is None:
             self._creator.drop_orphan(digest)
             raise error
-        log.warning("%s Nothing was submitted. Trying again in %.0f s.", error, delay)
+        log.warning("%s Nothing was submitted. Retrying in %.0f s.", error, delay)
         self._calls.pause(delay)
 
     def _reattached(self, digest: str, step: Step) -> Submission:
@@ -278,7 +286,7 @@ class Ledger:
         match step:
             case Reattach():
                 assert record is not None
-                log.info("Batch %s was submitted before, for the same input: going on with it", step.batch_id)
+                log.info("Batch %s was submitted for this input by an earlier call. Continuing with it", step.batch_id)
                 if record.superseded:
                     record = replace(record, superseded=False)
                     self._records.put(digest, record)
@@ -287,7 +295,8 @@ class Ledger:
                 return self._submission(record)
             case Tentative():
                 log.warning(
-                    "Batch %s may be the one of an earlier attempt: this shows when it has ended", step.batch_id
+                    "Batch %s may have been submitted for this input by an earlier attempt. Its results are compared when it has ended",
+                    step.batch_id,
                 )
                 assert record is not None
                 self._records.put(digest, replace(record, candidate=step.batch_id))

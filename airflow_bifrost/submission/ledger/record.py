@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, Self
 
-TAG_KEY = "airflow_bifrost"  # of the pair in a batch's metadata
+TAG_KEY = "airflow_bifrost"  # key of the tag in a batch's metadata
 DIGEST_LENGTH = 32  # hex digits
 NONCE_LENGTH = 16  # hex digits
 
 # https://platform.openai.com/docs/api-reference/batch/create#batch-create-metadata
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of a batch's metadata; characters
 
-# Until a create is quiet, the gateway or the provider may still make a batch of it, so an empty list proves nothing.
-# The gateway sends one create at least twice where the answer is cut short, and waits 300 s for each (1.5.16).
-SETTLE = 600.0  # seconds after a create that nobody answered
+# Until a create is quiet, the gateway or the provider may still make a batch from it, so an empty list proves nothing.
+# If the answer is cut short, the gateway sends a create at least twice, and waits 300 s for each (1.5.16).
+SETTLE = 600.0  # seconds after a create that got no answer
 LATE = 120.0  # seconds after an answer that leaves open whether the provider created the batch, such as a 504
 
 
 class TaskStateStore(Protocol):
-    """One JSON value per key, kept over the retries, reschedules and clears of one task instance. What cannot be read is an error."""
+    """One JSON value per key, kept across retries, reschedules and clears of one task instance. An unreadable value is an error."""
 
     def get(self, key: str) -> Any: ...
 
@@ -44,11 +44,11 @@ class Deployment:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """The one that a user named."""
+        """The deployment that a user has named."""
         return cls(hashlib.sha256(f"deployment {name}".encode()).hexdigest()[:16], configured=True)
 
     def is_same(self, other: Deployment) -> bool | None:
-        """None: this cannot be told."""
+        """Whether both are the same deployment; None: unknown."""
         if self.id and self == other:
             return True
         return False if self.configured and other.configured else None
@@ -63,7 +63,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What may be submitted once: a part of the input of one task instance. Every retry, and a clear, has the same origin."""
+    """What may be submitted only once: a part of the input of one task instance. Retries and clears have the same origin."""
 
     dag_id: str
     task_id: str
@@ -84,7 +84,7 @@ class Tag:
     :param origin: the key of its :class:`Origin`.
     :param digest: of the input.
     :param number: counts the creates that were made on purpose for this input, from 1.
-    :param nonce: of this one create. Whatever carries a nonce of the record is the task's own.
+    :param nonce: of this one create. A batch with a nonce of the record belongs to the task.
     """
 
     origin: str
@@ -98,7 +98,7 @@ class Tag:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for two workers on one attempt, for a provider that honors it."""
+        """An idempotency key, the same for two workers on one attempt, for a provider that honors it."""
         return f"{self.origin}.{self.deployment}.{self.digest}.{self.number}"
 
     @classmethod
@@ -118,20 +118,20 @@ class SubmissionRecord:
     """What a task knows about its last create for one input.
 
     :param state: ``uploaded``: only the file was sent; ``intent``: the create was about to be sent, its result is unknown; ``submitted``:
-        it made a batch; ``refused``: it surely made none.
+        it made a batch; ``refused``: it certainly made none.
     :param number: see :class:`Tag`.
     :param at: unix seconds of the intent.
     :param nonces: of the creates of this number: one for each worker that made one.
-    :param quiet_at: unix seconds after which nothing can come of the create any more and its twins can be counted; None: they were.
+    :param quiet_at: unix seconds after which the create can make no further batch, so that its twins can be counted; None: they were.
     :param floor: by the provider's clock, no batch of this create is older. Only for providers without metadata.
-    :param seen: IDs of batches that were there before the create, as old as ``floor`` or younger.
-    :param excluded: IDs of batches that turned out to be another's.
+    :param seen: IDs of batches that existed before the create, as old as ``floor`` or younger.
+    :param excluded: IDs of batches that turned out to belong to others.
     :param candidate: ID of a batch that may be this one. It is compared when it has ended.
     :param confirmed: False: a user named the batch while it was running, so its custom IDs were not yet compared.
     :param duplicates: IDs of further batches that the create made.
     :param uncancelled: those of them that could not be cancelled yet.
     :param rivals: IDs of batches that another worker on the same attempt created.
-    :param superseded: another input came since, and the batch was left or cancelled.
+    :param superseded: another input has been submitted since, and the batch was left or cancelled.
     :param input_file_id: of the file that this package uploaded for it.
     """
 
@@ -158,7 +158,7 @@ class SubmissionRecord:
 class Submission:
     """
     :param new: False: an earlier attempt created the batch.
-    :param confirmed: False: the batch may be this one. Wait for it as for one's own, then submit again: this compares it.
+    :param confirmed: False: the batch may be this one. Wait for it, then submit again, which compares its results.
     :param duplicates: IDs of further batches for the same input. The gateway repeats calls, and two workers may run one attempt.
     :param uncancelled: those of them that are still to be cancelled.
     :param input_file_id: of the file that this package uploaded for it.
@@ -187,7 +187,7 @@ def write_records(store: TaskStateStore, part: int, records: Mapping[str, Submis
 
 
 def may_have_submitted(store: TaskStateStore, part: int, digest: str) -> bool:
-    """Whether an earlier attempt submitted this part with this input, as far as is known."""
+    """Whether an earlier attempt is known to have submitted this part with this input."""
     record = read_records(store, part).get(digest[:DIGEST_LENGTH])
     return record is not None and record.state in ("intent", "submitted")
 
@@ -214,7 +214,7 @@ def check_metadata(metadata: Mapping[str, Any], *, tagged: bool) -> None:
 
 
 class Records:
-    """The records of one part, by the digests of its inputs. They are read anew each time: another worker may run the same attempt.
+    """The records of one part, by the digests of its inputs. They are read again each time, because another worker may run the same attempt.
 
     :param store: None: nothing outlives this process.
     """

@@ -1,4 +1,4 @@
-"""Recording which batch it is: one of several, one that was compared, or one that the user named."""
+"""Records which batch is the task's: one of several, one whose results were compared, or one that the user named."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Settler:
             self._adopt(digest, record, source, step)
 
     def keep(self, digest: str, record: SubmissionRecord | None, step: Keep) -> None:
-        """Record the batch first: a crash while the others are cancelled must not lose it."""
+        """Record the batch first, so that a crash while the others are cancelled does not lose it."""
         provider = record.provider if record else self.provider
         record = record or SubmissionRecord("intent", provider, step.number, self.calls.timing.now())
         batches = (step.batch, *step.cancel)
@@ -71,11 +71,11 @@ class Settler:
     def cancel_twins(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
         left = []
         for batch_id in record.uncancelled:
-            log.warning("Batch %s was submitted for the same input, too: cancelling it", batch_id)
+            log.warning("Batch %s is a second batch for the same input. Cancelling it", batch_id)
             try:
                 self.calls.cancel(batch_id, record.provider)
             except BifrostGatewayError as error:
-                log.warning("%s The next attempt cancels it.", error)
+                log.warning("%s It keeps running and is billed until the next attempt cancels it.", error)
                 left.append(batch_id)
         return self.records.put(digest, replace(record, uncancelled=left)) if record.uncancelled != left else record
 
@@ -83,9 +83,7 @@ class Settler:
         """Compare an ended batch with the input."""
         same = self._is_same(source, batch, record.provider)
         if same:
-            log.info(
-                "Batch %s has the custom IDs of this input: it is the one that an earlier attempt submitted", batch.id
-            )
+            log.info("Batch %s has the custom IDs of this input, so an earlier attempt submitted it", batch.id)
             kept = replace(record, state="submitted", batch_id=batch.id, candidate=None, confirmed=True, quiet_at=None)
             self.records.put(digest, kept)
             return
@@ -99,7 +97,7 @@ class Settler:
             raise self.in_doubt(record, Undetermined(f"batch {batch.id} {what}", (batch.id,)))
 
     def _adopt(self, digest: str, record: SubmissionRecord | None, source: BatchInput, step: Adopt) -> None:
-        """Record the batch that the user named, if nothing speaks against it."""
+        """Record the batch that the user named, unless it cannot be the right one."""
         provider = record.provider if record else self.provider
         try:
             batch = ListedBatch.of(self.calls.client.get_batch(step.batch_id, provider=provider), provider)
@@ -112,7 +110,7 @@ class Settler:
         comparable = source.custom_ids is not None and self.result_ids is not None
         if batch.outcome is not None and comparable and self._is_same(source, batch, provider) is False:
             raise self._not_adopted(step, "its results have other custom IDs than this part")
-        log.warning("%s: going on with batch %s, which on_unknown names", step.reason, step.batch_id)
+        log.warning("%s: continuing with batch %s, which on_unknown names", step.reason, step.batch_id)
         record = record or SubmissionRecord("intent", provider, 1, self.calls.timing.now())
         confirmed = batch.outcome is not None or not comparable
         adopted = replace(
@@ -139,7 +137,8 @@ class Settler:
         candidates = f" (candidates: {', '.join(step.candidates[:10])})" if step.candidates else ""
         return SubmissionInDoubt(
             f"{when} may have submitted part {self.origin.part} of this input to {provider}, and this cannot be determined: {step.reason}."
-            f" Nothing was submitted now; a batch that exists is billed. Look for a batch of that time in the provider's console{candidates}."
+            " This attempt submitted nothing. If the earlier attempt did, its batch is billed. Look in the provider's console for a batch that was"
+            f" created at that time{candidates}."
             " If there is one, set on_unknown={'adopt': '<its ID>'} and clear this task; if there is none, set on_unknown='resubmit' and"
             " clear it."
         )

@@ -1,4 +1,4 @@
-"""The steps towards exactly one batch. See :mod:`airflow_bifrost.submission.ledger.decision`."""
+"""The steps toward exactly one batch. See :mod:`airflow_bifrost.submission.ledger.decision`."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The batch has ended: adopt it if it has the custom IDs of this part, else exclude it."""
+    """The batch has ended: adopt it if it has the custom IDs of this part, otherwise exclude it."""
 
     batch: ListedBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Reattach:
-    """Go on with the batch of an earlier attempt."""
+    """Continue with the batch of an earlier attempt."""
 
     batch_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tentative:
-    """Wait for this batch, then submit again: it is compared when it has ended."""
+    """Wait for this batch, then submit again, which compares its results."""
 
     batch_id: str
 
@@ -80,7 +80,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Undetermined:
-    """Nobody can tell whether a batch exists. Stop.
+    """It cannot be determined whether a batch exists. Stop.
 
     :param candidates: IDs to check.
     """

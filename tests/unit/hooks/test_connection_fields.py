@@ -230,7 +230,7 @@ def test_a_field_that_is_wrong_is_named_and_so_is_the_connection(
         read(extra, **fields)
     assert str(caught.value).startswith("Connection 'gw' cannot work: ")
     assert f"{named}: " in str(caught.value)
-    assert str(caught.value).endswith("Nothing was sent. Correct the connection.")
+    assert str(caught.value).endswith("Nothing was sent. Fix the connection.")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate\n"])
@@ -257,4 +257,4 @@ def test_an_error_has_what_is_wrong_and_what_to_do_apart() -> None:
     with pytest.raises(BifrostConfigurationError) as caught:
         read({"timeout": "soon"})
     assert caught.value.problem == "Connection 'gw' cannot work: extra timeout: it must be a number, not 'soon'."
-    assert caught.value.advice == "Correct the connection."
+    assert caught.value.advice == "Fix the connection."

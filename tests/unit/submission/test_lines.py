@@ -178,7 +178,7 @@ def test_a_system_prompt_is_the_first_message_of_a_chat_that_has_none(tmp_path: 
 )
 def test_a_system_prompt_without_a_place_is_an_error(provider: str, endpoint: str, tmp_path: Path) -> None:
     error = refused([], tmp_path, provider=provider, endpoint=endpoint, system_prompt="Be brief")
-    assert "no place of its own for `system_prompt`" in str(error)
+    assert "no member for `system_prompt`" in str(error)
     assert "Be brief" not in str(error)
 
 

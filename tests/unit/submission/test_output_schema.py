@@ -352,11 +352,11 @@ def test_any_type_whose_json_is_an_object_is_accepted(output_type: Any) -> None:
 
 @pytest.mark.parametrize(
     ("output_type", "what"),
-    [(list[Address], "array"), (int, "integer"), (Address | Ticket, "of no single type"), (Any, "of no single type")],
+    [(list[Address], "array"), (int, "integer"), (Address | Ticket, "not a single one"), (Any, "not a single one")],
     ids=str,
 )
 def test_a_type_that_is_not_an_object_is_an_error_that_says_where_to_put_it(output_type: Any, what: str) -> None:
-    with pytest.raises(ValueError, match=f"this is {what}: make it a field of a model"):
+    with pytest.raises(ValueError, match=f"its JSON type is {what}. Make it a field of a model"):
         requested(output_type)
 
 

@@ -126,7 +126,7 @@ def test_a_last_part_that_is_too_small_for_bedrock_gets_rows_from_the_part_befor
 
 def test_too_few_rows_for_bedrock_are_an_error(tmp_path: Path) -> None:
     error = refused(["Hi"] * 99, tmp_path, provider="bedrock", limits=limits_of("bedrock"))
-    assert "has 99 rows, and the provider takes no batch of fewer than 100" in str(error)
+    assert "has 99 rows, but the provider takes no batch with fewer than 100" in str(error)
     assert "nothing is billed" in str(error)
     refused(["Hi"] * 15, tmp_path, provider="bedrock", limits=replace(limits_of("bedrock"), rows=10, min_rows=8))
 
