@@ -217,7 +217,7 @@ def on_batch(
         else ""
     )
     text = f"Batch {state.batch_id} is {batch.status}{counts}"
-    recovered = f" (the gateway answers again after {state.faults} errors)" if state.faults else ""
+    recovered = f" (the gateway answers again after {state.faults} faults)" if state.faults else ""
     summary = BatchSummary.of(batch, batch_id=state.batch_id, provider=provider)
     if summary.outcome is not None:
         finished = Finished(seen, summary, Line(logging.INFO, f"{text}: {summary.outcome}{recovered}"))
