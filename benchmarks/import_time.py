@@ -6,7 +6,7 @@ it times, side by side, ``dags/bare.py`` once more and ``dags/ours.py``, which h
 difference is the cost. CPU time decides, for it does not count what else the machine does.
 
     python benchmarks/import_time.py [--runs 15] [--limit 30]
-    python benchmarks/import_time.py --peers    beside DAG files of other providers; needs them, and writes docs/benchmarks.md
+    python benchmarks/import_time.py --peers    compared with DAG files of other providers; needs them, and writes docs/benchmarks.md
 """
 
 # ruff: noqa: S603, T201 - a script: it prints, and it starts interpreters

@@ -91,7 +91,7 @@ def rate(run: dict[str, Any]) -> float:
 
 
 def targets(runs: list[dict[str, Any]]) -> str:
-    """What the package is to reach, beside what it did; empty for a look."""
+    """What the package is to reach, next to what it did; empty for a quick run."""
     kept = {(run["contender"], run["n"], run["reach"]): run for run in runs}
     if set(kept) != {(run.contender, run.n, run.reach) for run in RUNS}:
         return ""

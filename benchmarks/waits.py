@@ -56,21 +56,21 @@ def targets(results: Row) -> str:
         peers = [other for other in same if other["contender"] in PEERS]
         lists = "anthropic" not in run["contender"]
         if lists:
-            _judge(rows, case, "requests an interval", requests(run) / intervals, n / 100 + n / intervals, "{:.0f}")
+            _compare(rows, case, "requests an interval", requests(run) / intervals, n / 100 + n / intervals, "{:.0f}")
         if peers and lists:
             done = [peer for peer in peers if not peer["unnoticed"]] or peers
-            _judge(rows, case, "CPU, s", run["cpu"], min(peer["cpu"] for peer in done) / 100, "{:.2f}")
+            _compare(rows, case, "CPU, s", run["cpu"], min(peer["cpu"] for peer in done) / 100, "{:.2f}")
         elif peers:
             best = min(1000 * peer["cpu"] / requests(peer) for peer in peers)
-            _judge(rows, case, "CPU a request, ms", 1000 * run["cpu"] / requests(run), best / 10, "{:.2f}")
+            _compare(rows, case, "CPU a request, ms", 1000 * run["cpu"] / requests(run), best / 10, "{:.2f}")
         thousand = next((other for other in runs if _key(other) == (run["contender"], 1000, run["latency"])), run)
         if n > 1000 and thousand is not run:
             limit = 1.1 * thousand["cpu"]
-            _judge(rows, case, "CPU a batch, ms: that at 1,000 and a tenth", 1000 * run["cpu"] / n, limit, "{:.2f}")
+            _compare(rows, case, "CPU a batch, ms: that at 1,000 and a tenth", 1000 * run["cpu"] / n, limit, "{:.2f}")
         if (memory := above_floor(run, runs)) is not None:
-            _judge(rows, case, "memory above the floor, KB a batch", memory, 20, "{:.1f}")
-        _judge(rows, case, "longest block, ms", 1000 * run["longest_block"], 50, "{:.0f}")
-        _judge(rows, case, "delay p99, s", run["delay_p99"], interval + 1, "{:.2f}")
+            _compare(rows, case, "memory above the floor, KB a batch", memory, 20, "{:.1f}")
+        _compare(rows, case, "longest block, ms", 1000 * run["longest_block"], 50, "{:.0f}")
+        _compare(rows, case, "delay p99, s", run["delay_p99"], interval + 1, "{:.2f}")
     if not rows:
         return ""
     return "Targets:\n\n" + table(["Wait", "Figure", "Measured", "At most", "Met"], rows, left=2)
@@ -80,5 +80,5 @@ def _key(run: Row) -> tuple[str, int, float]:
     return run["contender"], run["n"], run["latency"]
 
 
-def _judge(rows: list[list[str]], case: str, figure: str, value: float, limit: float, form: str) -> None:
+def _compare(rows: list[list[str]], case: str, figure: str, value: float, limit: float, form: str) -> None:
     rows.append([case, figure, form.format(value), form.format(limit), "yes" if value <= limit else "**no**"])

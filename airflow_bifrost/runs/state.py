@@ -279,8 +279,8 @@ def next_step(state: RunState, now: float) -> Step:
             return Cancel([])
         if now < state.deadline and (step := _send(state, in_flight)) is not None:
             return step
-    if state.stop is None and (doubtful := [part for part in state.parts if part.ended and not part.confirmed]):
-        return Submit(doubtful[0])
+    if state.stop is None and (unconfirmed := [part for part in state.parts if part.ended and not part.confirmed]):
+        return Submit(unconfirmed[0])
     if in_flight:
         more = state.stop is None and bool(state.unsent)
         return Wait(in_flight, any_ended=more, deadline=state.deadline)

@@ -1,4 +1,4 @@
-"""Everything that must survive: files, batches and their clock, in one SQLite file with the contents of files beside it.
+"""Everything that must survive: files, batches and their clock, in one SQLite file with the contents of files next to it.
 
 Nothing about a batch's progress is written: it follows from when the batch was created. So a killed server goes on
 where the clock stands.

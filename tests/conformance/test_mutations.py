@@ -168,7 +168,7 @@ def read(call: str, body: Any) -> Any:
 
 
 def batches_in(value: Any, body: Any) -> list[tuple[Batch, dict[str, Any]]]:
-    """Each batch of an answer, beside the JSON that it was read from."""
+    """Each batch of an answer, with the JSON that it was read from."""
     if isinstance(value, Page):
         return list(zip(value.data, body.get("data") or [], strict=True))
     return [(value, body)] if value is not None else []

@@ -330,7 +330,7 @@ class ARun(RuleBasedStateMachine):
             self.steps.begin()
 
 
-class ARunInDoubt(ARun):
+class ARunWithoutTags(ARun):
     """The same where the gateway cannot tell whether a create got through: then the task stops, and nobody pays twice."""
 
     provider = "anthropic"
@@ -355,5 +355,5 @@ SETTINGS = settings(
 )
 TestARun = ARun.TestCase
 TestARun.settings = SETTINGS
-TestARunInDoubt = ARunInDoubt.TestCase
-TestARunInDoubt.settings = SETTINGS
+TestARunWithoutTags = ARunWithoutTags.TestCase
+TestARunWithoutTags.settings = SETTINGS

@@ -87,7 +87,7 @@ def test_rows_come_from_s3_and_go_to_s3_and_nothing_else_is_left(
     assert end.state == "success", end.error
     assert [row["text"] for row in read_rows(target)] == [f"echo: {prompt}" for prompt in prompts]
     assert {key for key in bucket.names() if "/tasks/" not in key} == {"in/[prompts] *.jsonl", "out/[rows] *.jsonl"}
-    assert (len(bucket.names()) == 2) == remembering  # else the records of the task stay beside the output
+    assert (len(bucket.names()) == 2) == remembering  # else the records of the task stay next to the output
 
 
 def test_a_retry_goes_on_with_what_stands_in_s3(bucket: Bucket, gateway: LocalGateway) -> None:

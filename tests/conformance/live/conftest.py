@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """One look at the gateway before the first check, in place of the same fault from every one of them."""
+    """One poll of the gateway before the first check, in place of the same fault from every one of them."""
     if not session.items or session.config.option.collectonly:
         return
     config = config_of_environment()

@@ -152,7 +152,7 @@ def test_it_is_not_called_again_while_rows_that_were_cancelled_are_on_their_way_
     class Dies(Store):
         def set(self, key: str, value: Any) -> None:
             super().set(key, value)
-            if key == STATE_KEY and [piece["batch_id"] is not None for piece in value["parts"]] == [True, True]:
+            if key == STATE_KEY and [part["batch_id"] is not None for part in value["parts"]] == [True, True]:
                 raise ValueError("killed")
 
     cancelled = Cancelling()

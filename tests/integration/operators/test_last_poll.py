@@ -64,7 +64,7 @@ def test_a_batch_that_ended_while_no_triggerer_ran_is_a_success(
 
 
 @pytest.mark.parametrize("make", [sensor, retrieve])
-def test_a_batch_that_failed_while_no_triggerer_ran_is_judged_as_ever(make: Any, gateway: LocalGateway) -> None:
+def test_a_batch_that_failed_while_no_triggerer_ran_fails_the_task(make: Any, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
     end = ended_by_airflow(make(batch_id), TIMEOUT, meanwhile=lambda: gateway.set_batch(batch_id, status="failed"))
     assert end.kind == "BatchFailed"

@@ -267,7 +267,7 @@ def test_answers_become_validated_objects(gateway: LocalGateway, output: str) ->
     assert [batch["rows"] for batch in gateway.batches] == [2, 1]
 
 
-def test_a_request_carries_the_schema_beside_what_else_is_asked_for(gateway: LocalGateway, output: str) -> None:
+def test_a_request_carries_the_schema_and_the_other_parameters(gateway: LocalGateway, output: str) -> None:
     end = run(
         output,
         ["hi"],
@@ -289,7 +289,7 @@ def test_a_parameter_in_the_place_of_the_schema_is_an_error(gateway: LocalGatewa
     assert "request_params has response_format" in str(end.error)
 
 
-def test_batches_that_the_gateway_made_beside_the_one_that_counts_stand_in_the_manifest(
+def test_duplicates_that_the_gateway_made_are_in_the_manifest(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway.inject(Fault(drop=True, applied=True, **CREATE))

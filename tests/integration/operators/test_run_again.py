@@ -47,7 +47,9 @@ def test_a_clear_after_success_finds_the_output_or_reads_again_and_submits_nothi
     assert len(gateway.batches) == 1
 
 
-def test_without_the_memory_of_airflow_a_file_beside_the_output_remembers(gateway: LocalGateway, output: str) -> None:
+def test_without_a_state_store_in_airflow_a_file_next_to_the_output_remembers(
+    gateway: LocalGateway, output: str
+) -> None:
     for number in (1, 2):
         assert run(output, ["a"], remembering=False, try_number=number).state == "success"
     assert len(gateway.batches) == 1
@@ -86,7 +88,7 @@ def test_rows_that_are_done_and_that_no_file_has_are_looked_for_again_by_a_retry
     assert len(gateway.batches) == 1
 
 
-def test_doubt_is_no_skip(gateway: LocalGateway, output: str) -> None:
+def test_an_undetermined_submission_is_not_skipped(gateway: LocalGateway, output: str) -> None:
     store = Store()
     again = {"store": store, "provider": "anthropic", "request_params": {"max_tokens": 9}, "soft_fail": True}
     gateway.inject(Fault(status=504, applied=True, **CREATE))
@@ -228,7 +230,7 @@ def test_at_a_changed_input_every_old_batch_is_cancelled_at_once_also_one_of_whi
         """When the last batch is submitted, and the run is about to note it."""
 
         def set(self, key: str, value: Any) -> None:
-            if key == STATE_KEY and all(piece["batch_id"] for piece in value["parts"]):
+            if key == STATE_KEY and all(part["batch_id"] for part in value["parts"]):
                 raise ValueError("killed")
             super().set(key, value)
 

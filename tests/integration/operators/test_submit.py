@@ -91,7 +91,7 @@ def test_inputs_of_bedrock_never_take_each_others_place_in_the_bucket(gateway: L
     assert len({batch["input_file_id"] for batch in gateway.batches}) == 2
 
 
-def test_what_no_create_can_hold_is_an_error_before_anything_is_sent_and_leaves_no_doubt(gateway: LocalGateway) -> None:
+def test_what_no_create_can_hold_is_an_error_before_anything_is_sent_or_recorded(gateway: LocalGateway) -> None:
     store, rest = Store(), {"provider": "anthropic", "rows": ["a"], "request_params": {"max_tokens": 5}}
     assert "metadata['day'] must be a string" in str(submit(store, metadata={"day": 1}, **rest).error)
     assert not gateway.requests
@@ -162,7 +162,7 @@ def test_a_retry_and_a_clear_go_on_with_the_batch(gateway: LocalGateway) -> None
     assert len(ids) == len(gateway.batches) == 1
 
 
-def test_without_a_memory_they_find_it_in_the_list(gateway: LocalGateway) -> None:
+def test_without_a_state_store_they_find_it_in_the_list(gateway: LocalGateway) -> None:
     ids = {submit(try_number=number, remembering=False).value for number in (1, 2, 3)}
     assert len(ids) == len(gateway.batches) == 1
 
@@ -190,7 +190,7 @@ def test_a_refused_create_is_made_again_in_the_same_attempt(
     assert len(gateway.batches) == 1
 
 
-def test_doubt_stops_the_task_until_somebody_decides(gateway: LocalGateway) -> None:
+def test_an_undetermined_submission_stops_the_task_until_somebody_decides(gateway: LocalGateway) -> None:
     store, rest = Store(), {"provider": "anthropic", "rows": ["a"], "request_params": {"max_tokens": 5}}
     gateway.inject(Fault(status=504, applied=True, **CREATE))
     assert submit(store, **rest).state == "failed"

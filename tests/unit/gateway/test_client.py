@@ -484,7 +484,7 @@ def test_an_answer_over_8_mib_is_given_up_before_it_is_read_whole(connect):
 
 
 @pytest.mark.parametrize("call", ["get_batch", "download"])
-def test_an_error_over_8_mib_is_judged_by_its_status(connect, call):
+def test_the_status_decides_about_an_error_over_8_mib(connect, call):
     with pytest.raises(BifrostUnavailable) as caught:
         getattr(connect(transport=Streaming(streaming(Endless(64), 503))), call)("batch_1")
     assert caught.value.status_code == 503

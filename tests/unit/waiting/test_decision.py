@@ -153,14 +153,14 @@ def test_the_last_poll_for_a_404_is_sent_when_the_grace_ends() -> None:
 
 
 def test_an_answer_ends_the_grace_of_a_404() -> None:
-    doubtful = fault(NEW, BatchNotFound("404")).state
-    answered = answer(doubtful, batch(), now=NOW + 200).state
+    not_found = fault(NEW, BatchNotFound("404")).state
+    answered = answer(not_found, batch(), now=NOW + 200).state
     assert isinstance(fault(answered, BatchNotFound("404"), now=NOW + 400), KeepWaiting)
 
 
 def test_an_outage_does_not_lengthen_the_grace_of_a_404() -> None:
-    doubtful = fault(NEW, BatchNotFound("404")).state
-    out = fault(doubtful, BifrostUnavailable("503"), now=NOW + 100).state
+    not_found = fault(NEW, BatchNotFound("404")).state
+    out = fault(not_found, BifrostUnavailable("503"), now=NOW + 100).state
     assert isinstance(fault(out, BatchNotFound("404"), now=NOW + 301), GiveUp)
 
 
