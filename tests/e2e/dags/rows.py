@@ -12,10 +12,13 @@ from airflow.sdk import DAG, Param
 
 from airflow_bifrost import BatchRunOperator, providers
 from airflow_bifrost.results import storage
+from airflow_bifrost.submission.ledger.calls import LedgerTiming
+from airflow_bifrost.worker import submit
 
 # In each process that runs this file's tasks:
 openai = providers.get("openai")
 providers.ALL["openai"] = replace(openai, limits=replace(openai.limits, rows=2))  # instead of 50,000
+submit.TIMING = LedgerTiming(settle=10.0, late=10.0)  # seconds; instead of the 10 minutes in which a gateway may repeat a create
 rename = storage._rename
 
 
