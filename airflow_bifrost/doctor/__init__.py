@@ -1,1 +1,1 @@
-"""``airflow bifrost doctor``: asks a gateway, reading only, whether waits through a connection will work, and says what is wrong if not."""
+"""``airflow bifrost doctor``: checks, by reading only, whether waits through a connection will work, and says what is wrong if not."""

@@ -51,7 +51,7 @@ def run_checks(evidence: Evidence) -> list[Finding]:
 
 
 def holds(name: str, evidence: Evidence) -> bool:
-    """Whether neither a check nor what it needs finds a problem."""
+    """Whether neither a check nor any check that it needs finds a problem."""
     return next(finding.holds for finding in run_checks(evidence) if finding.name == name)
 
 
@@ -108,7 +108,7 @@ def describe(config: GatewayConfig) -> dict[str, Any]:
 def _skipped(name: str, base: Finding) -> Finding:
     if base.state is State.SKIPPED:
         return replace(base, name=name)
-    return Finding(name, State.SKIPPED, f"Skipped: first correct '{base.name}'.")
+    return Finding(name, State.SKIPPED, f"Skipped: first fix '{base.name}'.")
 
 
 def _connection(name: str, evidence: Evidence) -> Finding:
@@ -132,7 +132,7 @@ def _reachable(name: str, evidence: Evidence) -> Finding:
     if not config.base_url.startswith("https:"):
         return ok(name, "It answers, on plain http.", tls=False)
     if config.verify is False:
-        return note(name, "It answers, over TLS; its certificate is not checked, as `verify` is false.", tls=True)
+        return note(name, "It answers, over TLS. Its certificate is not checked, because `verify` is false.", tls=True)
     return ok(name, "It answers, over TLS.", tls=True)
 
 
@@ -146,7 +146,7 @@ def _gateway(name: str, evidence: Evidence) -> Finding:
             "Check host, schema and port. A 5xx may come from a proxy whose gateway is down.",
         )
     version = evidence.version and quote(evidence.version, 40)
-    said = f"Bifrost {version}" if version else "Bifrost; it does not tell its version"
+    said = f"Bifrost {version}" if version else "Bifrost; it does not report its version"
     return ok(name, f"{said}.", version=version)
 
 
@@ -187,7 +187,7 @@ def _path_prefix(name: str, evidence: Evidence) -> Finding:
     return problem(
         name,
         f"There is a gateway, but no batch API below {prefix or '/'!r}.",
-        "Correct `path_prefix` in the connection. The gateway's default is /openai.",
+        "Fix `path_prefix` in the connection. The gateway's default is /openai.",
     )
 
 
@@ -228,7 +228,7 @@ def _other_provider(name: str, evidence: Evidence) -> Finding:
 
 
 def _of_provider(listed: Listed | None) -> tuple[bool, str, str | None]:
-    """Whether it answers; if not, what is wrong and what to do."""
+    """Whether the provider answers; if not, what is wrong and what to do."""
     if isinstance(listed, Page):
         return True, "", None
     if listed is None or listed.status_code is None:
@@ -254,7 +254,7 @@ def _listing(name: str, evidence: Evidence) -> Finding:
     if not first.has_more:
         return ok(name, "One page. There is no second page to test.", pages=1)
     if not first.next_cursor:
-        return problem(name, "The first page says that there are more, but gives no cursor.", pages=1)
+        return problem(name, "The first page says that there are more batches, but gives no cursor.", pages=1)
     if not isinstance(second, Page):
         return problem(name, *_with_the_error("The first page can be read, the second cannot.", second), pages=1)
     if first.data and second.data and second.data[0].id == first.data[0].id:

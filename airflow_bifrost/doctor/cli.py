@@ -1,4 +1,4 @@
-"""The command: as ``python -m airflow_bifrost doctor``, and as ``airflow bifrost doctor`` where Airflow takes commands of providers (3.2).
+"""The command ``python -m airflow_bifrost doctor``, which is also ``airflow bifrost doctor`` from Airflow 3.2 on.
 
 Every ``airflow`` command loads this module, so it imports what it needs only when it runs.
 """
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.cli.cli_config import CLICommand
 
-_GROUP_HELP = "Commands of the Bifrost provider"
+_GROUP_HELP = "Commands of the Bifrost provider package"
 _HELP = "Check a gateway without changing anything"
-_DESCRIPTION = "Check the gateway behind a connection without changing anything. Exit code 0 if there is no problem, 1 if there is one."
+_DESCRIPTION = "Check the gateway behind a connection without changing anything. Exits with 0 if there is no problem, otherwise with 1."
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "--conn-id": {
         "default": "bifrost_default",
         "metavar": "ID",
-        "help": "id of the Airflow connection (default: %(default)s)",
+        "help": "ID of the Airflow connection (default: %(default)s)",
     },
     "--json": {"action": "store_true", "help": "print one JSON object instead of a table"},
 }
 
 
 def get_bifrost_cli_commands() -> list[CLICommand]:
-    """The commands that Airflow's own command line gets."""
+    """The commands for Airflow's own command line."""
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
     doctor = ActionCommand(
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add_argument(flag, **options)
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        # Shows the usage of this command, which has the options
+        # Show the usage of the subcommand, which has the options.
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
     doctor(given)
 
@@ -72,7 +72,7 @@ def doctor(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _stdout_for_the_report_alone() -> Iterator[None]:
-    """Send to stderr what Airflow and its plugins log or print, also through handlers that already hold stdout."""
+    """Send to stderr what Airflow and its plugins log or print, even through handlers that already hold stdout."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

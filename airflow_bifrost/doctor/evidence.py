@@ -1,4 +1,4 @@
-"""What a gateway was asked, and what it answered: the input of all checks."""
+"""What the doctor asked a gateway, and what it answered: the input of all checks."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Polls:
 
 @dataclass(slots=True)
 class Evidence:
-    """What is None, or missing in ``lists``, was not asked.
+    """The answers. A value that is None, or missing in ``lists``, was not requested.
 
     :param conn_type: the type of the Airflow connection.
-    :param ignored_port: the connection's port, if a URL in its host uses another one.
-    :param answers: every answer as it came, oldest first.
+    :param ignored_port: the connection's port, if it is ignored because a URL in the host uses another one.
+    :param answers: every raw answer, oldest first.
     :param asked_at: Unix seconds on this machine before and after the first call, which reads the gateway's health.
-    :param version: None also if the gateway does not tell it.
+    :param version: None also if the gateway does not report it.
     :param lists: by provider, a page with one batch.
     :param without_token: the list of the connection's provider, read without a token.
     :param next_page: the second page of the connection's provider.

@@ -1,4 +1,4 @@
-"""Asks the gateway: reads only, makes each call once, and takes bounded time."""
+"""Queries the gateway. It only reads, makes each call once, and takes a limited time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def examine(conn_id: str) -> Report:
 
 
 async def _ask_in_time(evidence: Evidence) -> None:
-    """All that the gateway answers within :data:`TOTAL` seconds."""
+    """All answers of the gateway within :data:`TOTAL` seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(TOTAL):
             await _ask_for_all(evidence)
@@ -119,7 +119,7 @@ async def _list_on(client: AsyncGatewayClient, evidence: Evidence) -> None:
 
 
 async def _poll(client: AsyncGatewayClient, evidence: Evidence) -> None:
-    """Retrieve the newest batch, as a wait does. If there is no batch, a list of one asks the same provider in the same way."""
+    """Retrieve the newest batch, as a wait does. If there is no batch, list one batch, which takes the same path to the same provider."""
     own = evidence.own
     batch_id = own.data[0].id if isinstance(own, Page) and own.data else None
     polls = evidence.polls = Polls(batch_id)

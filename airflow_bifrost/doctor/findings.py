@@ -12,7 +12,7 @@ from airflow_bifrost.gateway.redact import MIN_TOKEN, STRUCK
 
 
 class State(StrEnum):
-    """The result of a check. A note does no harm. Only a problem changes the verdict."""
+    """The result of a check. A note is harmless. Only a problem changes the verdict."""
 
     OK = "ok"
     NOTE = "note"
@@ -24,10 +24,10 @@ class State(StrEnum):
 class Finding:
     """What one check found.
 
-    :param name: of the check; it never changes.
+    :param name: of the check; stable across versions.
     :param finding: what was found, in one line.
     :param advice: what to do about it.
-    :param values: the finding for machines.
+    :param values: the finding as machine-readable values.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Report:
         return not any(finding.state is State.PROBLEM for finding in self.findings)
 
     def without(self, token: str | None) -> Report:
-        """The same report with ``token`` struck out everywhere, however it came in."""
+        """The same report with ``token`` masked everywhere."""
         if token is None or len(token) < MIN_TOKEN:
             return self
         findings = [

@@ -1,7 +1,7 @@
 """What an answer contains that this package does not know, and the answer with its secrets masked, for a public bug report. Pure.
 
-It shows names, types, counts, times and the API's own words. It replaces everything else by its type: nobody can say what an unknown
-field contains.
+It shows names, types, counts, times and the API's own words. It replaces everything else by its type, because an unknown field may contain
+anything.
 """
 
 from __future__ import annotations

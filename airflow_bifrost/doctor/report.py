@@ -65,7 +65,7 @@ def show(report: Report, console: Console) -> None:
     if report.forms:
         console.out(f"{_ABOUT_FORMS}\n", highlight=False)
     for form in report.forms:
-        console.out(f"{json.dumps(form, indent=2)}\n", highlight=False)  # never wrapped, because it is to be copied
+        console.out(f"{json.dumps(form, indent=2)}\n", highlight=False)  # never wrapped, so that it can be copied
     problems = sum(finding.state is State.PROBLEM for finding in report.findings)
     verdict = f"{problems} {'problem' if problems == 1 else 'problems'}." if problems else "All is well."
     console.print(Text(verdict, _COLORS[State.PROBLEM if problems else State.OK]))
@@ -81,6 +81,6 @@ def _with_skipped_ones_together(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _said(finding: Finding) -> Text:
-    """As plain text, because what looks like markup comes from the gateway."""
+    """Plain text, because anything that looks like markup comes from the gateway."""
     said = Text(finding.finding, "dim" if finding.state is State.SKIPPED else "")
     return said.append(f"\n{finding.advice}", "italic") if finding.advice else said

@@ -1,4 +1,4 @@
-"""What the evidence says about time: how long a poll takes, and whether the clocks agree. Pure."""
+"""The checks about time: how long a poll takes, and whether the clocks agree. Pure."""
 
 from __future__ import annotations
 
@@ -53,11 +53,13 @@ def clock(name: str, evidence: Evidence) -> Finding:
         return note(name, "Unknown: the answer has no date.")
     assert evidence.asked_at is not None
     before, after = evidence.asked_at
-    skew = date_seconds + 0.5 - (before + after) / 2  # the header is cut to whole seconds
+    skew = date_seconds + 0.5 - (before + after) / 2  # the header is truncated to whole seconds
     values = {"skew_seconds": round(skew)}
     if abs(skew) <= SAME + (after - before) / 2:
         return ok(name, "The gateway's clock and this machine's agree within two seconds.", **values)
     said = f"The gateway's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's."
     if abs(skew) <= MAX_SKEW + (after - before) / 2:
         return ok(name, said, **values)
-    return problem(name, said, "Set the wrong clock by NTP, because deadlines and durations depend on it.", **values)
+    return problem(
+        name, said, "Synchronize the wrong clock with NTP, because deadlines and durations depend on it.", **values
+    )

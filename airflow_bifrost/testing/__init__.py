@@ -41,30 +41,30 @@ The clock
 ---------
 The first tenth of ``batch_seconds`` is validation and the last tenth is finalizing. In between, the rows complete one after
 the other. A cancelled batch is ``cancelling`` for a fifth of its seconds and keeps the rows that are complete. The whole
-state is in the SQLite file and follows from the time of creation, so a killed server goes on where the clock stands.
+state is in the SQLite file and follows from the time of creation, so a killed server continues at the current time.
 
-What goes wrong on request
---------------------------
-``gateway.inject(Fault(status=503, times=2))``: see ``Fault``. A fault that replaces an answer keeps the call from taking
-effect. With ``applied=True`` the call takes effect, and only the answer is lost. ``Fault(call="batch_list", ...)`` meets one
-call of the API only.
+Faults
+------
+``gateway.inject(Fault(status=503, times=2))``: see ``Fault``. If a fault replaces an answer, the call has no effect. With
+``applied=True`` the call takes effect, and only the answer is lost. ``Fault(call="batch_list", ...)`` matches only one
+call of the API.
 
-``gateway.inject(Fault(provider_answer=ProviderAnswer(status=429, body={"error": {"message": "slow down"}})))`` lets the provider
-behind the gateway answer so, and ``ProviderAnswer(failure="close")`` lets it fail: the local gateway then answers as the
-real one does for that provider, route and call. A call that the gateway refuses by itself, because of its token or
-its arguments, does not reach the provider, and the fault waits for the next call. Where the real gateway's process ends,
-only the connection ends here.
+``gateway.inject(Fault(provider_answer=ProviderAnswer(status=429, body={"error": {"message": "slow down"}})))`` is an answer of
+the provider behind the gateway, and ``ProviderAnswer(failure="close")`` a failure. The local gateway then answers as the
+real one does for that provider, route and call. If the gateway itself refuses a call, because of its token or
+its arguments, the call does not reach the provider, and the fault stays for the next call. If the real gateway's process
+would end, the local gateway only closes the connection.
 
 ``gateway.behave("azure", ProviderBehavior(file_pending=2))``: files that are processed late, results that are named late,
-lists that lie. See ``ProviderBehavior``.
+faulty lists. See ``ProviderBehavior``.
 
-``gateway.add_batch(...)`` puts a batch into the state, ``gateway.set_batch(id, ...)`` overrides what it shows,
-``gateway.requests`` are the requests so far, ``gateway.restart(down_seconds=2)`` is an outage, and ``gateway.reset()`` is a
-clean start for the next test of a shared gateway.
+``gateway.add_batch(...)`` adds a batch, ``gateway.set_batch(id, ...)`` overrides what it shows, ``gateway.requests`` are the
+requests so far, ``gateway.restart(down_seconds=2)`` is an outage, and ``gateway.reset()`` is a clean start for the next test
+of a shared gateway.
 
-The same over HTTP
-------------------
-For a gateway in another process. Bodies are JSON. A mistake is answered with 400 and ``{"error": ...}``.
+Control over HTTP
+-----------------
+For a gateway in another process. Bodies are JSON. An invalid call is answered with 400 and ``{"error": ...}``.
 
 =========================================  ===============================================================
 ``POST /_local/faults``                    the fields of ``Fault``, ``provider_answer`` as an object; 204

@@ -1,4 +1,4 @@
-"""What the gateway refuses by itself, before it asks a provider: providers, inputs and cursors that cannot be."""
+"""What the gateway itself refuses before it asks a provider: invalid providers, inputs and cursors."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _PROVIDER_PAGE = 20  # what a provider gives if it is not asked for a number
 
 
 def check_input(body: JsonObject) -> None:
-    """Raise if a create brings nothing to run."""
+    """Raise if a create has no input."""
     if not body.get("input_file_id") and not body.get("requests"):
         raise GatewayError("either input_file_id or requests is required for batch create request")
 
 
 def check_provider(provider: str, request_type: str) -> None:
-    """Raise if the gateway has no such provider; this comes before it looks at the caller's key."""
+    """Raise if the gateway has no such provider. The gateway checks this before the caller's key."""
     if provider in PROVIDERS or provider in WITHOUT_BATCHES:
         return
     if request_type == "batch_create":
@@ -46,7 +46,7 @@ def check_provider(provider: str, request_type: str) -> None:
 
 
 def check(call: Call, keys: Mapping[str, str]) -> None:
-    """Raise if the call cannot be put to its provider; this comes after the caller's key.
+    """Raise if the call cannot be sent to its provider. The gateway checks this after the caller's key.
 
     :param keys: what the gateway's keys of a provider are good for: see ``KEYS``.
     """
@@ -91,7 +91,7 @@ def cursor(last: str) -> str:
 
 
 def read_cursor(given: str) -> str:
-    """The id in a cursor that the gateway gave out; its refusal of anything else."""
+    """The ID in a cursor of the gateway. Anything else raises the gateway's refusal."""
     try:
         decoded = base64.b64decode(given.encode(), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

@@ -21,7 +21,7 @@ _NO_COUNTS = {"total": 0, "completed": 0, "failed": 0}
 
 
 class UnreadablePage(Exception):
-    """The page that was asked for is no JSON."""
+    """The requested page is not JSON."""
 
 
 class Batches:

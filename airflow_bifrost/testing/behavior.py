@@ -1,4 +1,4 @@
-"""How a provider behaves where real ones differ: files that are processed late, results named late, lists that lie.
+"""Behavior in which real providers differ: files that are processed late, results that are named late, faulty lists.
 
 Everything counts requests, never seconds, so that a test behaves the same on a busy machine.
 """
@@ -32,7 +32,7 @@ class ProviderBehavior:
         - ``no_cursor``: ``has_more`` is true, and there is no ``next_cursor``;
         - ``repeated_cursor``: each page is the first one, with the same cursor;
         - ``empty_pages``: every page is empty, with ``has_more`` and a new cursor;
-        - ``unreadable``: there are more pages than the first one, and each of them is no JSON.
+        - ``unreadable``: every page after the first is not JSON.
     :param list_metadata: whether entries of a list show their batch's metadata.
     """
 
@@ -60,7 +60,7 @@ class ProviderBehavior:
 
     @classmethod
     def read(cls, members: Mapping[str, Any]) -> ProviderBehavior:
-        """Read a behavior from JSON; a misspelt member is an error."""
+        """Read a behavior from JSON; a misspelled member is an error."""
         check_names("a member", members, tuple(field.name for field in fields(cls)))
         return cls(**members)
 
@@ -95,7 +95,7 @@ class Behaviors:
         self._now[provider] = behavior
 
     def restore(self) -> None:
-        """Go back to the behaviors of the start, and forget what was asked."""
+        """Restore the initial behaviors, and forget the counted requests."""
         with self._lock:
             self._now = dict(self._given)
             self._asked.clear()

@@ -34,7 +34,7 @@ class Call:
 
 
 async def read(request: Request, route: Route, path: str) -> Call:
-    """Read a request. What is wrong with it is kept in ``refusal``, since a fault may come before it."""
+    """Read a request. If it is invalid, ``refusal`` says why, because a fault may take precedence."""
     query = dict(parse_qsl(request.scope["query_string"].decode("latin-1")))
     call = Call(route, request.method, path, dict(request.headers), query)
     named = ""

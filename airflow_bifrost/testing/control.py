@@ -18,7 +18,7 @@ from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 
 
 async def answer(request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder) -> Response:
-    """Carry out a control call; what is wrong with it is a 400 that says so."""
+    """Perform a control call. An invalid call is answered with a 400 that says what is wrong."""
     try:
         return await _answer(request, path.removeprefix("/_local"), gateway, faults, recorder)
     except (ValueError, TypeError, LookupError) as error:

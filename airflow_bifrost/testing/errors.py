@@ -1,4 +1,4 @@
-"""The gateway's error bodies: what stands in them, and the status that each route family gives them."""
+"""The gateway's error bodies, and the status that each kind of route gives them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self
 class GatewayError(Exception):
     """An answer of the gateway that is an error.
 
-    Without an own ``status`` it is 500 on the openai routes; on the native ones it is 400, except where the gateway
+    Without a ``status``, it is 500 on the openai routes. On the native routes it is 400, unless the gateway
     blames itself (``is_bifrost_error``), which is 500 everywhere.
     """
 
@@ -50,7 +50,7 @@ def twice(message: str, **detail: Any) -> GatewayError:
 
 
 def unknown_provider() -> GatewayError:
-    """The provider is unknown, mis-spelt or not configured."""
+    """The provider is unknown, misspelled or not configured."""
     return twice("failed to get config for provider: not found")
 
 
@@ -93,5 +93,5 @@ def invalid_json(cause: str) -> GatewayError:
 
 
 def unparsable_upload(cause: str) -> GatewayError:
-    """An upload that is no complete multipart form."""
+    """An upload that is not a complete multipart form."""
     return GatewayError("failed to parse request", detail={"error": cause})

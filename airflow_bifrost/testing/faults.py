@@ -42,15 +42,15 @@ class Fault:
     :param delay: seconds before the answer. Alone, the call takes effect at once and only its answer is late.
     :param drop: close the connection without an answer.
     :param garbage: answer with bytes that are not JSON, whatever the content type says.
-    :param provider_answer: the provider answers the gateway with this, and the gateway makes of it what it makes of it. Only a
-        call that gets as far as the provider meets this fault; all others come first.
+    :param provider_answer: what the provider answers to the gateway, which the gateway passes on in its own way. Only calls
+        that reach the provider meet this fault. All other faults come first.
     :param times: for how many matching calls; None: until cleared.
     :param rate: probability for each matching call.
-    :param method: match this method only.
-    :param path_contains: match raw paths with this text in them only. A query is no part of the path: name the list
+    :param method: match only this method.
+    :param path_contains: match only raw paths that contain this text. The query is not part of the path: match the list
         with ``call``.
-    :param provider: match calls for this provider only.
-    :param call: match this call of the gateway only: ``health``, ``version``, ``batch_list``, ``batch_create``,
+    :param provider: match only calls for this provider.
+    :param call: match only this call of the gateway: ``health``, ``version``, ``batch_list``, ``batch_create``,
         ``batch_retrieve``, ``batch_cancel``, ``batch_results``, ``file_list``, ``file_upload``, ``file_retrieve``,
         ``file_delete``, ``file_content``.
     :param applied: the call takes effect first (a batch is created), and only its answer is lost.
@@ -94,7 +94,7 @@ class Fault:
         check_names("a call", [] if self.call is None else [self.call], CALLS)
 
     def _check_types(self) -> None:
-        """A wrong type would be found out in the server only, whose 500 the client repeats until the fault is used up."""
+        """Fail early: in the server, a wrong type would be a 500 that the client retries until the fault is used up."""
         for name, (types, wanted) in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
@@ -107,7 +107,7 @@ class Fault:
 
     @property
     def replaces_answer(self) -> bool:
-        """Whether the caller gets something else than the real answer."""
+        """Whether the caller gets something other than the real answer."""
         return self.drop or self.garbage or self.status is not None
 
     def matches(self, method: str, path: str, provider: str | None, call: str | None) -> bool:
@@ -121,7 +121,7 @@ class Fault:
 
 
 class FaultPlan:
-    """The faults that are due, in the order they were asked for; for each call the first match wins."""
+    """The pending faults, in the order in which they were injected. For each call, the first match applies."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)
@@ -141,22 +141,22 @@ class FaultPlan:
             self._due.clear()
 
     def note_misuse(self, what: str) -> None:
-        """Keep what was no fault: it is known only when a call meets it, and the call may be somebody else's."""
+        """Note a ProviderAnswer that is not a fault. This is known only when a call meets it, perhaps in another thread."""
         with self._lock:
             self._misuses.append(what)
 
     def misuses(self) -> list[str]:
-        """What was no fault, oldest first."""
+        """The injected answers that were not faults, oldest first."""
         with self._lock:
             return list(self._misuses)
 
     def forget_misuses(self) -> None:
-        """Forget what was no fault."""
+        """Forget the answers that were not faults."""
         with self._lock:
             self._misuses.clear()
 
     def pending(self) -> list[Fault]:
-        """The faults that are still due."""
+        """The faults that are still pending."""
         with self._lock:
             return [fault for fault, _ in self._due]
 

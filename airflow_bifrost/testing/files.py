@@ -93,7 +93,7 @@ class Files:
         return {"id": PROVIDERS[provider].public_file_id(file.id, native=native), "object": "file", "deleted": True}
 
     def content(self, provider: str, segment: str) -> File:
-        """The file whose bytes are asked for, which are there when this returns."""
+        """The requested file. Its content exists when this returns."""
         return self._find(provider, segment)
 
     def _find(self, provider: str, segment: str) -> File:
@@ -110,7 +110,7 @@ class Files:
         return file.kind in snapshot(self._store, self._store.batch_by_seq(file.batch)).yielded
 
     def _written(self, file: File) -> File:
-        """The file with its content: what a batch yields is written when it is first asked for."""
+        """The file with its content. Output files of a batch are written at the first request."""
         if file.blob is not None or file.batch is None or file.kind is None:
             return file
         moment = snapshot(self._store, self._store.batch_by_seq(file.batch))

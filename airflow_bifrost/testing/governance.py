@@ -30,7 +30,7 @@ _EXHAUSTED = {"budget": "budget_exceeded", "requests": "request_limited", "token
 
 
 def refusal(kind: str, what: str = "VK") -> GatewayError:
-    """Governance's refusal of this kind, which stands in the top-level ``type``.
+    """The governance's refusal of this kind, which is the top-level ``type``.
 
     :param what: whose it is: the provider's, or the whole virtual key's.
     """
@@ -44,7 +44,7 @@ class VirtualKey:
 
     :param providers: those that it may use; None: all of them.
     :param exhausted: what it has used up: ``budget``, ``requests`` or ``tokens``.
-    :param exhausted_at: the provider that this is the limit of; None: it is that of the whole key.
+    :param exhausted_at: the provider to which the limit applies; None: it applies to the whole key.
     """
 
     token: str
@@ -63,7 +63,7 @@ class VirtualKey:
 class Governance:
     """Decides about each call by its headers and provider.
 
-    :param keys: the virtual keys that exist; None: any token that looks like one (``sk-bf-...``) is taken for a good one.
+    :param keys: the virtual keys that exist; None: any token that looks like one (``sk-bf-...``) is accepted.
     :param enforced: whether a call without a virtual key is refused.
     """
 
@@ -106,7 +106,7 @@ class Governance:
 def presented_key(headers: Mapping[str, str]) -> str | None:
     """The virtual key that a call presents, by the gateway's precedence; None if it presents none.
 
-    Whatever stands in ``x-bf-vk`` is taken for one; elsewhere only a token with the prefix, in either case.
+    Any value of ``x-bf-vk`` counts as one. In other headers, only a token with the prefix does, in upper or lower case.
     """
     explicit = headers.get("x-bf-vk")
     if explicit:

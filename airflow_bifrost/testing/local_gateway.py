@@ -1,4 +1,4 @@
-"""The local gateway as users and tests hold it: a thread of this process, or a process in the foreground."""
+"""The local gateway for users and tests: a thread of this process, or a process in the foreground."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class LocalGateway:
     :param port: port to bind; 0 takes a free one.
     :param virtual_keys: the virtual keys that exist; None: any token beginning with ``sk-bf-`` is one.
     :param enforce_auth: whether a call without a virtual key is refused.
-    :param keys: provider -> what the gateway's own keys of it are good for, if not everything: ``none`` (it has no key) or
-        ``not_for_batches`` (none has ``use_for_batch_api``).
-    :param behavior: provider -> how it behaves, where that is not as usual.
-    :param max_body_mb: larger requests are refused, with the gateway's own default.
+    :param keys: provider -> a restriction of the gateway's keys for it: ``none`` (it has no key) or ``not_for_batches`` (none
+        has ``use_for_batch_api``).
+    :param behavior: provider -> its behavior, if it differs from the default.
+    :param max_body_mb: larger requests are refused. The default is the gateway's own.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class LocalGateway:
         self._close()
 
     def restart(self, down_seconds: float = 0) -> None:
-        """Stop, stay away for so many seconds, and start again on the same port and state."""
+        """Stop, wait ``down_seconds``, and start again on the same port and state."""
         self._halt()
         time.sleep(down_seconds)
         self.start()
@@ -153,12 +153,12 @@ class LocalGateway:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end."""
+        """The base URL, without a trailing slash."""
         return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """What was asked, oldest first; control calls are not in it."""
+        """The requests so far, oldest first, without control calls."""
         return self._recorder.all()
 
     @property
@@ -168,11 +168,11 @@ class LocalGateway:
 
     @property
     def misuses(self) -> list[str]:
-        """Provider answers that were injected as faults, met by a call, and are none. The pytest fixture fails the test for them."""
+        """Injected provider answers that a call has met and that are not faults. The pytest fixture fails the test for them."""
         return self._faults.misuses()
 
     def clear_requests(self) -> None:
-        """Forget what was asked."""
+        """Forget the requests so far."""
         self._recorder.clear()
 
     def reset(self) -> None:
@@ -201,27 +201,27 @@ class LocalGateway:
         counts: dict[str, int] | None = None,
         **fields: Any,
     ) -> str:
-        """Put a batch straight into the state.
+        """Add a batch without an API call.
 
-        :param provider: whose batch it is: ``openai``, ``azure``, ``anthropic``, ``gemini`` or ``bedrock``.
-        :param status: a status of the provider or of the wire, in which it stays; None: it runs on the clock.
-        :param batch_id: its id; None: a new one in the provider's form.
+        :param provider: ``openai``, ``azure``, ``anthropic``, ``gemini`` or ``bedrock``.
+        :param status: a status in the provider's or the gateway's words, in which the batch stays; None: it runs on the clock.
+        :param batch_id: its ID; None: a new one in the provider's form.
         :param rows: request lines, or how many rows to echo.
         :param counts: ``request_counts`` to show, whatever the rows say: ``total``, ``completed``, ``failed``,
             ``succeeded``, ``expired``, ``canceled``, ``pending``.
         :param fields: other wire fields to show. Gemini also takes ``dest=False``: native results are then the
             gateway's one invented row.
-        :return: the id as the openai routes give it.
+        :return: the ID as the openai routes show it.
         """
         return self._running.by_hand.add_batch(provider, status, batch_id, rows, counts, **fields)
 
     def set_batch(self, batch_id: str, **fields: Any) -> None:
         """Override members of a batch as every answer shows it.
 
-        A status holds the batch there; status None lets it run. ``id`` makes the gateway answer about another batch than
-        the one that was asked for. None takes any other member away.
+        A status keeps the batch in it; status None lets it run. ``id`` makes the gateway answer about another batch than
+        the requested one. None removes any other member.
 
-        :raises ValueError: if a batch has no such member on the wire.
+        :raises ValueError: if the gateway's batches have no such member.
         :raises LookupError: if there is no such batch.
         """
         self._running.by_hand.set_batch(batch_id, **fields)
@@ -229,23 +229,23 @@ class LocalGateway:
     def add_file(
         self, content: bytes, *, provider: str = "openai", file_id: str | None = None, filename: str = "in.jsonl"
     ) -> str:
-        """Put a file straight into the state; returns its id as the openai routes give it."""
+        """Add a file without an API call. Returns its ID as the openai routes show it."""
         model = provider_of(provider)
         file = self._running.files.add(model, [content], filename=filename, file_id=file_id)
         return model.public_file_id(file.id, native=False)
 
     def inject(self, fault: Fault) -> None:
-        """Let something go wrong."""
+        """Inject a fault into the calls that it matches."""
         self._faults.add(fault)
 
     def behave(self, provider: str, behavior: ProviderBehavior) -> None:
-        """Let a provider behave so from now on, until ``reset()``."""
+        """Set the behavior of a provider until ``reset()``."""
         self._behaviors.set(provider, behavior)
 
     def revoke(self, token: str) -> None:
-        """Refuse a virtual key from now on, one of ``virtual_keys``: the end of a rotated token."""
+        """Refuse one of ``virtual_keys`` from now on, as after a rotation of the token."""
         self._governance.revoke(token)
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._faults.clear()

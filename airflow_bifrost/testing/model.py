@@ -1,6 +1,6 @@
-"""The echo model: what a row asks for, what becomes of it, and the answer in each provider's own shape.
+"""The echo model: what a row asks for, its fate, and the answer in each provider's own format.
 
-Everything here is a pure function of the row, so an answer can be computed when it is asked for.
+Everything here is a pure function of the row, so an answer can be computed when it is requested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ JsonObject = dict[str, Any]
 
 
 class Fate(StrEnum):
-    """What becomes of a row."""
+    """The fate of a row."""
 
     OK = "ok"
     FAIL = "fail"

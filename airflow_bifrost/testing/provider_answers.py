@@ -1,6 +1,6 @@
-"""What the gateway makes of an answer of the provider that is no use to it: a refusal, a failure, or nonsense. Pure.
+"""What the gateway answers if the provider's answer is unusable: a refusal, a failure, or nonsense. Pure.
 
-Each provider writes its errors in its own shape; the gateway looks for the members that it knows and quotes the rest.
+Each provider has its own format of errors. The gateway reads the members that it knows and quotes the rest.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _FAILURES = {  # message and cause
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswer:
-    """What a provider answers the gateway, or how it fails to.
+    """What a provider answers to the gateway, or how it fails to answer.
 
     :param status: HTTP status.
-    :param headers: of the answer. Only its content type matters: the gateway passes no other on.
-    :param body: a JSON value, or text as it stands; None: empty.
-    :param failure: no whole answer comes at all, and the rest is not looked at: ``close`` or ``reset`` (the connection
-        ends before the answer), ``cut`` (within it), ``garbage`` (what comes is no HTTP), ``refused`` (nobody listens),
-        ``unknown_host``, ``timeout``, ``queue_full`` (the gateway is too busy to ask).
+    :param headers: of the answer. Only the content type matters, because the gateway passes on no other header.
+    :param body: a JSON value, or text that is sent unchanged; None: empty.
+    :param failure: the provider sends no complete answer, and the other arguments are ignored: ``close`` or ``reset`` (the
+        connection ends before the answer), ``cut`` (the answer breaks off), ``garbage`` (not HTTP), ``refused`` (the connection is
+        refused), ``unknown_host``, ``timeout``, ``queue_full`` (the gateway's queue for the provider is full).
     """
 
     status: int = 200
@@ -77,7 +77,7 @@ class ProviderAnswer:
 
     @property
     def value(self) -> Any:
-        """The body as JSON; text that is no JSON stands for itself."""
+        """The body as JSON, or the text if it is not JSON."""
         try:
             return json.loads(self.text)
         except ValueError:
@@ -90,7 +90,7 @@ class ProviderAnswer:
 
 
 class ProviderAnswered(Exception):
-    """The provider has answered a call with something else than what was asked for."""
+    """The provider has answered a call with something other than what was requested."""
 
     def __init__(self, answer: ProviderAnswer) -> None:
         super().__init__(answer)
@@ -102,16 +102,16 @@ class GatewayEnds(Exception):
 
 
 class ReadableAnswer(ValueError):
-    """The answer is one that the gateway can use, so it is no fault."""
+    """The gateway can read the answer, so it is not a fault."""
 
 
 def received(provider: str, request_type: str, answer: ProviderAnswer) -> JsonObject | ProviderAnswer:
     """The gateway's own answer.
 
-    :return: the members of a JSON object that says nothing, or, for the content of a file, the very answer.
+    :return: the members of a JSON object without content, or, for the content of a file, ``answer`` itself.
     :raises GatewayError: the gateway answers with an error.
-    :raises GatewayEnds: it does not answer any more.
-    :raises ReadableAnswer: if ``answer`` is no fault.
+    :raises GatewayEnds: the gateway's process ends.
+    :raises ReadableAnswer: ``answer`` is not a fault.
     """
     if answer.failure is not None:
         raise failed(provider, answer.failure)
@@ -132,9 +132,9 @@ def received(provider: str, request_type: str, answer: ProviderAnswer) -> JsonOb
 
 
 def failed(provider: str, failure: str) -> GatewayError:
-    """The gateway's error for a whole answer that does not come."""
+    """The gateway's error if no complete answer comes."""
     message, cause = _FAILURES[failure]
-    if provider == "bedrock" and cause:  # has an HTTP client of its own, whose failures are all one
+    if provider == "bedrock" and cause:  # uses another HTTP client, which reports every failure alike
         return GatewayError(_NOT_CARRIED_OUT, detail={"error": cause}, is_bifrost_error=True)
     if failure == "timeout":
         detail = {"error": cause, "type": "request_timed_out"}
@@ -180,7 +180,7 @@ def passed_on(provider: str, request_type: str, answer: ProviderAnswer) -> Gatew
 
 
 def _error_members(provider: str, value: Any) -> JsonObject | None:
-    """What the gateway understands of the provider's own error; None if it has not the provider's shape."""
+    """What the gateway reads from the provider's own error; None if it does not have the provider's format."""
     error = value.get("error") if isinstance(value, dict) and provider != "bedrock" else value
     if error is None:
         return {}
@@ -192,7 +192,7 @@ def _error_members(provider: str, value: Any) -> JsonObject | None:
     return members | {"code": str(members["code"])} if "code" in members else members
 
 
-# The gateway checks the types of what it looks for in a 200, but not whether it is there.
+# The gateway checks the types of the members that it reads from a 200, but not whether they are present.
 
 _NOTHING_LISTED: JsonObject = {"object": "list", "data": []}
 _TEXTS = ("id", "object", "endpoint", "input_file_id", "completion_window", "status", "output_file_id", "error_file_id")
@@ -220,7 +220,7 @@ _BATCHES: dict[str, dict[str, type]] = {
 
 
 def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonObject:
-    """The gateway's answer to an object in which nothing is that it looks for."""
+    """The gateway's answer to an object without any of the members that it reads."""
     if provider == "gemini":
         _check_gemini_job(request_type, value)
     batch = _BATCHES.get(provider)
@@ -237,7 +237,7 @@ def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonOb
             shows_processing = provider == "anthropic" and request_type != "batch_cancel"
             return hollow | {"processing_status": ""} if shows_processing else hollow
     raise ReadableAnswer(
-        "this ProviderAnswer can be read by the gateway, so it is no fault (put a batch into its state with add_batch or "
+        "this ProviderAnswer can be read by the gateway, so it is not a fault (put a batch into its state with add_batch or "
         f"set_batch): {json.dumps(value)[:200]}"
     )
 

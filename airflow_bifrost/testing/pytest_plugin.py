@@ -1,4 +1,4 @@
-"""pytest fixtures for offline tests of DAGs that use the gateway. Imports nothing heavy until a fixture is used."""
+"""A pytest fixture for offline tests of DAGs that use the gateway. Imports nothing heavy until the fixture is used."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def bifrost_gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway whose batches take 0.2 s, behind the connection ``bifrost_default``.
 
-    ``@pytest.mark.bifrost_gateway(batch_seconds=0)`` and the like give arguments of ``LocalGateway``; ``token`` is what the
-    connection sends. A test that injected what is no fault fails here, since it may have passed for another reason.
+    ``@pytest.mark.bifrost_gateway(batch_seconds=0)`` and the like pass arguments to ``LocalGateway``; ``token`` is the token that
+    the connection sends. A test that injected an answer which is not a fault fails here, because it may have passed for another reason.
     """
     from airflow_bifrost.testing.local_gateway import LocalGateway
 
@@ -36,4 +36,4 @@ def bifrost_gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token))
         yield gateway
         if misuses := gateway.misuses:
-            pytest.fail("bifrost_gateway was given faults that are none:\n" + "\n".join(misuses), pytrace=False)
+            pytest.fail("bifrost_gateway was given answers that are not faults:\n" + "\n".join(misuses), pytrace=False)

@@ -1,4 +1,4 @@
-"""What the gateway was asked."""
+"""Records the requests to the gateway."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RecordedRequest:
     at: float
 
     def add_body(self, chunk: bytes) -> None:
-        """Keep a piece of the body, as far as there is room."""
+        """Keep a chunk of the body, up to ``BODY_CAP`` in total."""
         self.body += chunk[: BODY_CAP - len(self.body)]
 
 

@@ -1,4 +1,4 @@
-"""What a batch yields: its output files line by line, and the gateway's native results."""
+"""The results of a batch: its output files line by line, and the gateway's native results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def lines(store: Store, snapshot: Snapshot, kind: str) -> Iterator[bytes]:
 def native(store: Store, snapshot: Snapshot, batch_id: str) -> JsonObject:
     """The answer to the native results call, without ``extra_fields``; parse errors stand under ``parse_errors``.
 
-    :param batch_id: the id as it was asked for.
+    :param batch_id: the ID in the request.
     """
     provider = snapshot.batch.provider
     if provider == "anthropic":
@@ -195,7 +195,7 @@ def _gemini_results(store: Store, snapshot: Snapshot, batch_id: str) -> list[Jso
 
 
 def _bedrock_results(store: Store, snapshot: Snapshot) -> list[JsonObject]:
-    """What stands in the output under the batch's prefix; nothing while there is none."""
+    """The content of the output below the batch's prefix; empty until there is any."""
     if "output" not in snapshot.yielded:
         return []
     results: list[JsonObject] = []

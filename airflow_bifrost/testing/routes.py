@@ -1,4 +1,4 @@
-"""Which call a method and a raw path are. The path is never decoded or tidied here, as the gateway does not either."""
+"""Maps a method and a raw path to a call. Like the gateway, it never decodes or normalizes the path."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _MOST_ERRORS = 50  # that a batch shows
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What reading an input once has told."""
+    """What is known after reading an input once."""
 
     rows: int
     odd: list[tuple[int, Verdict]]

@@ -48,7 +48,7 @@ _Protocol: type[asyncio.Protocol] = type("_Protocol", (_ShowsTransport, AutoHTTP
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says when it has started and lets delayed answers go when it stops."""
+    """uvicorn with a callback on start. When it stops, it sends delayed answers at once."""
 
     def __init__(self, app: App, *, verbose: bool, on_start: Callable[[], None]) -> None:
         super().__init__(
@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, and call ``on_start``."""
         await super().startup(sockets)
         self._on_start()
 
@@ -92,7 +92,7 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._halted.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close everything: delayed answers are sent at once, and no answer is waited for longer than half a second."""
+        """Close everything. Delayed answers are sent at once, and other answers have half a second to finish."""
         self._app.stopping.set()
         for server in self.servers:
             server.close()
@@ -109,7 +109,7 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only where it is: 40 ms for each answer.
+    # Name the protocol: otherwise asyncio leaves Nagle's algorithm on, which costs 40 ms per answer.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""A batch at one moment: the clock, its rows and its files put together."""
+"""A batch at one moment: its phase, its rows and its files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Everything that must survive: files, batches and their clock, in one SQLite file with the contents of files next to it.
+"""Everything that must survive: files and batches in one SQLite file, and the contents of files in a folder next to it.
 
-Nothing about a batch's progress is written: it follows from when the batch was created. So a killed server goes on
-where the clock stands.
+The progress of a batch is not stored, because it follows from the time of creation. So a killed server continues at the
+current time.
 """
 
 from __future__ import annotations

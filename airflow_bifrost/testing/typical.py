@@ -1,4 +1,4 @@
-"""What the gateway typically answers with a status: the error behind a fault that names nothing else."""
+"""The error that the gateway typically answers with a status, for a fault without a body."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_THE_PROVIDER = {
 
 
 def typical_error(status: int, provider: str = "openai", request_type: str = "") -> GatewayError:
-    """Governance's refusal, a timeout, or what becomes of an answer that the provider, or a proxy of it, may give."""
+    """A refusal of the governance, a timeout, or what the gateway makes of an error of the provider or a proxy."""
     if status in _OF_GOVERNANCE:
         return refusal(_OF_GOVERNANCE[status])
     if status == 504:

@@ -295,7 +295,7 @@ def on_fault(
     if seen.faults == 1 or seen.faults % LOG_EVERY == 0:
         hint = ""
         if isinstance(error, BifrostBudgetExceeded | BifrostRateLimited):
-            hint = " The batch is paid for already, so the wait goes on."
+            hint = " The batch is paid for already, so the wait continues."
         left = f"{in_words(policy.not_found_grace)} at most" if missing else f"{in_words(policy.ends_at - now)} left"
         text = f"{error}{hint} Fault {seen.faults} in a row; next attempt in {in_words(delay)}, {left}"
         line = Line(logging.WARNING, text)

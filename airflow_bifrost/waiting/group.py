@@ -1,4 +1,4 @@
-"""The waits for the batches of one provider, and which request their polls need next: for one batch, a page of the list, or a sweep. Pure."""
+"""The waits for the batches of one provider, and the request that their polls need next: one batch, a page of the list, or a sweep. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from airflow_bifrost.waiting.page_index import PageIndex
 from airflow_bifrost.waiting.timetable import Timetable
 from airflow_bifrost.waiting.waits import PollBatch, PollPage, Request, ScheduledWait
 
-COUNTS_EVERY = 300.0  # seconds between two polls for the counts, where the list does not have them
-SWEEP_PATIENCE = 10.0  # seconds for which due waits leave it to a sweep to come to them
+COUNTS_EVERY = 300.0  # seconds between two polls for the counts, if the list does not have them
+SWEEP_PATIENCE = 10.0  # seconds for which due waits leave their poll to a sweep
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +71,7 @@ class ProviderGroup:
         return self.limit.slots(now) if slots is None else slots
 
     def resolve(self, config: GatewayConfig) -> None:
-        """The connection says which provider this is, and so what its list is good for."""
+        """Set the provider's name, which the connection tells, and so whether its list is usable."""
         name_before, self.name = self.name, config.provider_for(self.provider)
         if self.limit.max_in_flight != config.max_in_flight:
             self.limit = ConcurrencyLimit(config.max_in_flight)
@@ -85,13 +85,13 @@ class ProviderGroup:
             self.enter(wait)
 
     def poll_at(self, wait: ScheduledWait, when: float) -> None:
-        """Poll at ``when``, and not when was said before. No request in flight answers for the wait any more."""
+        """Poll at ``when``, and no longer at the time that was set before. No request in flight answers for the wait any more."""
         wait.request = None
         self.due.pop(wait, None)
         self.timetable.poll_at(wait, when)
 
     def next_request(self, now: float) -> Request | None:
-        """The request for what has been due the longest."""
+        """The request for the wait that has been due the longest."""
         index = self.index
         while self.due:
             wait = next(iter(self.due))
@@ -117,7 +117,7 @@ class ProviderGroup:
         return None
 
     def continue_sweep(self, request: PollPage, now: float) -> bool:
-        """Whether a sweep goes on with a further page, which ``request`` then asks for. A cursor that leads back ends it."""
+        """Whether a sweep continues with a further page, which ``request`` then asks for. A cursor that leads back ends it."""
         cursor, walked = request.next_cursor, request.walked
         if walked is None or cursor is None or cursor in walked or not self.slots(now):
             return False

@@ -2,7 +2,7 @@
 
 When to poll which batch, and how, is decided in :mod:`airflow_bifrost.waiting.schedule`; what an answer means, in
 :mod:`airflow_bifrost.waiting.decision`. The client is in :mod:`airflow_bifrost.waiting.connection`. An awaited batch costs entries in two
-heaps: no task, no timer and no client of its own. The first trigger opens the hub, the last one closes it. Each loop has its own hubs,
+heaps, but no asyncio task, timer or client. The first trigger opens the hub, the last one closes it. Each loop has its own hubs,
 because ``dag.test()`` runs each trigger in a new loop.
 """
 

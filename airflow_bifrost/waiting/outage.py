@@ -1,7 +1,7 @@
 """When a provider, or the gateway, is in an outage, and how often it is probed then. Pure: errors and the time go in.
 
-Errors in a row, about whatever batch, mean the gateway or the provider and not a batch: then one request at a time probes it, and all
-waits share the result.
+Several errors in a row, for whatever batches, point to the gateway or the provider and not to a batch. Then one request at a time probes
+it, and all waits share the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When to poll which batch, and what an answer or an error changes. Pure: no I/O, no clock of its own.
+"""When to poll which batch, and what an answer or an error changes. Pure: no I/O and no clock.
 
 Which request a poll needs (the batch by its ID, a page of the list, or a sweep through the list) is decided for each provider in ``group``.
 
@@ -45,7 +45,7 @@ from airflow_bifrost.waiting.limits import ConcurrencyLimit
 from airflow_bifrost.waiting.timetable import Timetable
 from airflow_bifrost.waiting.waits import PollBatch, PollPage, Request, ScheduledWait
 
-LAST_POLL_WITHIN = 30.0  # seconds that the poll at the deadline may take, the wait for a slot included
+LAST_POLL_WITHIN = 30.0  # seconds that the poll at the deadline may take, including the wait for a slot
 LIST_FAULTS = 3  # in a row, after which the list is not used for a while
 SHARED_AT_ONCE = 100  # waits that take over the fault of an outage in one go
 
@@ -76,7 +76,7 @@ class Schedule:
         self._timetable = Timetable()
         self._in_flight = 0
         self._served = 0
-        self._latest = 0.0  # of all the times that came in since the clock was last set back
+        self._latest = 0.0  # latest of all times that came in since the clock was last set back
 
     # Waits come and go
 
@@ -90,7 +90,7 @@ class Schedule:
         self._timetable.end_at(wait, max(policy.ends_at, now) + LAST_POLL_WITHIN)
 
     def remove(self, wait: ScheduledWait) -> None:
-        """The wait has ended, or nobody is interested in it any more."""
+        """The wait has ended, or its trigger has left."""
         if not wait.over:
             self._timetable.forget(wait)
             wait.group.leave(wait)
@@ -115,7 +115,7 @@ class Schedule:
     # Time
 
     def tick(self, now: float) -> list[Update]:
-        """Find out what is due, and end the waits whose time is over."""
+        """Collect what is due, and end the waits whose time is over."""
         if was_set_back(self._latest, now):
             self._spread((wait for wait in self._timetable.waits() if wait.request is None), now)
             self._latest = now
@@ -152,7 +152,7 @@ class Schedule:
         return min(times, default=None)
 
     def _spread(self, waits: Iterable[ScheduledWait], now: float) -> None:
-        """Poll within one interval, each at another time."""
+        """Spread the polls over one interval."""
         for wait in waits:
             wait.group.poll_at(wait, now + wait.policy.interval(None) * self._random())
 
@@ -205,7 +205,7 @@ class Schedule:
     def on_page(
         self, request: PollPage, entries: Sequence[dict[str, Any]], next_cursor: str | None, now: float
     ) -> list[tuple[ScheduledWait, dict[str, Any]]]:
-        """A page of the list came back.
+        """Take the answer for a page of the list.
 
         :return: for :meth:`on_entry`: the waits whose batches it shows, and what it shows.
         """
@@ -225,7 +225,7 @@ class Schedule:
         return [(wait, shown[batch_id]) for batch_id in result.found for wait in group.waits[batch_id]]
 
     def on_entry(self, request: PollPage, wait: ScheduledWait, entry: dict[str, Any], now: float) -> Update:
-        """A page shows a batch. A list never has the last word: what it shows as ended, or as running at the deadline, is confirmed."""
+        """A page shows a batch. If it shows the batch as ended, or as running at the deadline, a poll by ID confirms this."""
         if wait.confirm or wait.over:
             return Update(wait, None)
         if BatchStatus.of(entry["status"]) in TERMINAL or now >= wait.policy.deadline:
@@ -237,13 +237,13 @@ class Schedule:
         return self._on_entry(wait, entry, now, request.stretch, counted=counted)
 
     def continue_sweep(self, request: PollPage, now: float) -> bool:
-        """Whether a sweep goes on with a further page, which ``request`` then asks for."""
+        """Whether a sweep continues with a further page, which ``request`` then asks for."""
         return bool(self._limit.slots(now)) and request.group.continue_sweep(request, now)
 
     def _on_entry(
         self, wait: ScheduledWait, entry: dict[str, Any], now: float, stretch: float, *, counted: bool
     ) -> Update:
-        """Most of the time the gateway says what it said before, and then there is nothing to decide."""
+        """Usually the gateway answers what it answered before, and then there is nothing to decide."""
         wait.left_to_sweep = False
         wait.confirm = False
         state, policy = wait.state, wait.policy
@@ -303,7 +303,7 @@ class Schedule:
         return []
 
     def on_lookup_fault(self, error: BifrostError, now: float) -> list[Update]:
-        """There is no connection: those that are due get to know why."""
+        """There is no connection: the due waits get the reason."""
         return [self._fail(wait, error, now) for wait in self.due_waits()]
 
     def share_faults(self, now: float) -> list[Update]:
@@ -315,11 +315,11 @@ class Schedule:
         return updates
 
     def due_waits(self) -> list[ScheduledWait]:
-        """Those that are due, and for which no request has been sent."""
+        """The waits that are due and for which no request has been sent."""
         return [wait for group in self._groups.values() for wait in group.due]
 
     def waits_of(self, request: Request) -> list[ScheduledWait]:
-        """Those that fail with a request in which our own code failed: a sweep's are all of its provider."""
+        """The waits that fail with a request because of a bug in this package. For a sweep, these are all waits of its provider."""
         return request.waits or [wait for waits in request.group.waits.values() for wait in waits]
 
     def _count_fault(self, request: Request, error: BifrostError, now: float) -> None:
@@ -329,7 +329,7 @@ class Schedule:
             request.group.breaker.on_fault(error, sent_at=request.sent_at, now=now, random=self._random)
 
     def _fail_all(self, request: Request, error: BifrostError, now: float) -> list[Update]:
-        """A fault of every wait that relied on the request, and has not got news since."""
+        """Count a fault for every wait that relied on the request and got no answer since."""
         return [self._fail(wait, error, now) for wait in request.waits if wait.request is request]
 
     def _fail(self, wait: ScheduledWait, error: BifrostError, now: float) -> Update:

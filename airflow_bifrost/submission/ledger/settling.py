@@ -139,6 +139,6 @@ class Settler:
             f"{when} may have submitted part {self.origin.part} of this input to {provider}, and this cannot be determined: {step.reason}."
             " This attempt submitted nothing. If the earlier attempt did, its batch is billed. Look in the provider's console for a batch that was"
             f" created at that time{candidates}."
-            " If there is one, set on_unknown={'adopt': '<its ID>'} and clear this task; if there is none, set on_unknown='resubmit' and"
+            " If there is one, set on_unknown={'adopt': '<its ID>'} and clear this task. If there is no batch, set on_unknown='resubmit' and"
             " clear it."
         )

@@ -1,4 +1,4 @@
-"""What each provider looks like through the gateway, one file each. This package's ``providers`` is not asked: the tests compare."""
+"""What each provider looks like through the gateway, one file each. It does not use ``airflow_bifrost.providers``, because tests compare the two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNTS = ("total", "completed", "failed", "succeeded", "expired", "canceled", "p
 
 
 def check_names(what: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise if a name is unknown: a misspelt one would do nothing, and nobody would see it.
+    """Raise if a name is unknown, because a misspelled name would silently do nothing.
 
     :param what: what they are names of.
     """

@@ -10,7 +10,7 @@ from airflow_bifrost.testing.store import Yield
 
 
 class Anthropic(OpenAI):
-    """Anthropic's Message Batches: one terminal status, ``ended``, whatever became of the requests."""
+    """Anthropic's Message Batches: one terminal status, ``ended``, whatever the outcome of the requests."""
 
     name = "anthropic"
     phases = {"canceling": Phase.CANCELLING, "ended": Phase.COMPLETED}

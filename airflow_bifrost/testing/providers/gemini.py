@@ -18,7 +18,7 @@ _GEMINI_WORDS: dict[Phase, str] = {
 
 
 class Gemini(OpenAI):
-    """Gemini: ``completed`` counts failures too, and there is no file to download."""
+    """Gemini: ``completed`` includes failures, and there is no file to download."""
 
     name = "gemini"
     phases = {

@@ -24,7 +24,7 @@ def letters(length: int, alphabet: str = string.ascii_letters + string.digits) -
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A batch at one moment, with what its rows have come to and the ids of the files that it has yielded."""
+    """A batch at one moment, with the counts of its rows and the IDs of the files that it has produced."""
 
     batch: Batch
     progress: Progress

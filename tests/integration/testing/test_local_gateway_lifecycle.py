@@ -249,7 +249,9 @@ def test_the_fixture_fails_a_test_that_injects_what_is_no_fault(tmp_path: Path) 
         "    assert httpx.get(f'{bifrost_gateway.url}/openai/v1/batches/b')\n",
     )
     assert "1 passed, 1 error" in said, said
-    assert "bifrost_gateway was given faults that are none:\nGET /openai/v1/batches/b: this ProviderAnswer" in said
+    assert (
+        "bifrost_gateway was given answers that are not faults:\nGET /openai/v1/batches/b: this ProviderAnswer" in said
+    )
 
 
 def test_the_fixtures_connection_sends_the_token_of_the_marker(tmp_path: Path) -> None:

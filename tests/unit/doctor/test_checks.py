@@ -114,7 +114,7 @@ def test_a_gateway_that_does_not_answer_leaves_all_the_rest_unknown() -> None:
 def test_what_is_skipped_names_the_problem_that_it_is_for() -> None:
     found = run_checks(evidence(own=REFUSED, raw=of_list({"type": "virtual_key_required", "extra_fields": {}}, 401)))
     skipped = {finding.finding for finding in found if finding.state is State.SKIPPED}
-    assert skipped == {"Skipped: first correct 'token'."}
+    assert skipped == {"Skipped: first fix 'token'."}
 
 
 def test_evidence_may_end_anywhere() -> None:

@@ -80,20 +80,20 @@ def test_unknown_forms_stand_below_a_heading_and_apart_from_the_verdict() -> Non
     assert "Not known to this version" not in printed(report(ok("forms", "known")))
 
 
-SKIPPED = [Finding(name, State.SKIPPED, "Skipped: first correct 'token'.") for name in ("provider", "listing")]
+SKIPPED = [Finding(name, State.SKIPPED, "Skipped: first fix 'token'.") for name in ("provider", "listing")]
 
 
 def test_what_is_skipped_for_one_reason_is_one_row_and_stays_whole_in_json() -> None:
     full = report(problem("token", "Refused."), *SKIPPED, ok("clock", "They agree."))
     rows = [" ".join(line.split()) for line in printed(full).splitlines()]
-    assert "2 more checks skipped Skipped: first correct 'token'." in rows
+    assert "2 more checks skipped Skipped: first fix 'token'." in rows
     assert not any(row.startswith(("provider", "listing")) for row in rows)
     shown = json.loads(printed(full, as_json=True))
     assert [check["name"] for check in shown["checks"]] == ["token", "provider", "listing", "clock"]
 
 
 def test_what_is_skipped_alone_or_for_several_reasons_has_a_row_each() -> None:
-    other = Finding("latency", State.SKIPPED, "Skipped: first correct 'provider'.")
+    other = Finding("latency", State.SKIPPED, "Skipped: first fix 'provider'.")
     for findings in ([SKIPPED[0]], [*SKIPPED, other]):
         text = printed(report(problem("token", "Refused."), *findings))
         assert "more checks" not in text
