@@ -159,7 +159,7 @@ class Batches:
 
 
 def _lying(page: JsonObject, behavior: ProviderBehavior, shown: list[Batch]) -> JsonObject:
-    """The page as a list that lies gives it; see ``ProviderBehavior.list_lie``."""
+    """The page as a faulty list shows it; see ``ProviderBehavior.list_lie``."""
     if behavior.list_lie is None:
         return page
     if behavior.list_lie == "no_cursor":

@@ -121,7 +121,7 @@ def test_an_answer_that_is_no_fault_is_told_so_with_a_status_that_no_client_repe
     gateway.inject(Fault(provider_answer=ProviderAnswer(body={"id": "batch_1", "status": "completed"})))
     told = client.get("/openai/v1/batches/batch_1")
     assert told.status_code == 400
-    assert "so it is no fault" in told.json()["error"]["message"]
+    assert "so it is not a fault" in told.json()["error"]["message"]
     assert gateway.misuses == [f"GET /openai/v1/batches/batch_1: {told.json()['error']['message']}"]
     gateway.reset()
     assert gateway.misuses == []
