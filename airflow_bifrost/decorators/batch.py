@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.runs.attempt import BatchRun
     from airflow_bifrost.submission.parts import RequestFiles
 
-NOT_GIVEN: Final[Any] = ...  # so that the `default_args` of the DAG, and then the operator's default, apply
+NOT_GIVEN: Final[Any] = ...  # not passed on: the DAG's `default_args` apply, then the operator's default
 
 
 class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
@@ -37,12 +37,15 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
     ) -> None:
         for name in ("rows", "input_path"):
             if name in kwargs:
-                raise ValueError(f"{name}: leave it out, the decorated function returns the rows")
+                raise ValueError(f"@task.bifrost_batch does not take {name}: the decorated function returns the rows")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, rows=(), **kwargs)
 
     def _begin(self, run: BatchRun) -> dict[str, Any]:
-        """Call the function, unless its rows are submitted already: it may return other rows each time. If the rows ended with an outcome
-        that is not accepted, it is called again, and then its rows decide, as those of an operator do."""
+        """Call the function, unless an earlier attempt has submitted its rows: it may return different rows each time.
+
+        If those rows ended with an outcome that is not accepted, call it again. Its new rows then decide how to begin, as the rows of a
+        ``BatchRunOperator`` do.
+        """
         from airflow_bifrost.worker.verdict import outcome_of_rows
 
         before = run.recall()
@@ -100,11 +103,12 @@ def bifrost_batch_task(
     bifrost_conn_id: str = NOT_GIVEN,
     **kwargs: Unpack[DecoratorArguments],
 ) -> TaskDecorator:
-    """Make a task of a function that returns or yields rows.
+    """Turn a function that returns or yields rows into a task.
 
     The arguments, their meaning and their defaults are those of :class:`~airflow_bifrost.operators.batch.BatchRunOperator`, without ``rows``
-    and ``input_path``; ``output_path`` is required. The function is called once: when its rows are submitted, a retry or a clear continues
-    with them. It is called again only if the task is cleared after an outcome that it does not accept, or after the output is gone.
+    and ``input_path``; ``output_path`` is required. The function is called once. After its rows are submitted, a retry or a clear continues
+    with them. The function is called again only if the task is cleared after an outcome that it does not accept, or after the output was
+    deleted.
 
     Usage::
 
@@ -114,7 +118,7 @@ def bifrost_batch_task(
                 yield f"Is this review good or bad? {review}"
     """
     own = {name: value for name, value in locals().items() if name not in ("python_callable", "kwargs")}
-    # Otherwise Airflow infers it from the function's annotation, which is about rows.
+    # Otherwise Airflow infers it from the function's return annotation, which describes the rows.
     kwargs.setdefault("multiple_outputs", True)
     return task_decorator_factory(
         python_callable=python_callable,

@@ -1,7 +1,7 @@
-"""What the operators share: those of one batch, and those that submit rows.
+"""Base classes of the operators: one for those that work on an existing batch, one for those that submit rows.
 
-A DAG file loads the operators, and it is parsed again and again. So what a task needs in its worker is imported in the methods that run
-there: in this folder, in ``sensors`` and in ``decorators``.
+Airflow parses DAG files over and over, and each parse imports the operators. Modules that a task needs only in its worker are therefore
+imported in the methods that run there. The same holds for ``sensors`` and ``decorators``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class OneBatchOperator(BaseOperator):
-    """An operator of one batch that exists. It returns a dict (the batch's summary, or a manifest), and pushes each key as an XCom."""
+    """Works on one existing batch. Returns a dict (the batch's summary, or a manifest), and pushes each key as an XCom."""
 
     template_fields: Sequence[str] = ("batch_id", "provider", "bifrost_conn_id")
     ui_color = "#d9f2e6"
@@ -59,7 +59,7 @@ class OneBatchOperator(BaseOperator):
         batch_ids = batch_ids_of(self.batch_id)
         if len(batch_ids) != 1:
             raise ValueError(
-                f"batch_id has {len(batch_ids)} IDs, and {type(self).__name__} takes one: expand the task over the IDs"
+                f"batch_id has {len(batch_ids)} IDs, but {type(self).__name__} takes one: map the task over the IDs with expand()"
             )
         return batch_ids[0]
 
@@ -75,7 +75,7 @@ class OneBatchOperator(BaseOperator):
 
 
 class RowsOperator(BaseOperator):
-    """An operator that submits rows: where they come from, what is asked of the provider, and what a retry does."""
+    """Submits rows. Holds where they come from, what each request asks of the provider, and what a retry does."""
 
     template_fields: Sequence[str] = (
         "input_path",
@@ -138,12 +138,12 @@ class RowsOperator(BaseOperator):
         self.resubmit: Collection[str] = ()
         self.bifrost_conn_id = bifrost_conn_id
         if isinstance(rows, XComArg):
-            # Airflow sets this relationship for templated fields only. `rows` is not templated: Airflow would render `{{` in prompts,
-            # and would keep the prompts in its metadata database.
+            # Airflow sets this dependency for templated fields only. `rows` is not templated: Airflow would render `{{` in prompts,
+            # and would store the prompts in its metadata database.
             XComArg.apply_upstream_relationship(self, rows)
 
     def _params(self, provider: str) -> Mapping[str, Any] | None:
-        """Members of a request's body that a row may leave out."""
+        """The members that each row's request body gets unless it sets them."""
         if not isinstance(self.request_params or {}, Mapping):
             raise ValueError(f"request_params must be a dict, not {type(self.request_params).__name__}")
         return self.request_params

@@ -1,4 +1,4 @@
-"""The operators, each of which has a module: the path from which DAG files import them."""
+"""The public import path of the operators. Each operator has a module next to this one."""
 
 from airflow_bifrost.operators.cancel import BatchCancelOperator
 from airflow_bifrost.operators.download import BatchDownloadOperator

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 class BatchCancelOperator(OneBatchOperator):
     """Asks the provider to cancel a batch. Returns the batch's summary, and pushes each key of it as an XCom.
 
-    Cancelling twice is the same as cancelling once: a batch that has ended or is being cancelled is left alone. The task does not wait
-    for the end of the batch; a :class:`~airflow_bifrost.sensors.batch.BatchSensor` after it does, with ``"cancelled"`` in its ``accept``.
-    The provider bills the rows that are done by then.
+    Cancelling twice is harmless: the operator leaves a batch alone that has ended or is already being cancelled. The task does not wait
+    until the batch has ended. To wait, add a :class:`~airflow_bifrost.sensors.batch.BatchSensor` with ``"cancelled"`` in its ``accept``.
+    The provider bills the rows that it has processed by then.
 
     :param batch_id: ID of the batch. (templated)
-    :param provider: the provider that the batch was created with; None: the connection's. (templated)
+    :param provider: the provider that the batch was created with. Defaults to the connection's provider. (templated)
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
@@ -43,8 +43,8 @@ class BatchCancelOperator(OneBatchOperator):
         try:
             hook.cancel_batch(self._checked_id(), provider=provider_of(self.provider))
         except BifrostGatewayError as error:
-            # The batch may have ended in the meantime, or the cancel may have worked and only its answer was lost. The status code does
-            # not tell: providers differ, and of several keys behind the gateway the last one's refusal is passed on. The batch itself does.
+            # The batch may have ended in the meantime, or the cancel may have worked and only its answer was lost. The status code cannot
+            # tell: providers differ, and with several keys the gateway passes on only the last key's refusal. So retrieve the batch.
             with suppress(BifrostGatewayError):
                 summary = self._retrieve(hook)
                 if _needs_no_cancel(summary):

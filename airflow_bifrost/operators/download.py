@@ -23,23 +23,25 @@ if TYPE_CHECKING:
 class BatchDownloadOperator(OneBatchOperator):
     """Writes the results of a batch that has ended to a file. Returns the manifest, and pushes each key of it as an XCom.
 
-    One JSON object per line, in one shape for every provider (see :class:`airflow_bifrost.results.rows.ResultRow`), in the provider's
-    order; a row that is in the output file and in the error file is written once. The file appears under its name when it is complete.
+    The file has one JSON object per line, in the provider's order and in the same form for every provider (see
+    :class:`airflow_bifrost.results.rows.ResultRow`). A row that is in both the output file and the error file is written once. The file
+    appears at ``output_path`` only when it is complete.
 
-    Results that cannot be read, or are fewer than the batch counts, are read again a few times. Then the task fails and writes nothing: the
-    rows are paid for, and a retry reads them again.
+    If results cannot be read, or are fewer than the batch's own counts, the operator reads them again a few times. If that does not help,
+    the task fails and writes nothing. The rows are already paid for, and a retry reads their results again.
 
     :param batch_id: ID of the batch. (templated)
-    :param output_path: the file, at any URI that Airflow's object storage writes or on the worker's disk. It is replaced. (templated)
-    :param provider: the provider that the batch was created with; None: the connection's. (templated)
-    :param raw: write the provider's own lines as they came: first those of the output file, then those of the error file.
-    :param allow_incomplete: write what there is, with a warning, if results stay unreadable or fewer than the batch counts.
-    :param results_grace: seconds, or a timedelta, for a batch that has ended to name its files. Some do so only minutes after they are
-        ``completed``. Default: 10 minutes.
-    :param download_timeout: seconds, or a timedelta, that the gateway may take to send one file. It reads the whole file from the provider
-        before it sends any of it. Default: 10 minutes.
-    :param storage_conn_id: the Airflow connection for the object store in which Bedrock and Vertex keep results; None: the credentials of
-        the worker's environment. (templated)
+    :param output_path: the file to write: a URI for Airflow's object storage, or a path on the worker's disk. An existing file is replaced.
+        (templated)
+    :param provider: the provider that the batch was created with. Defaults to the connection's provider. (templated)
+    :param raw: write the provider's lines unchanged: first those of the output file, then those of the error file.
+    :param allow_incomplete: if some results are missing or cannot be read, write the others and log a warning instead of failing.
+    :param results_grace: how long to wait for an ended batch to name its files, in seconds or as a timedelta. Some batches name them only
+        minutes after they are ``completed``. Default: 10 minutes.
+    :param download_timeout: how long the gateway may take to send one file, in seconds or as a timedelta. The gateway reads the whole file
+        from the provider before it sends any of it. Default: 10 minutes.
+    :param storage_conn_id: the Airflow connection for the object store in which Bedrock and Vertex keep results. Without it, the
+        credentials of the worker's environment apply. (templated)
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
@@ -75,7 +77,7 @@ class BatchDownloadOperator(OneBatchOperator):
 
         batch_id = self._checked_id()
         locate_file(self.output_path)
-        # There is a batch, so the gateway has worked: one answer that is garbage does not end the attempt.
+        # The batch exists, so the gateway has worked before: a malformed answer is a transient error.
         hook = BifrostHook(self.bifrost_conn_id)
         with hook.open_client(timeout=self.download_timeout, worked_before=True) as client:
             return download(

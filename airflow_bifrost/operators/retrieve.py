@@ -1,4 +1,4 @@
-"""BatchRetrieveOperator: a batch's summary, now or when the batch has ended."""
+"""BatchRetrieveOperator: retrieve a batch's summary, at once or when the batch has ended."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ class BatchRetrieveOperator(WaitsForBatches, OneBatchOperator):
     """Retrieves a batch. Returns its summary, and pushes each key of it as an XCom, so that ``retrieve.output["output_file_id"]`` works.
 
     :param batch_id: ID of the batch. (templated)
-    :param provider: the provider that the batch was created with; None: the connection's. (templated)
+    :param provider: the provider that the batch was created with. Defaults to the connection's provider. (templated)
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     :param wait_for_completion: wait until the batch has ended, as :class:`~airflow_bifrost.sensors.batch.BatchSensor` does.
-    :param accept: the outcomes with which a task that waits succeeds. With any other it fails, after pushing the same XComs. Ignored
-        without ``wait_for_completion``.
-    :param deferrable: wait in the triggerer; False: in the worker.
-    :param poll_interval: seconds, or a timedelta, between two polls; None: as the connection says, else ``[bifrost] poll_interval``
-        (60 s).
+    :param accept: the outcomes with which the task succeeds if it waits. With any other outcome it pushes the same XComs and fails.
+        Ignored without ``wait_for_completion``.
+    :param deferrable: wait in the triggerer; if False, in the worker.
+    :param poll_interval: time between two polls, in seconds or as a timedelta. Defaults to the connection's setting, then to
+        ``[bifrost] poll_interval`` (60 s).
     :param poll_backoff: poll less often as the batch ages: every 5 % of its age, but at least every ten minutes.
-    :param timeout: seconds, or a timedelta, after which the task stops waiting and fails with ``AirflowSensorTimeout``. Default: 25 h.
-    :param not_found_grace: seconds, or a timedelta, for which a waiting task tolerates a 404. Default: 5 minutes.
-    :param results_grace: seconds, or a timedelta, for which a batch that has ended is polled again until it names its results. Some
+    :param timeout: time after which the task stops waiting and fails with ``AirflowSensorTimeout``, in seconds or as a timedelta.
+        Default: 25 h.
+    :param not_found_grace: how long a waiting task tolerates a 404, in seconds or as a timedelta. Default: 5 minutes.
+    :param results_grace: how long to keep polling an ended batch that does not name its results yet, in seconds or as a timedelta. Some
         providers name them only minutes later. Default: 10 minutes.
     :param cancel_on_kill: cancel the batch when a user ends the task while it waits.
     """

@@ -40,66 +40,71 @@ if TYPE_CHECKING:
 class BatchRunOperator(WaitsForBatches, RowsOperator):
     """Rows in, rows out: submits the rows once, waits for their batches, and writes one result for each row.
 
-    Input that exceeds the limits of one batch is split into several. Rows that failed with a transient error (429, 5xx, expired) are sent
-    again. A retry, a clear or a crash continues where the last attempt stopped, and pays for nothing twice. If there are no rows, the task
-    is skipped.
+    The operator splits input that exceeds the limits of one batch into several batches. It sends rows again that failed with a transient
+    error (429, 5xx, expired). After a retry, a clear or a crash, the task continues where the last attempt stopped and does not pay twice.
+    If there are no rows, the task is skipped.
 
     Returns the manifest (``output_path``, ``rows``, ``errors``, ``batches``, ``usage``, ``usage_by_model``, ``duplicates``), and pushes each
     key of it as an XCom.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
         A list, or the output of another task. Airflow does not render Jinja in them.
-    :param input_path: a JSONL file of such rows, at any URI that Airflow's object storage reads or on the worker's disk. (templated)
-    :param output_path: the file for the result rows, at any such URI: one JSON object per line, in the order of the input; see
-        :class:`airflow_bifrost.results.rows.ResultRow`. While the task runs, a folder next to it holds the input. (templated)
+    :param input_path: a JSONL file of such rows: a URI for Airflow's object storage, or a path on the worker's disk. (templated)
+    :param output_path: the file to write: a URI or a path, as for ``input_path``. It has one JSON object per line, in the order of the
+        input (see :class:`airflow_bifrost.results.rows.ResultRow`). While the task runs, a folder next to it holds the input. (templated)
     :param endpoint: the API that each row calls, e.g. ``/v1/embeddings``. (templated)
-    :param provider: the provider; None: the connection's. (templated)
-    :param model: the model of rows whose body names none. Gemini and Bedrock need it for the whole batch. (templated)
-    :param system_prompt: a system prompt for each row that has none.
+    :param provider: the model provider. Defaults to the connection's provider. (templated)
+    :param model: the model for rows whose body does not name one. Gemini and Bedrock require it for the whole batch. (templated)
+    :param system_prompt: a system prompt for each row that does not have one.
     :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
-    :param output_type: a pydantic model. Each request asks for its JSON schema, and each answer is validated into the row's ``output``. An
-        answer that fails validation makes its row ``failed`` (code ``invalid_output``), and the row is sent again. Not for Bedrock, where
-        each model has another way to ask.
-    :param accept: the outcomes of all rows together with which the task succeeds; ``partial``: some rows have succeeded.
-    :param max_parallel_batches: how many batches may be in progress at a time.
-    :param max_row_attempts: how often a row is sent at most.
-    :param resend_limit: share of a round's rows. If more of them fail with the same error code, the request itself may be at fault: 20 of
-        these rows are sent again first, and the others only if one of the 20 succeeds. Applies to rounds of 20 rows or more.
-    :param timeout: seconds, or a timedelta, for each round, in which rows are sent for the first, second, ... time. When it is over, the
-        batches that still run are cancelled, the rows that have an answer are written, and the task fails with ``AirflowSensorTimeout``,
-        which names the rest. Default: 25 h, the provider's 24 hours and an hour for clocks that differ.
-    :param run_timeout: the same for all rounds together; None: no limit but that of each round. Rows are sent again only if a further round
-        of ``timeout`` seconds can end before it.
-    :param on_changed_request: what to do if the DAG file asks for something else (``model``, ``endpoint``, ``output_type``, ...) while a run
-        is in progress: ``"fail"``: send nothing more, write what came, and fail; ``"continue"``: finish the run under the old request.
-        Clearing the task after the failure starts a run under the new one.
-    :param cleanup: which files to delete at the provider once the output is written: ``"never"`` any, the ``"input"``, or ``"all"``.
-    :param soft_fail: skip the task where it would fail, except with ``SubmissionInDoubt``.
-    :param deferrable: wait in the triggerer; False: in the worker.
-    :param poll_interval: seconds, or a timedelta, between two polls of a batch; None: as the connection says, else ``[bifrost]
-        poll_interval`` (60 s).
+    :param output_type: a pydantic model. Each request asks for an answer in its JSON schema, and each valid answer becomes the row's
+        ``output``. An answer that fails validation makes its row ``failed`` (code ``invalid_output``), and the row is sent again. Not
+        supported for Bedrock, where each model needs a different request.
+    :param accept: the task succeeds if the outcome of all rows together is one of these. ``partial``: some rows have succeeded.
+    :param max_parallel_batches: the maximum number of batches in progress at a time.
+    :param max_row_attempts: the maximum number of times that a row is sent.
+    :param resend_limit: a share of a round's rows, from 0 to 1. If more rows fail with the same error code, the request itself may be at
+        fault. The task then sends 20 of these rows again first, and the others only if one of the 20 succeeds. Applies to rounds of 20
+        rows or more.
+    :param timeout: time limit of each round, in seconds or as a timedelta. The first round sends every row; each later round sends rows
+        again. When the time is over, the task cancels the batches that still run, writes the rows that have an answer, and fails with an
+        ``AirflowSensorTimeout`` that reports the rest. Default: 25 h, the provider's 24 hours and an hour for clocks that differ.
+    :param run_timeout: time limit of all rounds together, in seconds or as a timedelta. By default only each round is limited. Rows are
+        sent again only if another round of ``timeout`` seconds can end before this limit.
+    :param on_changed_request: what to do if the DAG file changes the request (``model``, ``endpoint``, ``output_type``, ...) while a run is
+        in progress. ``"fail"``: send nothing more, write the results so far, and fail; clearing the task then starts a run with the new
+        request. ``"continue"``: finish the run with the old request.
+    :param cleanup: which files to delete at the provider once the output is written: ``"input"`` (the uploaded input), ``"all"`` (also the
+        results), or ``"never"`` (nothing).
+    :param soft_fail: skip the task instead of failing it, except with ``SubmissionInDoubt``.
+    :param deferrable: wait in the triggerer; if False, in the worker.
+    :param poll_interval: time between two polls of a batch, in seconds or as a timedelta. Defaults to the connection's setting, then to
+        ``[bifrost] poll_interval`` (60 s).
     :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
-    :param not_found_grace: seconds, or a timedelta, for which a waiting task tolerates a 404. Default: 5 minutes.
-    :param results_grace: seconds, or a timedelta, for which a batch that has ended is polled again until it names its results. Some
+    :param not_found_grace: how long a waiting task tolerates a 404, in seconds or as a timedelta. Default: 5 minutes.
+    :param results_grace: how long to keep polling an ended batch that does not name its results yet, in seconds or as a timedelta. Some
         providers name them only minutes later. Default: 10 minutes.
     :param cancel_on_kill: cancel the batches when a user ends the task.
-    :param allow_incomplete: write what there is, with a warning, if a batch's results stay unreadable or fewer than it counts. By default
-        the task fails and writes nothing: the rows are paid for, and a retry reads them again.
-    :param download_timeout: seconds, or a timedelta, that the gateway may take to send one file of results. It reads the whole file from
-        the provider before it sends any of it. Default: 10 minutes.
-    :param storage_conn_id: the Airflow connection for Bedrock's S3 bucket; None: the credentials of the worker's environment. (templated)
-    :param completion_window: the time in which the provider promises to finish, passed on to it.
-    :param metadata: up to 16 pairs of text that the provider keeps with the batch. (templated)
-    :param extra_body: further members of the create call, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
-    :param extra_form: further fields of the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
+    :param allow_incomplete: if some of a batch's results are missing or cannot be read, write the others and log a warning. By default the
+        task fails and writes nothing. The rows are already paid for, and a retry reads their results again.
+    :param download_timeout: how long the gateway may take to send one file of results, in seconds or as a timedelta. The gateway reads the
+        whole file from the provider before it sends any of it. Default: 10 minutes.
+    :param storage_conn_id: the Airflow connection for Bedrock's S3 bucket. Without it, the credentials of the worker's environment apply.
+        (templated)
+    :param completion_window: the time in which the provider is to finish the batch. Passed on unchanged.
+    :param metadata: up to 16 key-value pairs of strings that the provider stores with the batch. (templated)
+    :param extra_body: additional members of the create call, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
+    :param extra_form: additional form fields of the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
     :param max_rows: fail before anything is uploaded if the input has more rows than this.
     :param max_input_bytes: fail before anything is uploaded if the input is larger than this, in bytes.
-    :param max_request_body_size_mb: the gateway's own setting of this name, in MiB. The gateway takes no larger upload, so no batch's input
-        may be larger.
-    :param on_unknown: what to do if an earlier attempt may have submitted a batch and nothing can tell: ``"fail"``, with an error that says
-        what to check, ``"resubmit"``, which may pay twice, or ``{"adopt": "<batch ID>"}``. With several parts: ``{"adopt": {<part number>: "<batch ID>"}}``.
-    :param on_changed_input: what to do with the batches of an earlier attempt that had another input: ``"leave"`` or ``"cancel"`` them.
-    :param output_expires_after: seconds, or a timedelta, after which the provider deletes the output file. OpenAI and Azure only.
+    :param max_request_body_size_mb: the gateway's setting of the same name, in MiB. The gateway refuses larger uploads, so no batch's input
+        exceeds it.
+    :param on_unknown: what to do if an earlier attempt may have submitted a batch and the task cannot determine whether it did: ``"fail"``
+        with an error that says what to check, ``"resubmit"`` and risk paying twice, or continue with ``{"adopt": "<batch ID>"}``. With
+        several parts: ``{"adopt": {<part number>: "<batch ID>"}}``.
+    :param on_changed_input: what to do with batches that an earlier attempt submitted for a different input: ``"leave"`` or ``"cancel"``
+        them.
+    :param output_expires_after: time after which the provider deletes the output file, in seconds or as a timedelta. OpenAI and Azure only.
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
@@ -199,7 +204,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
 
         if self.input_path is not None and same_file(self.input_path, self.output_path):
             raise ValueError(
-                f"input_path and output_path are the same file ({self.input_path}): the output would replace the rows. Nothing was submitted."
+                f"input_path and output_path are the same file ({self.input_path}): the output would replace the rows. Nothing was submitted. Choose another output_path."
             )
         with self._skipping():
             run = self._run(context)
@@ -209,9 +214,9 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         return run.start()
 
     def execute_complete(self, context: Context, event: Any = None, state_folder: str | None = None) -> dict[str, Any]:
-        """Go on after the deferral, with the trigger's event.
+        """Continue after the deferral, with the trigger's event.
 
-        :param state_folder: where the run keeps what it must not lose. ``output_path`` may render to something else by now.
+        :param state_folder: where the run keeps its state. The deferral passes it on, because ``output_path`` may render differently now.
         """
         self._state_folder = state_folder or self._state_folder
         with self._skipping():
@@ -235,7 +240,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         wanted = params_for(self.output_type, provider=provider, endpoint=self.endpoint)
         if taken := sorted(name for name in wanted if name in given and not isinstance(given[name], dict)):
             raise ValueError(
-                f"request_params has {taken[0]}, in which output_type puts its schema: leave it out, or leave output_type out"
+                f"request_params sets {taken[0]}, which output_type needs for its schema: remove one of the two arguments"
             )
         return {
             **given,

@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 class BatchSubmitOperator(RowsOperator):
     """Submits one batch exactly once, and returns its ID: ``BatchSensor(batch_id=submit.output)`` waits for it.
 
-    A retry, a clear, or a crash between the call and its answer continues with the batch that is already paid for. The task finds it by a
-    record that outlives the attempt (Airflow 3.3's task state, or ``[bifrost] state_path``), and by a tag in the batch's metadata where
-    the provider keeps metadata (OpenAI, Azure). If there are no rows, the task is skipped.
+    After a retry, a clear, or a crash between the call and its answer, the task continues with the batch that is already paid for. It finds
+    the batch by a record that outlives the attempt (Airflow 3.3's task state, or ``[bifrost] state_path``) and, where the provider stores
+    metadata (OpenAI, Azure), by a tag in the batch's metadata. If there are no rows, the task is skipped.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
         A list, or the output of another task. Airflow does not render Jinja in them.
-    :param input_path: a JSONL file of such rows, at any URI that Airflow's object storage reads or on the worker's disk. (templated)
-    :param input_file_id: ID of a file that was uploaded to the provider before. (templated)
+    :param input_path: a JSONL file of such rows: a URI for Airflow's object storage, or a path on the worker's disk. (templated)
+    :param input_file_id: ID of a file that is already at the provider. (templated)
     :param endpoint: the API that each row calls, e.g. ``/v1/embeddings``. (templated)
-    :param provider: the provider; None: the connection's. (templated)
-    :param model: the model of rows whose body names none. Gemini and Bedrock need it for the whole batch. (templated)
-    :param system_prompt: a system prompt for each row that has none.
+    :param provider: the model provider. Defaults to the connection's provider. (templated)
+    :param model: the model for rows whose body does not name one. Gemini and Bedrock require it for the whole batch. (templated)
+    :param system_prompt: a system prompt for each row that does not have one.
     :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
-    :param completion_window: the time in which the provider promises to finish, passed on to it.
-    :param metadata: up to 16 pairs of text that the provider keeps with the batch. (templated)
-    :param extra_body: further members of the create call, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
-    :param extra_form: further fields of the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
+    :param completion_window: the time in which the provider is to finish the batch. Passed on unchanged.
+    :param metadata: up to 16 key-value pairs of strings that the provider stores with the batch. (templated)
+    :param extra_body: additional members of the create call, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)
+    :param extra_form: additional form fields of the upload, e.g. Bedrock's ``storage_config[s3][bucket]``. (templated)
     :param max_rows: fail before anything is uploaded if the input has more rows than this.
     :param max_input_bytes: fail before anything is uploaded if the input is larger than this, in bytes.
-    :param max_request_body_size_mb: the gateway's own setting of this name, in MiB. The gateway takes no larger upload, so no batch's input
-        may be larger.
-    :param on_unknown: what to do if an earlier attempt may have submitted a batch and nothing can tell: ``"fail"``, with an error that says
-        what to check, ``"resubmit"``, which may pay twice, or ``{"adopt": "<batch ID>"}``.
-    :param on_changed_input: what to do with the batch of an earlier attempt that had another input: ``"leave"`` or ``"cancel"`` it.
-    :param cleanup: ``"never"``: keep also the uploaded file of a create that the provider refused. ``"input"`` and ``"all"`` delete it.
-    :param output_expires_after: seconds, or a timedelta, after which the provider deletes the output file. OpenAI and Azure only.
-    :param resubmit: the outcomes of an earlier attempt's batch after which a retry or a clear submits again, e.g. ``("failed",)``.
+    :param max_request_body_size_mb: the gateway's setting of the same name, in MiB. The gateway refuses larger uploads, so no batch's input
+        exceeds it.
+    :param on_unknown: what to do if an earlier attempt may have submitted a batch and the task cannot determine whether it did: ``"fail"``
+        with an error that says what to check, ``"resubmit"`` and risk paying twice, or continue with ``{"adopt": "<batch ID>"}``.
+    :param on_changed_input: what to do with a batch that an earlier attempt submitted for a different input: ``"leave"`` or ``"cancel"`` it.
+    :param cleanup: what to do with the uploaded file if the provider refuses to create the batch: ``"never"`` keeps it, ``"input"`` and
+        ``"all"`` delete it.
+    :param output_expires_after: time after which the provider deletes the output file, in seconds or as a timedelta. OpenAI and Azure only.
+    :param resubmit: if an earlier attempt's batch has one of these outcomes, a retry or a clear submits again, e.g. ``("failed",)``.
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
@@ -115,7 +116,9 @@ class BatchSubmitOperator(RowsOperator):
         from airflow_bifrost.worker.submit import submit_file, submit_part, supersede_others
 
         self._stop = stop = StopSignal()
-        is_remembering(open_state_store(context), context)  # before anything can fail: the store notes this attempt
+        is_remembering(
+            open_state_store(context), context
+        )  # first, so that the store records this attempt even if it fails
         hook = BifrostHook(self.bifrost_conn_id)
         with hook.open_client(sleep=stop.sleep) as client, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             provider = client.config.provider_for(provider_of(self.provider))
@@ -133,7 +136,7 @@ class BatchSubmitOperator(RowsOperator):
             ).batch_id
 
     def on_kill(self) -> None:
-        """Submit nothing more. A batch that is submitted already runs on: this operator does not own its end."""
+        """Submit nothing more. A batch that was already submitted keeps running: this operator does not wait for it."""
         if self._stop is not None:
             self._stop.set()
 
@@ -141,7 +144,7 @@ class BatchSubmitOperator(RowsOperator):
         """The input, which must fit into one batch; None if there are no rows."""
         if len(parts) > 1:
             raise BatchInputError(
-                f"The input exceeds the limits of one batch of {provider}: it needs {len(parts)} batches, and BatchSubmitOperator submits one."
+                f"The input exceeds the limits of one batch of {provider}: it needs {len(parts)} batches, but BatchSubmitOperator submits one."
                 " Nothing was submitted, and nothing is billed. Use BatchRunOperator, which splits the input, or split it yourself."
             )
         return parts[0] if parts else None

@@ -33,33 +33,33 @@ class BatchSensor(WaitsForBatches, BaseSensorOperator):
     """Waits until a batch has ended, by default in the triggerer, and returns its summary.
 
     The sensor polls once in the worker, and defers only if the batch has not ended. It tolerates an outage of the gateway until
-    ``timeout``, because an outage says nothing about the batch. What cannot get better (a refused token, an unknown provider) fails at
-    once.
+    ``timeout``, because an outage says nothing about the batch. It fails at once on errors that waiting cannot fix, such as a refused
+    token or an unknown provider.
 
     Returns the batch summary (:class:`airflow_bifrost.gateway.summary.BatchSummary`); for a list of IDs, the list of summaries in the same
     order. While it waits, the XCom ``progress`` says how far the batches are.
 
-    :param batch_id: one ID, or a list of IDs. The sensor waits for all of a list, also if one has ended badly. (templated)
-    :param provider: the provider that the batch was created with; None: the connection's. (templated)
+    :param batch_id: one ID, or a list of IDs. The sensor waits until all of them have ended, even if one has failed. (templated)
+    :param provider: the provider that the batch was created with. Defaults to the connection's provider. (templated)
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
-    :param deferrable: wait in the triggerer; False: in the worker, as ``mode`` says.
-    :param mode: with ``deferrable=False``: ``"poke"`` keeps the worker's slot between polls, ``"reschedule"`` gives it back.
-    :param accept: the outcomes with which the task succeeds, of ``succeeded``, ``partial``, ``failed``, ``expired`` and ``cancelled``. Any
-        other raises :class:`~airflow_bifrost.exceptions.BatchFailed`, which Airflow does not retry.
-    :param poke_interval: seconds, or a timedelta, between two polls of a batch; None: as the connection says, else ``[bifrost]
-        poll_interval`` (60 s).
+    :param deferrable: wait in the triggerer; if False, in the worker, as ``mode`` says.
+    :param mode: with ``deferrable=False``: ``"poke"`` occupies a worker slot between polls, ``"reschedule"`` releases it.
+    :param accept: the outcomes with which the task succeeds: some of ``succeeded``, ``partial``, ``failed``, ``expired`` and ``cancelled``.
+        Any other outcome raises :class:`~airflow_bifrost.exceptions.BatchFailed`, which Airflow does not retry.
+    :param poke_interval: time between two polls of a batch, in seconds or as a timedelta. Defaults to the connection's setting, then to
+        ``[bifrost] poll_interval`` (60 s).
     :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
-    :param timeout: seconds, or a timedelta, after which the task stops waiting and fails with ``AirflowSensorTimeout``. Default: 25 h. It
-        counts from the first attempt: a retry does not extend it (before Airflow 3.3 that needs ``[bifrost] state_path``), and clearing
-        the task starts it again.
-    :param soft_fail: skip the task where it would fail.
-    :param never_fail: the same; Airflow's sensors have both.
-    :param not_found_grace: seconds, or a timedelta, for which the sensor tolerates a 404: with several keys behind the gateway, it may
-        come from a key that does not own the batch. Default: 5 minutes.
-    :param results_grace: seconds, or a timedelta, for which a batch that has ended is polled again until it names its results. Some
+    :param timeout: time after which the task stops waiting and fails with ``AirflowSensorTimeout``, in seconds or as a timedelta. Default:
+        25 h. The time counts from the first attempt: a retry does not extend it (before Airflow 3.3, this needs ``[bifrost] state_path``).
+        Clearing the task starts it again.
+    :param soft_fail: skip the task instead of failing it.
+    :param never_fail: the same as ``soft_fail``; Airflow's sensors have both.
+    :param not_found_grace: how long the sensor tolerates a 404, in seconds or as a timedelta. With several keys behind the gateway, a 404
+        may come from a key that does not own the batch. Default: 5 minutes.
+    :param results_grace: how long to keep polling an ended batch that does not name its results yet, in seconds or as a timedelta. Some
         providers name them only minutes later. Default: 10 minutes.
     :param cancel_on_kill: cancel the batches when a user ends the task while it waits, by marking it failed, succeeded or skipped. Off by
-        default, because the sensor did not submit them. For a deferred task it needs Airflow 3.3.
+        default, because the sensor did not submit them. For a deferred task, this needs Airflow 3.3.
     """
 
     template_fields: Sequence[str] = ("batch_id", "provider", "bifrost_conn_id")
@@ -87,7 +87,7 @@ class BatchSensor(WaitsForBatches, BaseSensorOperator):
         for name in ("exponential_backoff", "max_wait", "silent_fail"):
             if kwargs.get(name):
                 raise ValueError(
-                    f"{name}: leave it out. BatchSensor backs off and tolerates transient errors by itself"
+                    f"BatchSensor does not take {name}: it already tolerates transient errors. Use poll_backoff to poll less often"
                 )
         super().__init__(
             poke_interval=DEFAULT_POLL_INTERVAL if poke_interval is None else poke_interval,

@@ -1,7 +1,7 @@
-"""The arguments of operators: their defaults, their checks, and what every waiting task does with them.
+"""The operators' arguments: their defaults, their checks, and the code that all waiting tasks share.
 
-The only module of this room that a DAG file loads. What costs time to import (the HTTP client, the waiting) is imported in methods that
-run in a worker. Templated arguments are checked when the task runs, the others when the DAG file is parsed.
+This is the only module of ``worker`` that a DAG file loads. Modules that are slow to import (the HTTP client, the waiting) are imported in
+methods that run in a worker. Templated arguments are checked when the task runs, the others when the DAG file is parsed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     _Operator = BaseOperator
 else:
-    _Operator = object  # Airflow's metaclass would give a mixin an __init__ that passes over the sensor's
+    _Operator = object  # a mixin of BaseOperator would get an __init__ from Airflow's metaclass, and skip the sensor's
 
 Result = TypeVar("Result")
 
-OUTCOMES = ("succeeded", "partial", "failed", "expired", "cancelled")  # as providers.statuses.Outcome has them
+OUTCOMES = ("succeeded", "partial", "failed", "expired", "cancelled")  # the values of providers.statuses.Outcome
 DEFAULT_ACCEPT = ("succeeded", "partial")
 ON_UNKNOWN = ("fail", "resubmit")
 ON_CHANGED_INPUT = ("leave", "cancel")
@@ -102,13 +102,13 @@ class BaseOperatorArguments(TypedDict, total=False):
 
 
 class OperatorArguments(BaseOperatorArguments, total=False):
-    """The same, where the task's ID must be given: everywhere but in a decorator."""
+    """The same arguments with a required ``task_id``, for everything but decorators."""
 
     task_id: Required[str]
 
 
 class DecoratorArguments(BaseOperatorArguments, total=False):
-    """The same, where the task's ID defaults to the function's name."""
+    """The same arguments with an optional ``task_id``, which defaults to the function's name."""
 
     task_id: str
 
@@ -116,7 +116,7 @@ class DecoratorArguments(BaseOperatorArguments, total=False):
 def batch_ids_of(value: Any) -> list[str]:
     """The IDs in ``batch_id``: one ID, or an iterable of IDs such as a list or the output of a mapped task.
 
-    :raises ValueError: says what is wrong, and with which ID.
+    :raises ValueError: an ID is missing or malformed. The message says which.
     """
     from airflow_bifrost.gateway.ids import checked_id
 
@@ -133,12 +133,12 @@ def batch_ids_of(value: Any) -> list[str]:
 
 
 def provider_of(value: Any) -> str | None:
-    """The provider in ``provider``; None if the connection's provider is meant (``None`` or empty).
+    """The provider in ``provider``; None (for ``None`` or an empty string) stands for the connection's provider.
 
     :raises ValueError: it is not a string, or a None that Jinja rendered to text.
     """
     if value == "None":
-        raise ValueError("provider is None, rendered to text: the task that it comes from pushed no XCom")
+        raise ValueError("provider is None that Jinja rendered to text: the task that it comes from pushed no XCom")
     if value is not None and not isinstance(value, str):
         raise ValueError(f"provider must be a string, not {type(value).__name__}")
     return value or None
@@ -157,7 +157,7 @@ def checked_accept(accept: Collection[str], name: str = "accept") -> tuple[str, 
 
 
 def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
-    """``value``, which is one of ``allowed``.
+    """Return ``value`` if it is one of ``allowed``.
 
     :raises ValueError: it is not.
     """
@@ -167,7 +167,7 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def checked_on_unknown(value: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
-    """``value``, which is ``"fail"``, ``"resubmit"``, or ``{"adopt": ...}`` with a batch ID, or with one for each part's number.
+    """Return ``value`` if it is ``"fail"``, ``"resubmit"``, or ``{"adopt": ...}`` with one batch ID or with a dict of IDs by part number.
 
     :raises ValueError: it is not.
     """
@@ -198,7 +198,7 @@ def seconds_of(name: str, value: float | timedelta) -> float:
 
 
 def whole_number(name: str, value: int) -> int:
-    """``value``, which is 1 or more.
+    """Return ``value`` if it is a whole number of 1 or more.
 
     :raises ValueError: it is not.
     """
@@ -208,7 +208,7 @@ def whole_number(name: str, value: int) -> int:
 
 
 def share_of(name: str, value: float) -> float:
-    """``value``, which is a share: a number from 0 to 1.
+    """Return ``value`` if it is a share: a number from 0 to 1.
 
     :raises ValueError: it is not.
     """
@@ -226,9 +226,9 @@ def only_one_of(**arguments: Any) -> None:
 
 
 class WaitsForBatches(_Operator):
-    """The arguments of a wait, and what the sensor and the operators that wait do with them in the same way.
+    """Mixin of the sensor and of the operators that wait: the arguments of a wait, and the code that uses them.
 
-    A class that mixes it in sets the attributes below and says which batches it waits for in :meth:`_current_wait`.
+    A subclass sets the attributes below, and implements :meth:`_current_wait` and :meth:`execute_complete`.
     """
 
     provider: str | None
@@ -236,20 +236,20 @@ class WaitsForBatches(_Operator):
     deferrable: bool
     poll_interval: float | None
     poll_backoff: bool
-    timeout: Any  # seconds; Airflow's sensor declares it in a way of its own
+    timeout: Any  # seconds; Airflow's sensor declares a different type
     not_found_grace: float
     results_grace: float
     cancel_on_kill: bool
     soft_fail: bool = False
     never_fail: bool = False
-    _context: Context | None = None  # of the running task, for the handler of a kill signal
+    _context: Context | None = None  # of the running task; on_kill() gets none
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Go on after the deferral, with the trigger's event."""
+        """Continue after the deferral, with the trigger's event."""
         raise NotImplementedError
 
     def _current_wait(self, context: Context) -> BatchWait:
-        """The wait that the task is in."""
+        """The wait of this task, as its arguments and its state say."""
         raise NotImplementedError
 
     def _wait_mode(self) -> Literal["deferrable", "poke", "reschedule"]:
@@ -258,9 +258,9 @@ class WaitsForBatches(_Operator):
     def _wait_for(
         self, batch_ids: Sequence[str], provider: str | None, *, any_ended: bool = False, state_folder: str = ""
     ) -> BatchWait:
-        """How this task waits for some batches.
+        """A wait for the given batches, with this task's arguments.
 
-        :param any_ended: one terminal batch is enough.
+        :param any_ended: end the wait as soon as one batch has ended.
         :param state_folder: see :func:`airflow_bifrost.worker.state_store.open_state_store`.
         """
         from airflow_bifrost.worker.wait import BatchWait
@@ -287,8 +287,8 @@ class WaitsForBatches(_Operator):
         return skipping(soft_fail=self.soft_fail, never_fail=self.never_fail)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume the task. If Airflow ended the deferral because the trigger did not (the triggerer was away past the deadline, or
-        could not run the trigger), a last poll in the worker decides what happened."""
+        """Resume the task. If Airflow ended the deferral instead of the trigger (no triggerer was running at the deadline, or the trigger
+        failed), the worker polls once more to find out what happened."""
         with self._skipping():
             try:
                 # Not super(): Airflow's sensor would turn these errors into a bare "Trigger timeout".
@@ -297,7 +297,7 @@ class WaitsForBatches(_Operator):
                 return self.execute_complete(context, self._current_wait(context).last_poll(context, error))
 
     def on_kill(self) -> None:
-        """Cancel the batches, if the task was asked to and a user ended it."""
+        """Cancel the batches if ``cancel_on_kill`` is set and a user ended the task."""
         if not self.cancel_on_kill or self._context is None:
             return
         from airflow_bifrost.worker.kill import cancel_if_a_user_ended_it
@@ -308,7 +308,7 @@ class WaitsForBatches(_Operator):
         )
 
     def _returned(self, context: Context, result: Result, raise_unless_accepted: Callable[[], None]) -> Result:
-        """``result``, if it is accepted. If it is not, it is pushed as XComs before the task fails, for whoever investigates."""
+        """Return ``result`` if it is accepted. If not, push it as XComs before the task fails, so that users can investigate."""
         try:
             raise_unless_accepted()
         except (BatchFailed, AirflowSensorTimeout):

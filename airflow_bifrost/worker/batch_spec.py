@@ -1,4 +1,4 @@
-"""What a task asks of a provider, and what it does where an earlier attempt left something. Pure."""
+"""What a task requests from a provider, and how it handles batches of earlier attempts. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from airflow_bifrost.worker.arguments import ON_CHANGED_INPUT, checked_on_unknow
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """What is asked of a provider, for whatever rows.
+    """What a task requests from a provider, apart from the rows.
 
     :param extra_body: members of the create call that this package does not know, such as Bedrock's ``role_arn`` and ``output_s3_uri``.
     :param extra_form: the same for the upload, such as Bedrock's ``storage_config[s3][bucket]``.
-    :param output_expires_after: seconds after which the provider deletes the output file; None: never, or as the provider does it.
+    :param output_expires_after: seconds after which the provider deletes the output file; None: the provider's default applies.
     """
 
     endpoint: str
@@ -33,21 +33,22 @@ class BatchSpec:
     output_expires_after: int | None = None
 
     def check(self, provider: str) -> None:
-        """
-        :raises ValueError: no provider takes this, or this one does not.
+        """Check the request before anything is sent.
+
+        :raises ValueError: the request is invalid, or this provider does not support it.
         """
         for members in (self.metadata, self.extra_body, self.extra_form):
             plain_members(members)
         check_metadata(self.metadata, tagged=providers.get(provider).metadata)
         if self.output_expires_after is not None and not providers.get(provider).expires_output:
             raise ValueError(
-                f"output_expires_after does not work with {provider}, which keeps output files as long as it likes. Leave it out."
+                f"output_expires_after does not work with {provider}, which does not let a batch set this. Remove the argument."
                 " Nothing was submitted, and nothing is billed."
             )
         create_batch(provider, idempotency_key="check", input_file_id="check", **self.members())
 
     def members(self) -> dict[str, Any]:
-        """Of the create call."""
+        """The members of the create call."""
         expiry = {"anchor": "created_at", "seconds": self.output_expires_after}
         return {
             "endpoint": self.endpoint,
@@ -59,19 +60,19 @@ class BatchSpec:
         }
 
     def digest(self, provider: str, rows: str) -> str:
-        """SHA-256 over all that makes a batch another batch: what is asked, of whom, and for which rows."""
+        """SHA-256 of what identifies a batch: the provider, the request, and the rows."""
         asked = [provider, self.endpoint, self.completion_window, self.model, dict(self.extra_body), rows]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPolicy:
-    """What to do where an earlier attempt of the task left something.
+    """How to handle batches that earlier attempts of the task have submitted, or may have.
 
-    :param on_unknown: where it cannot be determined whether an earlier attempt submitted: ``"fail"``, ``"resubmit"``, or
-        ``{"adopt": ID}``, also by part: ``{"adopt": {number: ID}}``.
-    :param on_changed_input: what becomes of a batch that was submitted for another input: ``"leave"`` or ``"cancel"``.
-    :param resubmit: outcomes after which an earlier batch is submitted again.
+    :param on_unknown: what to do if it cannot be determined whether an earlier attempt submitted a batch: ``"fail"``, ``"resubmit"``,
+        ``{"adopt": ID}``, or by part ``{"adopt": {number: ID}}``.
+    :param on_changed_input: what to do with a batch that was submitted for a different input: ``"leave"`` or ``"cancel"`` it.
+    :param resubmit: outcomes of an earlier batch after which its rows are submitted again.
     """
 
     on_unknown: str | Mapping[str, Any] = "fail"

@@ -1,4 +1,4 @@
-"""Which Airflow deployment this is, for the tag of a batch. Two deployments may share a provider account and have equal run IDs."""
+"""Identifies this Airflow deployment in the tags of batches. Two deployments may share a provider account and have the same run IDs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from airflow_bifrost.submission.ledger import Deployment
 
 
 def this_deployment() -> Deployment:
-    """``[bifrost] deployment`` if it is set, else an ID that is derived from Airflow's Fernet key and URLs.
+    """``[bifrost] deployment`` if it is set; otherwise an ID derived from Airflow's Fernet key and URLs.
 
-    The Fernet key is random and the same for all attempts. An HMAC of it goes into the tag, which tells nothing about the key. Workers
-    may lack the key, or have another one, so a derived ID that differs proves nothing; only a name that a user set does.
+    The Fernet key is random and the same for all attempts. The tag holds an HMAC made with the key, which reveals nothing about the key.
+    Some workers may lack the key or have a different one, so a different derived ID does not prove that a batch belongs to another
+    deployment. A different name that a user has set does.
     """
     if name := conf.get("bifrost", "deployment", fallback="").strip():
         return Deployment.named(name)

@@ -1,4 +1,4 @@
-"""Reads results in a worker, and says in the log what they amount to. Shared by the operators that write rows."""
+"""Reads results in a worker, and logs a summary of them. Shared by the operators that write rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def download(
 
     :param raw: write the provider's own lines instead of result rows.
     :return: the manifest.
-    :raises BifrostError: see :func:`airflow_bifrost.results.collect.collect`. Then the file is as it was.
+    :raises BifrostError: see :func:`airflow_bifrost.results.collect.collect`. The file is unchanged in this case.
     """
     if raw:
         with RawLines() as lines:
@@ -53,9 +53,9 @@ def _summary(batch: Batch, batch_id: str, provider: str) -> dict[str, Any]:
 
 
 def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Tally | None) -> dict[str, Any]:
-    """What an operator that wrote rows returns: JSON types only, and none of the rows.
+    """The return value of an operator that wrote rows. It consists of JSON types and does not include the rows.
 
-    :param tally: None if the rows were written as they came.
+    :param tally: None if the provider's lines were written unchanged.
     """
     return {
         "output_path": output_path,
@@ -67,7 +67,7 @@ def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Ta
 
 
 def report(tally: Tally, output_path: str, odd: Iterable[str] = ()) -> None:
-    """Log what was written, and what is odd about it.
+    """Log what was written, and warn about irregularities.
 
     :param odd: differences between the results and the provider's own counts, see :func:`airflow_bifrost.results.tally.differences`.
     """

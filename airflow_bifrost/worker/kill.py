@@ -1,16 +1,16 @@
-"""What a task does when Airflow ends it: it stops spending, and cancels its batches if a user ended it.
+"""What a task does when Airflow ends it: it submits nothing more, and cancels its batches if a user ended it.
 
-Airflow sends SIGTERM, whose handler only calls ``on_kill()``: the task runs on until SIGKILL, five seconds later. So ``on_kill`` sets a
-signal that is checked before every call that costs money, see :class:`StopSignal`.
+Airflow sends SIGTERM. The handler only calls ``on_kill()``, and the task keeps running until SIGKILL arrives five seconds later. So
+``on_kill`` sets a signal, and the task checks it before every call that costs money. See :class:`StopSignal`.
 
-Not every end is a user's. By the task's state in Airflow:
+The task's state in Airflow tells whether a user ended it:
 
-* ``failed`` or ``success``: a user marked the task, so its batches are cancelled. Airflow also fails the last attempt of a task whose
-  heartbeat it misses. If that worker is still alive, it cannot tell the two apart, and cancels: nobody waits for the batches any more.
-  What had run by then is billed, and clearing the task collects it.
-* ``skipped`` in a DAG run that failed: ``dagrun_timeout`` ended the run. No user decided about the batches: they run on, and clearing
-  the task picks them up. See :func:`airflow_bifrost.triggers.airflow_channel.is_users_stop`.
-* ``running``, ``up_for_retry`` and the like: the worker is shut down, or the next attempt goes on. Nothing is cancelled.
+* ``failed`` or ``success``: a user marked the task, so it cancels its batches. Airflow also sets ``failed`` when it misses the heartbeat of
+  the last attempt. If that worker is still alive, it cannot tell the two apart. It cancels the batches, because no attempt will wait for
+  them. Rows processed by then are billed, and clearing the task collects their results.
+* ``skipped`` in a DAG run that failed: ``dagrun_timeout`` ended the run. No user asked to cancel the batches, so they keep running, and
+  clearing the task picks them up. See :func:`airflow_bifrost.triggers.airflow_channel.is_users_stop`.
+* ``running``, ``up_for_retry`` and the like: the worker is shutting down, and the next attempt continues. Nothing is cancelled.
 * unknown: nothing is cancelled.
 """
 
@@ -32,7 +32,7 @@ from airflow_bifrost.providers.statuses import TERMINAL, BatchStatus
 from airflow_bifrost.triggers.airflow_channel import is_users_stop
 
 CANCEL_WITHIN = 4.0  # seconds; Airflow sends SIGKILL five seconds after SIGTERM
-STATE_WITHIN = 1.5  # seconds of these for Airflow to tell the task's state
+STATE_WITHIN = 1.5  # of these seconds, how many Airflow gets to return the task's state
 PARALLEL = 16  # cancels at a time
 PAUSE = 0.3  # seconds between two attempts to cancel a batch
 
@@ -40,7 +40,7 @@ log = logging.getLogger("airflow.task")
 
 
 class TaskStopped(AirflowException):
-    """Airflow ended the task while it had more to do. Nothing more was sent; a retry or a clear goes on."""
+    """Airflow ended the task before it was done. The task sends nothing more; a retry or a clear continues."""
 
 
 class StopSignal:
@@ -59,11 +59,11 @@ class StopSignal:
         """
         if self._event.is_set():
             raise TaskStopped(
-                "Airflow ended the task: nothing more is sent. A retry or a clear goes on with what was submitted."
+                "Airflow ended the task, so it sends nothing more. A retry or a clear continues with the batches that it has submitted."
             )
 
     def sleep(self, seconds: float) -> bool:
-        """Sleep, but not longer than until the signal is set. Return whether it is."""
+        """Sleep until the time has passed or the signal is set. Return whether it is set."""
         return self._event.wait(max(0.0, seconds))
 
 
@@ -76,13 +76,13 @@ def cancel_if_a_user_ended_it(
     keep: Callable[[list[str]], None] | None = None,
     within: float = CANCEL_WITHIN,
 ) -> threading.Thread:
-    """Cancel the batches, unless the task is still to run. Return after ``within`` seconds at the latest.
+    """Cancel the batches if a user ended the task. Return after ``within`` seconds at the latest.
 
-    This runs in a signal handler, which may have interrupted the task's exchange with Airflow. So all of it is done in a thread, and if
-    Airflow does not tell the task's state soon, the handler returns and lets the exchange end, while the thread goes on.
+    This runs in a signal handler, which may have interrupted a request from the task to Airflow. So a thread does the work. If Airflow does
+    not return the task's state soon, this function returns, so that the interrupted request can finish, and the thread continues.
 
-    :param keep: stores the IDs of the batches that are not cancelled: of all of them at first, and of the rest in the end.
-    :return: the thread, which may still be at work.
+    :param keep: stores the IDs of the batches that are still to be cancelled: first all of them, then those that could not be cancelled.
+    :return: the thread, which may still be running.
     """
     deadline = time.monotonic() + within
     answered = threading.Event()
@@ -117,7 +117,7 @@ def cancel_batches(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> list[str]:
-    """Cancel batches in parallel, and repeat what meets a transient error.
+    """Cancel batches in parallel, and retry after transient errors.
 
     :param within: seconds for all of them.
     :return: IDs of the batches that may still run, in the given order.
@@ -147,15 +147,15 @@ def cancel_batches(
     left = [batch_id for batch_id in batch_ids if batch_id not in cancelled]
     if left:
         log.warning(
-            "These batches could not be cancelled, so they may run on and be billed: %s. The next attempt of the task, or clearing it,"
-            " cancels them.",
+            "These batches could not be cancelled, so they may keep running and be billed: %s. The next attempt of the task cancels"
+            " them. If there is no next attempt, clear the task.",
             ", ".join(left),
         )
     return left
 
 
 def _cancel(client: GatewayClient, batch_id: str, provider: str | None) -> bool | None:
-    """Whether the batch is cancelled, or needs no cancel; None: it cannot be cancelled, and repeating does not help."""
+    """True: the batch is cancelled, or does not need to be. False: a retry may help. None: a retry does not help."""
     try:
         batch = client.cancel_batch(batch_id, provider=provider)
     except BifrostGatewayError as error:
@@ -169,7 +169,7 @@ def _cancel(client: GatewayClient, batch_id: str, provider: str | None) -> bool 
 
 
 def _has_ended(client: GatewayClient, batch_id: str, provider: str | None) -> bool | None:
-    """Whether a batch that refused the cancel is cancelling or terminal."""
+    """True if a batch whose cancellation was refused is cancelling or terminal; None if it is not, or the gateway does not say."""
     try:
         batch = client.get_batch(batch_id, provider=provider)
     except BifrostError:
@@ -179,7 +179,7 @@ def _has_ended(client: GatewayClient, batch_id: str, provider: str | None) -> bo
 
 
 def _state_of(ti: Any) -> str | None:
-    """The state of the task as Airflow has it; None: Airflow does not say."""
+    """The state of the task in Airflow; None if Airflow does not return one."""
     found = ti.get_task_states(
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
     ).get(ti.run_id, {})

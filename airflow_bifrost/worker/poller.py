@@ -27,12 +27,11 @@ log = logging.getLogger("airflow.task")
 
 
 class Poller:
-    """Polls batches through one client, and keeps what the answers have shown.
+    """Polls batches through one client, and keeps what it learns about them.
 
-    :param open_client: looks the connection up and opens a client. A client that does not repeat a failed request is best: the next poll
-        does.
-    :param provider: the provider; None: the connection's.
-    :param states: what is known of each batch, by its ID. The batches to poll.
+    :param open_client: looks up the connection and opens a client. The client need not retry, because the next poll does.
+    :param provider: the provider; None: the connection's provider.
+    :param states: the batches to poll, by ID, with what is known about each.
     :param clock: returns Unix seconds.
     """
 
@@ -65,7 +64,7 @@ class Poller:
 
     @property
     def waiting(self) -> list[str]:
-        """IDs of the batches that have not ended, as far as is known."""
+        """IDs of the batches that are not known to have ended."""
         return [batch_id for batch_id in self.states if batch_id not in self.summaries]
 
     @property
@@ -75,7 +74,7 @@ class Poller:
 
     @property
     def last_due_at(self) -> float:
-        """When all of the next polls are due. A worker that starts anew for its polls takes all of them at once."""
+        """When the last of the next polls is due, in Unix seconds. A rescheduled task runs then, and polls all of the batches."""
         return max(self.states[batch_id].next_poll_at for batch_id in self.waiting)
 
     def poll(self, *, within: float | None = None) -> None:
@@ -112,7 +111,7 @@ class Poller:
             self.timed_out = True
 
     def progress(self) -> dict[str, Any] | None:
-        """How far all of the batches are; None while one of them has never been polled successfully."""
+        """The progress of all batches; None until each of them has been polled successfully."""
         if len(self._latest) < len(self.states):
             return None
         return progress_of(self._latest.values(), now=self._clock())
@@ -125,7 +124,7 @@ class Poller:
             batch = client.get_batch(state.batch_id, provider=self._provider)
         except BifrostError as error:
             if isinstance(error, BifrostUnavailable) and error.status_code is None:
-                self._outage = error  # a gateway that does not answer for one batch is not asked for the others
+                self._outage = error  # the gateway does not answer: skip the other batches this time
             return on_fault(state, error, self._policy, now=self._clock(), random=random.random)
         provider = client.config.provider_for(self._provider)
         self._latest[state.batch_id] = Seen.of(batch, provider)

@@ -14,9 +14,9 @@ log = logging.getLogger("airflow.task")
 
 
 class ProgressXCom:
-    """Keeps the ``progress`` XCom current. A failure to write it never harms the wait.
+    """Keeps the ``progress`` XCom up to date. If that fails, the wait continues.
 
-    :param clock: returns seconds of a clock that never goes back.
+    :param clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, ti: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,11 +27,11 @@ class ProgressXCom:
     def offer(self, progress: dict[str, Any] | None, *, last: bool = False) -> None:
         """Write ``progress`` if it has changed and the interval has passed, or if it is the last.
 
-        :param progress: None: nothing is known yet.
+        :param progress: None if nothing is known yet.
         """
         if progress is None or (self._pace.due(lambda: progress, now=self._clock()) is None and not last):
             return
         try:
             self._ti.xcom_push("progress", progress)
-        except Exception as error:  # noqa: BLE001 - Airflow and XCom backends raise anything, and the wait is worth more
+        except Exception as error:  # noqa: BLE001 - XCom backends may raise anything, and the wait matters more
             log.warning("Writing the progress XCom failed (%s: %s). The wait continues", type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""The custom IDs of a batch's results, to find out whose batch it is."""
+"""Reads the custom IDs of a batch's results, to find out whether the batch has this task's rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from airflow_bifrost.results.ids import CustomIds
 
 
 def result_ids(client: GatewayClient, batch_id: str, provider: str, storage_conn_id: str | None = None) -> list[str]:
-    """
+    """The custom IDs of a batch's results.
+
     :param storage_conn_id: Airflow connection for results in an object store; None: the credentials of the worker's environment.
     :raises ResultsUnavailable: there are no results.
     :raises BifrostGatewayError: they cannot be read now.

@@ -15,7 +15,7 @@ from airflow_bifrost.submission.reading import numbered, read_jsonl
 
 @contextmanager
 def rows_of(rows: Any, input_path: str | None, context: Mapping[str, Any]) -> Iterator[Iterator[tuple[int, Any]]]:
-    """The rows, each with its number (in a file: the number of its line), counted from 1.
+    """The rows, each with its number, counted from 1 (in a file, its line number).
 
     :raises ValueError: ``rows`` is not an iterable of rows.
     :raises BatchInputError: ``rows`` has no stable order.

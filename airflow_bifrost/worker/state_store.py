@@ -1,8 +1,9 @@
-"""What a task remembers from one attempt to the next. Airflow clears XComs when a retry begins, so they are no place for it.
+"""Stores what a task must remember from one attempt to the next. XComs cannot do this: Airflow clears them when a retry begins.
 
-Airflow 3.3 has a store for it (``task_state_store``). Before that it is a small JSON file below ``[bifrost] state_path`` or, for a task
-that writes an output, next to the output. What one store does not have is looked up in the others, so a task finds its records after
-Airflow was upgraded or ``state_path`` was set. A record that cannot be read is an error: it may name a batch that was paid for.
+Airflow 3.3 has a store for this (``task_state_store``). With earlier versions it is a small JSON file below ``[bifrost] state_path`` or,
+for a task that writes an output, next to the output. If one store does not have a key, the others are tried. So a task still finds its
+records after Airflow was upgraded or ``state_path`` was set. A record that cannot be read is an error: it may name a batch that was paid
+for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ATTEMPT_KEY = "bifrost_first_attempt"
 def open_state_store(context: Mapping[str, Any], *, folder: str = "") -> TaskStateStore:
     """The store of the running task.
 
-    :param folder: where to keep it if there is nothing else: a URI that Airflow's object storage writes.
+    :param folder: URI of the folder to use if there is no other store, in Airflow's object storage.
     """
     ti = context["ti"]
     state_path = conf.get("bifrost", "state_path", fallback="")
@@ -37,9 +38,9 @@ def open_state_store(context: Mapping[str, Any], *, folder: str = "") -> TaskSta
 
 
 def is_remembering(store: TaskStateStore, context: Mapping[str, Any]) -> bool:
-    """Whether the store has known this task instance since its first attempt, so that what it does not have was never there.
+    """Whether the store has recorded this task instance since its first attempt. If so, a key that it lacks was never written.
 
-    Call it at the start of an attempt: the first call is remembered.
+    Call this at the start of each attempt: the first call records the attempt.
     """
     attempt: int = context["ti"].try_number
     if isinstance(store, NoStateStore):
@@ -69,9 +70,9 @@ class _FileStateStore:
 
 
 class _StoreWithOlderOnes:
-    """Writes to one store, and reads from the first that has the key.
+    """Writes to one store, and reads from the first store that has the key.
 
-    :param older: where earlier attempts may have written.
+    :param older: stores to which earlier attempts may have written.
     """
 
     def __init__(self, store: TaskStateStore, older: Sequence[TaskStateStore]) -> None:
@@ -89,7 +90,7 @@ class _StoreWithOlderOnes:
 
 
 class NoStateStore:
-    """Forgets everything."""
+    """Stores nothing."""
 
     def get(self, key: str) -> Any:
         return None

@@ -1,4 +1,4 @@
-"""How a task submits rows: one batch for each part of its input, each exactly once. Shared by the operators that spend money."""
+"""Submits a task's rows: one batch for each part of its input, each exactly once. Shared by the operators that submit."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ CLOCK_SKEW = 300.0  # seconds by which Airflow's clock and the provider's may di
 
 
 def _never() -> None:
-    """Nobody says stop."""
+    """The default of ``check_stop``: nothing stops the task."""
 
 
 def origin_of(context: Mapping[str, Any], part: int) -> Origin:
-    """Who submits: a part of the input of the running task instance."""
+    """The origin of a batch: a part of the input of the running task instance."""
     ti = context["ti"]
     return Origin(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, part)
 
@@ -60,14 +60,14 @@ def submit_part(
 ) -> Submission:
     """Submit a part of the task's input, unless an earlier attempt did.
 
-    :param store: None: the task's.
-    :param keep_cancelled: where an input comes back whose batch was cancelled for another input, go on with that batch.
-    :param fetch: brings the part's file, if it is needed; None: it is there.
-    :param check_stop: raises when the user said stop.
-    :param known_ids: of the batches of the other parts.
-    :param cleanup: ``"never"``: delete no file at the provider, not even that of a refused create.
+    :param store: where the submission is recorded; None: the task's own store.
+    :param keep_cancelled: if the input had a batch before that was cancelled for another input, continue with that batch.
+    :param fetch: copies the part's file to the local disk when it is needed; None: it is already there.
+    :param check_stop: raises if Airflow has ended the task.
+    :param known_ids: IDs of the batches of the other parts.
+    :param cleanup: ``"never"``: delete no file at the provider, not even the upload of a refused create.
     :param storage_conn_id: Airflow connection for results in an object store.
-    :raises SubmissionInDoubt: a batch may exist, and this cannot be determined.
+    :raises SubmissionInDoubt: it cannot be determined whether a batch exists.
     """
     spec.check(provider)
     file = _PartFile(client, provider, spec, part, fetch, check_stop, cleanup)
@@ -103,7 +103,7 @@ def submit_file(
     *,
     check_stop: Callable[[], None] = _never,
 ) -> Submission:
-    """The same for a file that is at the provider already. It is the user's, so it is never deleted."""
+    """Submit a file that is already at the provider, unless an earlier attempt did. It belongs to the user, so it is never deleted."""
     spec.check(provider)
     source = BatchInput(partial(_create_of_file, client, provider, spec), file_id=input_file_id)
     ledger = _ledger(context, client, provider, recovery, 1, open_state_store(context), check_stop=check_stop)
@@ -118,9 +118,9 @@ def supersede_others(
     wanted: Mapping[int, str | None],
     store: TaskStateStore,
 ) -> None:
-    """Leave or cancel what earlier attempts submitted for other inputs.
+    """Leave or cancel the batches that earlier attempts submitted for other inputs.
 
-    :param wanted: by the number of each part that there ever was, the digest of the input that it has now; None: there is no such part now.
+    :param wanted: the digest of each part's current input, by part number; None: an earlier input had this part, the current one has not.
     """
     for number, digest in wanted.items():
         _ledger(context, client, provider, recovery, number, store).supersede_others(digest)
@@ -128,7 +128,7 @@ def supersede_others(
 
 @dataclass(slots=True)
 class _PartFile:
-    """The file of a part, brought when it is first needed: uploaded, or sent with the create call itself."""
+    """The file of a part, fetched when it is first needed. It is uploaded, or sent within the create call."""
 
     client: GatewayClient
     provider: str
@@ -233,6 +233,6 @@ def _ledger(
 
 
 def _earliest(context: Mapping[str, Any]) -> float | None:
-    """Unix seconds before which no attempt of the task began. Unlike its start, the time at which a run was due survives a clear."""
+    """Unix seconds before which no attempt of the task began. Taken from ``run_after``, because a clear changes the start date."""
     run_after = getattr(context.get("dag_run"), "run_after", None)
     return None if run_after is None else run_after.timestamp() - CLOCK_SKEW

@@ -15,9 +15,9 @@ ERRORS_SHOWN = 3  # of each batch
 
 
 def raise_unless_accepted(summaries: Sequence[Mapping[str, Any]], accept: Collection[str]) -> None:
-    """Return if the outcome of every batch is accepted.
+    """Check that the outcome of every batch is accepted.
 
-    :raises BatchFailed: names each batch whose outcome is not accepted, with the provider's own errors.
+    :raises BatchFailed: some are not. The message names these batches, with the provider's own errors.
     """
     bad = [dict(summary) for summary in summaries if summary["outcome"] not in accept]
     if not bad:
@@ -32,9 +32,9 @@ def raise_unless_accepted(summaries: Sequence[Mapping[str, Any]], accept: Collec
 
 
 def outcome_of_rows(rows: Mapping[str, int]) -> str:
-    """``succeeded`` if all rows have succeeded, ``partial`` if some have, else the most frequent outcome.
+    """``succeeded`` if all rows have succeeded, ``partial`` if some have, otherwise the most frequent outcome.
 
-    :param rows: counts by outcome, as a manifest has them.
+    :param rows: counts by outcome, as in a manifest.
     """
     bad = {outcome: number for outcome, number in rows.items() if outcome not in ("total", "succeeded") and number}
     if not bad:
@@ -46,9 +46,9 @@ def outcome_of_rows(rows: Mapping[str, int]) -> str:
 
 
 def raise_unless_rows_accepted(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
-    """Return if the outcome of all rows together is accepted, see :func:`outcome_of_rows`.
+    """Check that the outcome of all rows together is accepted, see :func:`outcome_of_rows`.
 
-    :raises BatchFailed: says what became of the rows.
+    :raises BatchFailed: it is not. The message has the counts.
     """
     outcome = outcome_of_rows(manifest["rows"])
     if outcome in accept:
@@ -80,8 +80,8 @@ def timeout_error(waiting: Sequence[str], timeout: float) -> AirflowSensorTimeou
 
 @contextmanager
 def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
-    """Turn a failure into a skip where the task asks for that, in the same way in every mode. ``SubmissionInDoubt`` is never skipped: a
-    batch may be billed that nobody waits for."""
+    """Turn a failure into a skip if the task asks for it, the same way in every mode. ``SubmissionInDoubt`` always fails: the task may have
+    submitted a batch that is billed and that nothing waits for."""
     try:
         yield
     except SubmissionInDoubt:

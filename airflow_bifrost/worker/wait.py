@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["deferrable", "poke", "reschedule"]
 
-BACKSTOP = 300.0  # seconds after the end of the wait at which Airflow ends a deferral that the trigger did not end
+BACKSTOP = 300.0  # seconds after the end of the wait; then Airflow ends the deferral if the trigger has not
 FIRST_POLLS_WITHIN = (
     60.0  # seconds for the polls before a deferral; with a long list and a slow gateway the triggerer does the rest
 )
@@ -53,16 +53,16 @@ class BatchWait:
     """What to wait for, and how.
 
     :param batch_ids: IDs as :func:`airflow_bifrost.worker.arguments.batch_ids_of` returns them.
-    :param provider: the provider; None: the connection's.
+    :param provider: the provider; None: the connection's provider.
     :param poll_interval: seconds between two polls of a batch; None: as the connection or ``[bifrost] poll_interval`` says.
-    :param timeout: seconds from the first attempt on. A retry does not extend it, clearing the task starts it again.
+    :param timeout: seconds from the start of the first attempt. A retry does not extend it; clearing the task starts it again.
     :param execution_timeout: the task's. Airflow does not enforce it while a task is deferred.
     :param not_found_grace: seconds for which a 404 is tolerated.
     :param results_grace: seconds for which a batch that has ended is polled again until it names its results.
-    :param cancel_on_kill: for the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
-    :param any_ended: one terminal batch is enough.
-    :param deadline: unix seconds after which the wait gives up; None: ``timeout`` after the first attempt has begun.
-    :param resume_with: further arguments of the method that resumes the task after a deferral.
+    :param cancel_on_kill: passed on to the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
+    :param any_ended: end the wait as soon as one batch has ended.
+    :param deadline: Unix seconds at which the wait gives up; None: ``timeout`` after the start of the first attempt.
+    :param resume_with: additional arguments for the method that resumes the task after a deferral.
     :param state_folder: see :func:`airflow_bifrost.worker.state_store.open_state_store`.
     :param clock: returns Unix seconds.
     """
@@ -86,11 +86,11 @@ class BatchWait:
     resume_with: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
-        """Wait, and return the batch summaries in the order of the IDs: of all batches, or of those that have ended if one is enough.
+        """Wait, and return the summaries of all ended batches, in the order of the IDs.
 
         :raises BifrostError: waiting longer cannot help.
         :raises AirflowSensorTimeout: the timeout has passed.
-        :raises TaskDeferred: the wait continues in the triggerer (or ``AirflowRescheduleException``: later).
+        :raises TaskDeferred: the wait continues in the triggerer. (With ``mode="reschedule"``: ``AirflowRescheduleException``.)
         """
         if not self.batch_ids:
             log.warning("batch_id is an empty list: there is nothing to wait for")
@@ -116,7 +116,7 @@ class BatchWait:
                 self.sleep(max(0.0, poller.first_due_at - self.clock()))
 
     def resume(self, context: Mapping[str, Any], event: Any) -> list[dict[str, Any]]:
-        """What :meth:`run` returns or raises, from the trigger's event."""
+        """Return or raise what :meth:`run` does, from the trigger's event."""
         read = BatchEvent.read(event)
         ProgressXCom(context["ti"]).offer(read.progress, last=True)
         if read.error is not None:
@@ -131,10 +131,10 @@ class BatchWait:
         return read.summaries
 
     def last_poll(self, context: Mapping[str, Any], failure: Exception) -> dict[str, Any]:
-        """Poll each batch once more, because Airflow ended the deferral and the trigger did not.
+        """Poll each batch once more, because Airflow ended the deferral instead of the trigger.
 
-        :param failure: what Airflow says: ``TaskDeferralTimeout`` if no triggerer ended the wait in time, else the trigger failed.
-        :return: for :meth:`resume`: the event that the trigger should have fired.
+        :param failure: ``TaskDeferralTimeout`` if no triggerer ended the wait in time; any other error: the trigger failed.
+        :return: the event that the trigger should have fired, for :meth:`resume`.
         """
         log.warning("Airflow ended the deferral (%s): the worker polls once more", failure)
         states = {batch_id: WaitState(batch_id, worked=True) for batch_id in self.batch_ids}
@@ -178,8 +178,8 @@ class BatchWait:
     def _recall(self, context: Mapping[str, Any], store: TaskStateStore) -> tuple[float, dict[str, WaitState]]:
         """The deadline and the states of this wait: those of an earlier attempt, or new ones.
 
-        Airflow raises ``max_tries`` when a task is cleared and leaves it alone when the task is retried: this tells a new wait from an old
-        one.
+        Airflow increases ``max_tries`` when a task is cleared, but not when it is retried. So a record with the same ``max_tries`` belongs
+        to this wait.
         """
         ti = context["ti"]
         states = {batch_id: WaitState(batch_id, defined_before=ti.try_number > 1) for batch_id in self.batch_ids}
@@ -190,7 +190,7 @@ class BatchWait:
             return deadline, {batch_id: kept.get(batch_id, new) for batch_id, new in states.items()}
         began = self.clock()
         if self.mode == "reschedule" and (first := ti.get_first_reschedule_date(context)):
-            # There is no record, yet the task was rescheduled: so its first poll worked, or met a transient error.
+            # The task was rescheduled, but has no record. So its first poll succeeded or had a transient error.
             began = first.timestamp()
             states = {batch_id: WaitState(batch_id, worked=True) for batch_id in states}
         deadline = began + self.timeout if self.deadline is None else self.deadline
