@@ -1,7 +1,7 @@
 """What is known about each model provider behind the gateway: one file each.
 
-``get(name)`` is the only way in, and no other module compares a provider's name. A provider without a file here gets the strictest of each
-limit and rule, and nothing is assumed about its list.
+Other modules call ``get(name)``, and none of them compares a provider's name. A provider without a file here gets the strictest limits and
+rules of all known providers, and nothing is assumed about its list of batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _unknown(name: str) -> Provider:
     known = [provider.limits for provider in ALL.values()]
     return Provider(
         name=name,
-        # A minimum number of rows protects nobody, so there is none.
+        # No minimum number of rows: it would only refuse batches that an unknown provider may accept.
         limits=Limits(
             rows=min(limits.rows for limits in known), bytes=min(limits.bytes for limits in known), one_model=True
         ),

@@ -1,4 +1,4 @@
-"""Anthropic: the create call takes the rows themselves, and ``ended`` says nothing about them."""
+"""Anthropic: the create call takes the rows themselves, and the status ``ended`` says nothing about their outcome."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from airflow_bifrost.providers.openai import NAMES, TIMES, messages
 
 
 def request_schema(output: OutputSchema, _: str) -> JsonObject:
-    """The members of a body that ask for an answer of a schema.
+    """The members of a request body that ask for an answer in a schema.
 
     Claude 4.5 and later take ``output_config.format`` without a beta header, in batches too:
     https://platform.claude.com/docs/en/build-with-claude/structured-outputs
-    A type that cannot be strict becomes a tool that the model must call. That is an error where the model thinks, and some models
+    A type that cannot be strict becomes a tool that the model must call. That is an error if the model uses extended thinking, and some models
     always do: https://platform.claude.com/docs/en/build-with-claude/extended-thinking
     """
     if output.strict is not None:
@@ -62,8 +62,8 @@ PROVIDER = Provider(
     listing=ListBehavior(pages=False, counts=ListedCounts.IN_LIST),  # gateway 1.4.19 and 1.5.16, recorded
     results=ResultLocation.NATIVE,
     full_queues=(
-        # Inferred: the limit is documented as "batch requests in processing queue", and exceeding a limit as a 429 that says which.
-        # Its exact words are not published: https://platform.claude.com/docs/en/api/rate-limits
+        # Inferred: the documentation calls the limit "batch requests in processing queue", and says that a 429 names the exceeded limit.
+        # The exact words are not published: https://platform.claude.com/docs/en/api/rate-limits
         FullQueue(where="create", statuses=frozenset({429}), message=says("processing queue")),
     ),
 )

@@ -1,4 +1,4 @@
-"""Azure OpenAI: OpenAI's API with quotas, files and a queue that differ."""
+"""Azure OpenAI: OpenAI's API with different quotas, file statuses and queue errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from airflow_bifrost.providers.forms import SchemaDialect, SchemaForm
 PROVIDER = Provider(
     name="azure",
     # "Max input file size 200 MB": https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
-    # That page has 100,000 requests for each file. OpenAI's 50,000, which no deployment refuses, are used here too.
-    # One deployment for each file: https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
+    # That page allows 100,000 requests in a file. This package uses OpenAI's 50,000, which no deployment refuses.
+    # A file may name only one deployment: https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
     limits=openai.LIMITS,
     prompts=openai.PROMPTS,
     schema=SchemaForm(
@@ -21,7 +21,7 @@ PROVIDER = Provider(
     metadata=True,  # gateway 1.4.19 and 1.5.16, recorded
     expires_output=True,  # https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
     listing=ListBehavior(pages=True, counts=ListedCounts.IN_LIST),
-    # An upload is ``pending`` first, and a create is refused until it is ``processed``:
+    # An upload is ``pending`` at first, and Azure refuses to create a batch from it until it is ``processed``:
     # https://learn.microsoft.com/azure/ai-services/openai/how-to/batch
     files=FileReadiness(
         ready=frozenset({"processed", "succeeded"}),
@@ -29,7 +29,7 @@ PROVIDER = Provider(
     ),
     one_file_id=True,
     full_queues=(
-        # The same code, "The number of enqueued tokens has surpassed the configured limit of ... for the deployment ...":
+        # The same code, with "The number of enqueued tokens has surpassed the configured limit of ... for the deployment ...":
         # https://learn.microsoft.com/en-us/answers/questions/2285577/azure-openai-batch-api-token-limit-exceeded-error
         openai.TOKENS_QUEUED,
         # "Queueing batch jobs": some regions fail fast, with a 400 that has `token_limit_exceeded` somewhere in it:

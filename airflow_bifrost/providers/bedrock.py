@@ -22,7 +22,7 @@ from airflow_bifrost.providers.openai import messages
 
 
 def job_id(batch_id: str) -> str:
-    """The last part of the job's ARN: the only form of the ID that reaches AWS unharmed through the native routes.
+    """The last part of the job's ARN: the only form of the ID that the native routes pass on to AWS unchanged.
 
     :param batch_id: the ARN, or base64 of it.
     """
@@ -47,14 +47,14 @@ PROVIDER = Provider(
     needs_model=True,
     listing=ListBehavior(pages=False, counts=ListedCounts.NOWHERE),  # gateway 1.4.19 and 1.5.16, recorded
     results=ResultLocation.OBJECT_STORAGE,
-    # AWS writes below the prefix into a folder for each job, and the prefix may hold those of many jobs:
+    # Below the prefix, AWS writes the results of each job into a folder of that job. One prefix may hold many jobs:
     # https://docs.aws.amazon.com/bedrock/latest/userguide/batch-inference-results.html
     stored=StoredResults(scheme="s3", file=re.compile(r".*\.jsonl\.out"), in_job_folder=True),
     failed_hides_results=True,
     full_queues=(
         # ServiceQuotaExceededException, 400, "The number of requests exceeds the service quota. Resubmit your request later.":
         # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_CreateModelInvocationJob.html
-        # Inferred: that the gateway passes the name on (AWS gives it in a header as a rule), or else that the message is as documented.
+        # Inferred: the gateway passes on either the name (which AWS usually sends in a header) or the documented message.
         FullQueue(where="create", statuses=frozenset({400}), word="ServiceQuotaExceededException"),
         FullQueue(where="create", statuses=frozenset({400}), message=says("exceeds the service quota")),
     ),

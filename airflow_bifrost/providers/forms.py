@@ -1,4 +1,4 @@
-"""How a provider spells a request: lines, prompts and schemas, and which custom IDs it accepts."""
+"""The forms of a provider's requests: lines, prompts and schemas, and which custom IDs it accepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class IdRule:
     """Which ``custom_id`` a provider accepts.
 
     :param pattern: matches a whole ID.
-    :param description: the same for people, as in "a custom_id must be ...".
+    :param description: the same in words; completes the sentence "a custom_id must be ...".
     """
 
     pattern: re.Pattern[str]
@@ -27,13 +27,13 @@ ANY_ID = IdRule(re.compile(r".+", re.DOTALL), "a non-empty string")
 
 @dataclass(frozen=True, slots=True)
 class LineForm:
-    """How a provider spells a line of the input.
+    """The form of an input line.
 
     :param id: member that holds the custom ID.
     :param body: member that holds the request body.
     :param envelope: whether the line also has ``method`` and ``url``.
     :param names_model: whether the body names the model. If not, the create call does.
-    :param required: members that every body needs, each with the advice for a row without it.
+    :param required: members that every body must have, each with the error text for a row without it.
     """
 
     id: str = "custom_id"
@@ -47,9 +47,9 @@ class LineForm:
 class PromptForm:
     """How a prompt becomes a request body.
 
-    :param body: makes a body of a prompt.
-    :param system: makes the members that hold a system prompt; None: the body has no place for one.
-    :param system_is_message: the system prompt is the first of the ``messages`` instead.
+    :param body: makes a request body from a prompt.
+    :param system: makes the members that hold a system prompt; None if the body has no such member.
+    :param system_is_message: whether the system prompt is the first of the ``messages`` instead.
     """
 
     body: Callable[[Any], JsonObject]
@@ -61,10 +61,10 @@ class PromptForm:
 class SchemaDialect:
     """The part of JSON Schema that a provider enforces, in addition to the types themselves.
 
-    A provider refuses every row of a batch whose schema has more, so the rest goes into descriptions.
+    A provider refuses every row of a batch whose schema has anything else, so the rest goes into descriptions.
 
-    :param keywords: constraints that it knows.
-    :param formats: values of ``format`` that it knows.
+    :param keywords: constraints that the provider supports.
+    :param formats: values of ``format`` that the provider supports.
     :param recursion: whether a type may contain itself.
     """
 
@@ -77,9 +77,9 @@ class SchemaDialect:
 class OutputSchema:
     """The JSON schema of an answer.
 
-    :param name: of the type, in characters that every provider takes.
-    :param schema: as pydantic wrote it.
-    :param strict: the same in the provider's dialect, with every property required; None: there is no such schema.
+    :param name: name of the type, in characters that every provider accepts.
+    :param schema: the schema that pydantic generates.
+    :param strict: the same in the provider's dialect, with every property required; None if the type has no such schema.
     """
 
     name: str
@@ -89,7 +89,7 @@ class OutputSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaForm:
-    """How a request asks for an answer of a JSON schema.
+    """How a request asks for an answer in a JSON schema.
 
     :param dialect: what the provider enforces.
     :param request: makes the members of the body from the schema and the endpoint.

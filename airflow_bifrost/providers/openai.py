@@ -1,4 +1,4 @@
-"""OpenAI. The gateway's OpenAI-compatible routes pass its words on unchanged, also those that they do not know."""
+"""OpenAI. The gateway's OpenAI-compatible routes pass on its statuses and error codes unchanged, even unknown ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from airflow_bifrost.providers.base import MB, FullQueue, Limits, ListBehavior, ListedCounts, Provider, says
 from airflow_bifrost.providers.forms import JsonObject, OutputSchema, PromptForm, SchemaDialect, SchemaForm
 
-# 50,000 requests, 200 MB, one model for each file; 50,000 inputs of embeddings in all:
+# A file may have 50,000 requests, 200 MB, one model, and 50,000 embedding inputs in total:
 # https://platform.openai.com/docs/guides/batch and https://platform.openai.com/docs/api-reference/batch/create
 LIMITS = Limits(rows=50_000, bytes=200 * MB, one_model=True)
 
 
 def messages(prompt: Any) -> JsonObject:
-    """A prompt as the only message."""
+    """A request body with the prompt as its only message."""
     return {"messages": [{"role": "user", "content": prompt}]}
 
 
@@ -27,7 +27,7 @@ PROMPTS: dict[str | None, PromptForm] = {
 
 
 def request_schema(output: OutputSchema, endpoint: str) -> JsonObject:
-    """The members of a body that ask for an answer of a schema, with ``strict`` where the schema can be enforced."""
+    """The members of a request body that ask for an answer in a schema, with ``strict`` where the schema can be enforced."""
     schema = output.schema if output.strict is None else output.strict
     wanted = {"name": output.name, "schema": schema, "strict": output.strict is not None}
     if endpoint == "/v1/chat/completions":
@@ -35,7 +35,7 @@ def request_schema(output: OutputSchema, endpoint: str) -> JsonObject:
     if endpoint == "/v1/responses":
         return {"text": {"format": {"type": "json_schema", **wanted}}}
     raise ValueError(
-        f"output_type does not work with {endpoint}. Only /v1/chat/completions and /v1/responses answer by a schema."
+        f"output_type does not work with {endpoint}. Only /v1/chat/completions and /v1/responses support a schema."
     )
 
 
@@ -68,10 +68,10 @@ PROVIDER = Provider(
     one_file_id=True,  # gateway 1.4.19 and 1.5.16, recorded
     full_queues=(
         TOKENS_QUEUED,
-        # "Enqueued request limit reached for ..."; its code is not quoted there:
+        # "Enqueued request limit reached for ...". The source does not quote the error code:
         # https://community.openai.com/t/batch-api-request-limit-violates-terms-of-service/1002388
         FullQueue(where="batch", message=_QUEUED),
-        # Inferred: OpenAI says this of a batch. In the answer to a create, as Azure gives it, the same words can mean nothing else.
+        # Inferred: OpenAI reports this in a batch. In the answer to a create call, as from Azure, the same words must mean the same.
         FullQueue(where="create", statuses=frozenset({400, 429}), word="token_limit_exceeded"),
         FullQueue(where="create", statuses=frozenset({400, 429}), message=_QUEUED),
     ),

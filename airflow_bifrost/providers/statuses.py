@@ -1,4 +1,4 @@
-"""The statuses of a batch, and its outcome: one vocabulary for what all providers say."""
+"""The statuses of a batch and its outcome, in one vocabulary for all providers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BatchStatus(StrEnum):
     def of(cls, status: str) -> BatchStatus:
         """Read a status as the gateway sent it.
 
-        Case, ``canceled``, Google's prefixes ``JOB_STATE_`` and ``BATCH_STATE_``, and AWS's words are folded into one spelling.
+        This normalizes case, ``canceled``, Google's prefixes ``JOB_STATE_`` and ``BATCH_STATE_``, and AWS's words.
         """
         word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", status.strip()).lower().replace("-", "_").replace(" ", "_")
         word = re.sub(r"^(job_state|batch_state)_", "", word)
@@ -44,12 +44,12 @@ TERMINAL = frozenset(
     }
 )
 
-# The provider has processed every row, or at least all that it is going to.
+# The provider has processed every row, or all rows that it will process.
 FINISHED = frozenset({BatchStatus.COMPLETED, BatchStatus.PARTIALLY_COMPLETED, BatchStatus.ENDED})
 
 _WORDS = {
     **{str(status): status for status in BatchStatus if status != "unknown"},
-    "canceled": BatchStatus.CANCELLED,  # the gateway's published API has one l; recorded answers have two
+    "canceled": BatchStatus.CANCELLED,  # the gateway's published API spells it with one l; recorded answers have two
     "canceling": BatchStatus.CANCELLING,
     # Google
     "pending": BatchStatus.VALIDATING,
@@ -82,7 +82,7 @@ WITH_RESULTS = frozenset({Outcome.SUCCEEDED, Outcome.PARTIAL})  # batches of oth
 
 
 class Counts(Protocol):
-    """How many rows of a batch are where. Each is None where the gateway gave nothing."""
+    """The row counts of a batch. A count is None if the gateway did not send it."""
 
     @property
     def total(self) -> int | None: ...

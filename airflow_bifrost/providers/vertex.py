@@ -1,5 +1,5 @@
-"""Google Vertex AI. Gateways serve its batches from 1.5 on: IDs are base64url of the job's resource name, results are in Google Cloud
-Storage, and ``PARTIALLY_SUCCEEDED`` arrives as ``completed``."""
+"""Google Vertex AI, which gateways support since version 1.5. A batch's ID is base64url of the job's resource name, its results are in
+Google Cloud Storage, and ``PARTIALLY_SUCCEEDED`` arrives as ``completed``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_bifrost.providers.openai import PROMPTS
 
 
 def job_number(batch_id: str) -> str:
-    """The last part of the job's resource name, which the gateway's native routes want."""
+    """The last part of the job's resource name, which the gateway's native routes take."""
     try:
         name = base64.urlsafe_b64decode(batch_id + "=" * (-len(batch_id) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -33,7 +33,7 @@ PROVIDER = Provider(
     name="vertex",
     # 200,000 requests in a file of at most 1 GB:
     # https://docs.cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini
-    # All rows run on the model that the create call names.
+    # The model in the create call applies to all rows.
     limits=Limits(rows=200_000, bytes=1_000 * MB, one_model=True),
     # The gateway puts the custom ID of an inline row into the label `bifrost_custom_id`, but passes an uploaded file on unchanged. This
     # package writes OpenAI's lines, so upload a file in Vertex's own form and submit it with `input_file_id`.

@@ -1,4 +1,4 @@
-"""The run of a task, as its attempts see it: begin, go on, resume after a deferral, end when Airflow says so."""
+"""What an attempt of the task does with a run: start it, continue it, resume it after a deferral, or stop it when Airflow ends the task."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ class BatchRun(RunDriver):
     """The run of one task instance. For the parameters see :class:`airflow_bifrost.runs.workspace.RunWorkspace`."""
 
     def start(self) -> dict[str, Any]:
-        """Begin, or go on with what an earlier attempt has begun for the same rows.
+        """Start a run, or continue the one that an earlier attempt has started for the same rows.
 
         :return: the manifest.
         """
-        is_remembering(self.record.store, self.context)  # before anything can fail: the store notes this attempt
+        is_remembering(
+            self.record.store, self.context
+        )  # first, so that the store records this attempt even if it fails
         locate_file(self.output_path)
         _warn_if_local(self.output_path)
         with self.working(), TemporaryDirectory(prefix="bifrost-run-") as local:
@@ -62,9 +64,9 @@ class BatchRun(RunDriver):
             return self.advance()
 
     def go_on(self) -> dict[str, Any] | None:
-        """Go on with the rows of an earlier attempt, without asking for them.
+        """Continue with the rows of an earlier attempt, without reading the input.
 
-        :return: the manifest; None: the rows are needed.
+        :return: the manifest; None if the input is needed.
         """
         with self.working():
             before = self._recall()
@@ -74,14 +76,14 @@ class BatchRun(RunDriver):
                 return None
             if how == "as_written":
                 return self._as_written(before)
-            log.info("Going on with the rows of an earlier attempt")
+            log.info("Continuing with the rows of an earlier attempt")
             self._go_on(before, stopped=how == "go_on_stopped")
             return self.advance()
 
     def resume(self, event: Any) -> dict[str, Any]:
-        """Go on after a deferral.
+        """Continue after a deferral.
 
-        :param event: of the trigger.
+        :param event: the trigger's event.
         """
         with self.working():
             state = self._recorded()
@@ -97,11 +99,11 @@ class BatchRun(RunDriver):
         return self._wait_of(self._recorded())
 
     def recall(self) -> RunState | None:
-        """What an earlier attempt has left; None: nothing."""
+        """The state that an earlier attempt has stored; None if there is no state."""
         return self.record.load()
 
     def on_kill(self) -> None:
-        """Airflow ends the task: send nothing more, and cancel what runs if a user ended it. Called in a signal handler."""
+        """Send nothing more, and cancel the running batches if a user ended the task. Airflow calls this in a signal handler."""
         self.signal.set()
         if self.cancel_on_kill and self.state is not None:
             self.cancel_if_a_user_ended_it()
@@ -117,8 +119,8 @@ class BatchRun(RunDriver):
         self.state = self.record.load()
         if self.state is None:
             raise RuntimeError(
-                "The record of this run is gone, though it was there when the task was deferred. The batches run on and are billed."
-                " Clear the task: it looks for them in the provider's list."
+                "The record of this run is gone, though it was there when the task was deferred. The batches keep running and are billed."
+                " Clear the task: it then searches the provider's list for them."
             )
         return self.state
 
@@ -131,7 +133,7 @@ class BatchRun(RunDriver):
     # How an attempt begins
 
     def _recall(self) -> RunState | None:
-        """What an earlier attempt has left. Batches that it was to cancel, and could not, are cancelled first."""
+        """The state that an earlier attempt has stored. First, cancel the batches that the earlier attempt could not cancel."""
         self.state = before = self.record.load()
         self.cancel_what_is_left()
         return before
@@ -184,7 +186,7 @@ class BatchRun(RunDriver):
         self.keep(state.after(RequestChanged()) if stopped else state)
 
     def _complete(self) -> None:
-        """Add parts for rows that an earlier attempt could not send, since their lines were gone."""
+        """Add parts for rows that an earlier attempt could not send because their request lines were lost."""
         for first, rows in uncovered(self.known.parts, self.known.input.rows):
             if self.lines.has_input(self.known.input):
                 lines = islice(self.lines.input(self.known.input), first, first + rows)
@@ -193,33 +195,33 @@ class BatchRun(RunDriver):
 
     def _as_written(self, before: RunState) -> dict[str, Any]:
         log.info(
-            "%s was written by an earlier attempt. To have it written again, remove it, or start another DAG run",
+            "An earlier attempt has written %s, so nothing is submitted. To run the rows again, delete the file or start another DAG run",
             self.output_path,
         )
-        self.state = replace(before, stop=None)  # what stopped it then does not matter now: every row has its result
+        self.state = replace(before, stop=None)  # the earlier reason to stop is obsolete: every row has its result
         return {"output_path": self.output_path, **(before.written or {})}
 
     def _supersede(self, before: RunState | None, provider: str, wanted: Mapping[int, str]) -> None:
-        """Leave or cancel what earlier attempts have submitted for other rows.
+        """Leave or cancel the batches that earlier attempts have submitted for other rows.
 
-        :param wanted: digests of the parts that there are now, by number.
+        :param wanted: digests of the current parts, by number.
         """
         numbers = {1, *(part.number for part in before.parts)} if before is not None else {1}
         digests: dict[int, str | None] = {**dict.fromkeys(numbers), **wanted}
         supersede_others(self.context, self.client, provider, self.recovery, digests, self.record.store)
 
     def _changed(self) -> list[str]:
-        """Names of the arguments in which the DAG file asks for something else than the run."""
+        """Names of the arguments that differ between the DAG file and the run."""
         return self.known.request.differences(self.request(self.client.config.provider_for(self.provider)))
 
 
 def _warn_if_local(uri: str) -> None:
-    """Say so if the output is on the disk of one of several machines."""
+    """Warn if the output is on a local disk, but tasks may run on several machines."""
     executor = conf.get("core", "executor", fallback="LocalExecutor")
     if is_local(uri) and any("Local" not in name and "Sequential" not in name for name in executor.split(",")):
         log.warning(
-            "%s is on the disk of this worker, and with %s another worker may run the task's next attempt, or resume it: it would not find"
-            " the run's folder. Use a path that all workers share, such as an object store.",
+            "%s is on the disk of this worker. With %s, another worker may resume the task or run its next attempt, and would not find the"
+            " run's folder. Use a path that all workers share, such as an object store.",
             uri,
             executor,
         )

@@ -1,4 +1,4 @@
-"""What an attempt of the task begins with, where an earlier attempt has left something. Pure."""
+"""Decides whether an attempt of the task starts a new run or continues an earlier one. Pure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def beginning(
     wait_id: int,
     on_changed_request: str,
 ) -> Beginning:
-    """How an attempt begins: with the output of an earlier one, with the run of an earlier one, or with a run of its own.
+    """How an attempt begins: it returns the output of an earlier run, continues the earlier run, or starts a new one.
 
-    :param before: what an earlier attempt has left.
-    :param request: what the DAG file asks for now.
-    :param known: the rows now; None: they are not known yet.
-    :param begun: whether anything of the earlier run may have been submitted.
-    :param intact: whether the earlier run's output is as it was written.
-    :param wait_id: see :class:`RunState`; another one means that the task was cleared.
+    :param before: the state that an earlier attempt has stored.
+    :param request: the request according to the current DAG file.
+    :param known: the current input; None if it is not known yet.
+    :param begun: whether any part of the earlier run may have been submitted.
+    :param intact: whether the earlier run's output exists and is unchanged.
+    :param wait_id: see :class:`RunState`; a different one means that the task was cleared.
     """
     if before is None:
         return "new"
@@ -60,7 +60,7 @@ def new_run(
     wait_id: int,
     now: float,
 ) -> RunState:
-    """A run of the given rows. If the task had these rows before others, the run has the parts that it had then: the ledger knows them."""
+    """A run of the given rows. If the task has run the same rows before, the run reuses the parts of that time: the ledger knows them."""
     earlier: dict[str, list[JsonObject]] = {}
     if before is not None:
         first_round = [to_json(part.unsent()) for part in before.parts if part.round == 1]
@@ -82,7 +82,7 @@ def new_run(
 
 
 def uncovered(parts: Sequence[RunPart], rows: int) -> list[tuple[int, int]]:
-    """Rows of the input that no part of the first round has: place of the first one, from 0, and how many."""
+    """Gaps: rows of the input that are in no part of the first round. For each gap, the place of its first row (from 0) and its length."""
     gaps, place = [], 0
     for first, number in sorted((part.first, part.rows) for part in parts if part.first is not None):
         if first > place:
@@ -94,5 +94,5 @@ def uncovered(parts: Sequence[RunPart], rows: int) -> list[tuple[int, int]]:
 
 
 def covered(state: RunState, parts: Sequence[RunPart]) -> RunState:
-    """The run with further parts, whose rows no other part has."""
+    """The run with additional parts, for rows that are in no other part."""
     return replace(state, parts=[*state.parts, *parts])

@@ -1,4 +1,4 @@
-"""Performs the steps of a run, one at a time, and stores the state after each. What is decided is decided in ``state`` and ``resend``."""
+"""Performs the steps of a run, one at a time, and stores the state after each. The decisions are made in ``state`` and ``resend``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ log = logging.getLogger("airflow.task")
 
 
 class _LinesGone(Exception):
-    """There is something to submit, and its lines are gone."""
+    """The request lines of a part that must be submitted are lost."""
 
 
 @dataclass(slots=True)
@@ -57,11 +57,11 @@ class RunDriver(RunWorkspace):
 
     _refusal: BifrostGatewayError | None = None
     _cancelling: Thread | None = None
-    _cancelled: list[str] = field(default_factory=list)  # what a user's stop has asked to cancel
+    _cancelled: list[str] = field(default_factory=list)  # batches whose cancellation on_kill() has started
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Close what was opened; and if Airflow ended the task, cancel what was submitted since it did."""
+        """Close what was opened. If Airflow ended the task, also cancel batches that were submitted after that."""
         try:
             yield
         except TaskStopped:
@@ -76,7 +76,7 @@ class RunDriver(RunWorkspace):
     def advance(self) -> dict[str, Any]:
         """Perform steps until the run is done, and return the manifest.
 
-        :raises TaskDeferred: the run goes on when batches have ended.
+        :raises TaskDeferred: the run continues when batches have ended.
         """
         while True:
             step = next_step(self.known, self.clock())
@@ -107,15 +107,15 @@ class RunDriver(RunWorkspace):
                 return [Cleaned()]
             case Blocked():
                 raise self._refusal or BifrostRateLimited(
-                    f"The queue of {self.known.request.provider} is full of other batches: it failed this task's before any of their rows ran."
-                    " Nothing is billed for them. A retry of the task submits their rows again; give it a retry_delay in which other"
-                    " batches can end."
+                    f"The queue of {self.known.request.provider} is full of other batches, so it failed this task's batches before any row"
+                    " ran. Nothing is billed for them. A retry of the task submits their rows again: set a retry_delay long enough for"
+                    " other batches to end."
                 )
             case Done():
                 return []
 
     def ends(self, wait: Callable[[], Sequence[Mapping[str, Any]]]) -> list[Event]:
-        """What came of a wait."""
+        """The events that a wait results in."""
         try:
             summaries = wait()
         except AirflowSensorTimeout as error:
@@ -123,7 +123,10 @@ class RunDriver(RunWorkspace):
             return [DeadlinePassed()]
         full = [summary["batch_id"] for summary in summaries if failed_as_full(summary)]
         for batch_id in full:
-            log.warning("Batch %s met a full queue, and none of its rows ran: they are submitted again", batch_id)
+            log.warning(
+                "Batch %s failed because the provider's queue is full. None of its rows ran, so they are submitted again",
+                batch_id,
+            )
         return [Ended([summary["batch_id"] for summary in summaries], full)]
 
     # Submitting
@@ -138,8 +141,8 @@ class RunDriver(RunWorkspace):
             if not refused_as_full(error, self.known.request.provider):
                 raise
             if not self.known.in_flight and self.may_be_submitted(part):
-                raise  # the ledger settles by the part's number what came of the call
-            log.warning("%s The queue is full, so part %d waits or is halved.", error, part.number)
+                raise  # the next attempt asks the ledger, by the part's number, whether the call made a batch
+            log.warning("%s The queue is full, so part %d waits or is split in half.", error, part.number)
             self._refusal = error
             return QueueFull(part.number)
         if submission.uncancelled:
@@ -194,17 +197,17 @@ class RunDriver(RunWorkspace):
             parts = self.new_parts(lines, limits, part.round, part.first, probe=part.probe)
         except BatchInputError:  # too few rows for the provider
             return Fixed(part.number)
-        log.info("Part %d is split into %d parts", part.number, len(parts))
+        log.info("Split part %d into %d parts", part.number, len(parts))
         return WasSplit(part.number, parts)
 
     def _lost(self, part: RunPart) -> Event:
         log.warning(
-            "The lines of %d rows in %s are gone, and cannot be made again from the task's rows: %s",
+            "The request lines of %d rows are missing in %s, and cannot be rebuilt from the task's rows. %s",
             part.rows,
             self.known.folder,
-            "they are not sent. Clear the task to send them."
+            "These rows are not sent, and nothing is billed for them. Clear the task to send them."
             if part.round == 1
-            else "deciding again which rows to resend.",
+            else "The run decides again which rows to resend.",
         )
         return LinesLost([part.number])
 
@@ -213,13 +216,17 @@ class RunDriver(RunWorkspace):
         survey = results.survey(state)
         plan = plan_resend(state, survey, now)
         if plan.why_not:
-            log.warning("Of %d rows that failed for a transient reason: %s", survey.retryable, plan.why_not)
+            log.warning(
+                "Of %d rows that are worth sending again (transient error, expired, or missing): %s",
+                survey.retryable,
+                plan.why_not,
+            )
         lines = results.lines_to_resend(state, plan, survey.retryable)
         limits, probe = self.limits(state.request.provider), plan.failed == "probe"
         try:
             parts = self.new_parts(lines, limits, state.round + 1, None, probe=probe)
         except BatchInputError as error:  # too few for the provider
-            log.warning("Rows that failed for a transient reason cannot be sent again: %s", error)
+            log.warning("Rows that failed with a transient error cannot be sent again: %s", error)
             parts = []
         if parts:
             log.info("Sending %d rows again", sum(part.rows for part in parts))
@@ -230,13 +237,13 @@ class RunDriver(RunWorkspace):
 
     def _cancel(self, batch_ids: Sequence[str]) -> None:
         if batch_ids:
-            log.warning("The time is over: cancelling %s", ", ".join(batch_ids))
+            log.warning("The time limit has passed: cancelling %s", ", ".join(batch_ids))
             cancel_batches(self.client, batch_ids, provider=self.known.request.provider, within=CANCEL_WITHIN)
 
     def _clean(self) -> None:
         state = self.known
         self.cancel_what_is_left()
-        if not state.finished:  # clearing the task goes on with it
+        if not state.finished:  # clearing the task continues with the folder
             return
         self.record.leave_receipt(state)
         self.lines.folder.remove()
@@ -248,21 +255,21 @@ class RunDriver(RunWorkspace):
             self._delete([batch[name] for batch in files for name in ("output_file_id", "error_file_id")], provider)
 
     def cancel_what_is_left(self) -> None:
-        """Cancel batches that were to be cancelled earlier, and could not be: when a user ended an attempt, or duplicates of a create."""
+        """Cancel batches that could not be cancelled earlier: of an attempt that a user ended, or duplicates of a create call."""
         if left := self.record.to_cancel():
             provider = self.state.request.provider if self.state is not None else self.provider
-            log.warning("These batches were to be cancelled earlier, and could not be: %s", ", ".join(left))
+            log.warning("Cancelling batches that could not be cancelled earlier: %s", ", ".join(left))
             self.record.keep_to_cancel(cancel_batches(self.client, left, provider=provider, within=CANCEL_WITHIN))
 
     def _delete(self, file_ids: Sequence[str | None], provider: str) -> None:
         for file_id in filter(None, file_ids):
             try:
                 self.client.delete_file(file_id, provider=provider)
-            except BifrostError as error:  # the output is written, and this costs nothing
+            except BifrostError as error:  # the output is written, and a file that stays costs no tokens
                 log.warning("File %s could not be deleted: %s", file_id, error)
 
     def cancel_if_a_user_ended_it(self) -> None:
-        """Cancel what runs, in a thread. What cannot be cancelled is kept for the next attempt."""
+        """Cancel the running batches in a thread. Those that cannot be cancelled are recorded for the next attempt."""
         batch_ids = [batch_id for batch_id in self.known.in_flight if batch_id not in self._cancelled]
         if not batch_ids:
             return
@@ -278,7 +285,7 @@ class RunDriver(RunWorkspace):
         )
 
     def _cancel_the_rest(self) -> None:
-        """Cancel what was submitted after Airflow had ended the task: by a call that was under way."""
+        """Cancel batches that were submitted after Airflow had ended the task, by a call that was already in progress."""
         if self._cancelling is not None:
             self._cancelling.join()
         if self.cancel_on_kill and self.state is not None:

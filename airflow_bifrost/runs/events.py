@@ -27,21 +27,21 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class QueueFull:
-    """The provider refused a part, and surely has not taken it."""
+    """The provider refused a part because its queue is full. It certainly made no batch."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """A create call may have been made for a part."""
+    """A part must not change any more: a create call may have been made for it, or it cannot be split."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class WasSplit:
-    """A part is now several."""
+    """A part was split into several."""
 
     number: int
     parts: Sequence[RunPart]
@@ -51,7 +51,7 @@ class WasSplit:
 class Ended:
     """Batches are terminal.
 
-    :param queue_full: those that failed because the provider's queue was full; none of their rows has run.
+    :param queue_full: those of them that failed because the provider's queue was full. None of their rows ran.
     """
 
     batch_ids: Collection[str]
@@ -65,7 +65,7 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """Batches were told to cancel."""
+    """The run has asked the provider to cancel batches."""
 
     batch_ids: Collection[str]
     at: float
@@ -73,12 +73,12 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class RequestChanged:
-    """The DAG file asks for something else now."""
+    """The DAG file's request now differs from the run's."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinesLost:
-    """The lines of parts that are not submitted are gone, and cannot be made again."""
+    """The request lines of unsubmitted parts are lost, and cannot be rebuilt."""
 
     numbers: Collection[int]
 
@@ -87,8 +87,8 @@ class LinesLost:
 class Collected:
     """The results were read.
 
-    :param outcomes: of the batches, by number of the part.
-    :param parts: rows that are sent again; empty: none are.
+    :param outcomes: outcomes of the batches, by part number.
+    :param parts: the parts of the next round; empty if no rows are sent again.
     """
 
     outcomes: Mapping[int, str]
@@ -98,10 +98,10 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The output is there.
+    """The output was written.
 
-    :param manifest: all of it but the output's path.
-    :param fingerprint: by which the output is recognized later.
+    :param manifest: the manifest, without the output's path.
+    :param fingerprint: identifies the output's content, so that later attempts notice a change.
     """
 
     manifest: JsonObject
@@ -110,7 +110,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What was not needed any more is gone."""
+    """The files that are no longer needed were deleted."""
 
 
 Event = (

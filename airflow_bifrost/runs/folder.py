@@ -1,4 +1,4 @@
-"""The folder in object storage in which a run keeps its request lines, and how they are made again when it is gone."""
+"""The folder in which a run keeps its request lines, and how the lines are rebuilt if it is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_bifrost.submission.parts import Part, RequestFiles
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """:param uri: any that Airflow's object storage writes, or a path on the worker's disk."""
+    """:param uri: a URI for Airflow's object storage, or a path on the worker's disk."""
 
     uri: str
 
@@ -43,7 +43,7 @@ class RunFolder:
             shutil.copyfileobj(source, target)
 
     def new(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """A file that gets its name once it is complete."""
+        """Open a new file, which appears under its name only when it is complete."""
         return whole_file(f"{self.uri}/{name}")
 
     def lines(self, name: str) -> Iterator[bytes]:
@@ -56,7 +56,7 @@ class RunFolder:
         """Remove the folder and all files in it, if it is there."""
         path, fs = locate(self.uri)
         for name in fs.find(path.path):
-            fs.rm_file(name)  # not fs.rm, which takes names for patterns
+            fs.rm_file(name)  # not fs.rm, which treats names as patterns
         with suppress(OSError, NotImplementedError):  # a store without folders
             fs.rmdir(path.path)
 
@@ -65,7 +65,7 @@ class RunFolder:
 class RunLines:
     """The request lines of a run.
 
-    :param make_again: writes the input of the run once more into a local folder; None: that is not possible here.
+    :param make_again: writes the run's input again, into a local folder; None if that is not possible.
     """
 
     folder: RunFolder
@@ -73,14 +73,14 @@ class RunLines:
     _restored: dict[str, bool] = field(default_factory=dict)  # by digest of the input
 
     def has_input(self, known: RunInput) -> bool:
-        """Whether all lines of the input are there. Missing ones are made again, if the rows are still the same."""
+        """Whether all lines of the input are there. Missing lines are rebuilt if the task's rows are still the same."""
         if known.digest not in self._restored:
             missing = {name for name in known.files if not self.folder.has(name)}
             self._restored[known.digest] = not missing or self._restore(known, missing)
         return self._restored[known.digest]
 
     def has_part(self, state: RunState, part: RunPart) -> bool:
-        """Whether the lines of a part are there. They are made again, if they can be."""
+        """Whether the lines of a part are there. Missing lines are rebuilt if possible."""
         if self.folder.has(part.file):
             return True
         if part.first is None or not self.has_input(state.input):
@@ -91,17 +91,17 @@ class RunLines:
         return self.write(part.file, lines)[2] == part.sha256
 
     def input(self, known: RunInput) -> Iterator[bytes]:
-        """All lines of the input, in their order."""
+        """All lines of the input, in order."""
         return chain.from_iterable(map(self.folder.lines, known.files))
 
     def custom_ids(self, known: RunInput) -> Iterator[str] | None:
-        """The IDs of all rows, in their order; None: they cannot be known any more."""
+        """The IDs of all rows, in order; None if they are lost."""
         if self.has_input(known):
             return map(custom_id_of, self.input(known))
         return map(automatic_id, range(1, known.rows + 1)) if known.automatic_ids else None
 
     def part_ids(self, known: RunInput, part: RunPart) -> Iterator[str] | None:
-        """The IDs of the rows of a part; None: they cannot be known any more."""
+        """The IDs of the rows of a part; None if they are lost."""
         if self.folder.has(part.file):
             return map(custom_id_of, self.folder.lines(part.file))
         if part.first is None or (ids := self.custom_ids(known)) is None:
@@ -115,7 +115,7 @@ class RunLines:
                 self.folder.keep(part.path, file_name(part))
 
     def write(self, name: str, lines: Iterable[bytes]) -> tuple[int, int, str]:
-        """Write a file: number of lines, size in bytes, SHA-256."""
+        """Write a file, and return its number of lines, its size in bytes, and its SHA-256."""
         digest, rows, size = hashlib.sha256(), 0, 0
         with self.folder.new(name) as file:
             for line in lines:
@@ -150,7 +150,7 @@ def file_name(part: Part) -> str:
 
 
 def described(files: RequestFiles) -> RunInput:
-    """What is kept of an input in the state."""
+    """The description of an input that the run's state keeps."""
     lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)
     return RunInput(
         digest=files.digest,

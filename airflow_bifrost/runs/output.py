@@ -1,4 +1,4 @@
-"""Reading the results of all batches of a run, and writing its output."""
+"""Reads the results of all batches of a run, and writes the run's output."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ log = logging.getLogger("airflow.task")
 
 
 def schema_of(output_type: Any) -> JsonObject | None:
-    """The JSON schema of what answers are validated into, the same in every process; None: they are not validated."""
+    """The JSON schema that answers are validated against, the same in every process; None if answers are not validated."""
     return None if output_type is None else TypeAdapter(output_type).json_schema()
 
 
 def type_of_run(output_type: Any, schema: JsonObject | None) -> Any:
-    """What the answers of a run are validated into: ``output_type``, if it still is what the run asked for, else what its schema says.
+    """The type that a run's answers are validated against: ``output_type`` if it still has the run's schema, otherwise the schema itself.
 
-    :param schema: JSON schema that the run asked for; None: answers are not validated.
+    :param schema: the JSON schema in the run's requests; None: answers are not validated.
     """
     if schema is None:
         return None
@@ -58,7 +58,7 @@ def type_of_run(output_type: Any, schema: JsonObject | None) -> Any:
 
 @dataclass(slots=True)
 class RunResults:
-    """The results of all batches of a run, on the worker's disk. Close it."""
+    """The results of all batches of a run, on the worker's disk. Call :meth:`close` after use."""
 
     lines: RunLines
     writer: ResultsWriter
@@ -72,7 +72,7 @@ class RunResults:
     def read(self, client: GatewayClient, state: RunState, storage_conn_id: str | None) -> None:
         """Read the results of every batch.
 
-        :raises BifrostError: some cannot be read. Nothing is written then, and a retry reads all of them again.
+        :raises BifrostError: some cannot be read. In this case nothing is written, and a retry reads all of them again.
         """
         for part in state.submitted:
             if part.confirmed:
@@ -80,11 +80,11 @@ class RunResults:
         for part in state.parts:
             if part.batch_id is not None and part.confirmed:
                 continue
-            message = "The row was not sent: the run was stopped, or its time was over."
+            message = "The row was not sent, because the run was stopped or its deadline had passed."
             self._absent(state, part, RowOutcome.CANCELLED, RowError(NOT_SENT, message))
 
     def survey(self, state: RunState) -> Survey:
-        """What is decided upon: which rows could be sent again."""
+        """A summary of the results, from which :func:`~airflow_bifrost.runs.resend.plan_resend` decides which rows to send again."""
         outcomes = {
             part.number: str(summary["outcome"])
             for part, summary in zip((part for part in state.submitted if part.confirmed), self.summaries, strict=True)
@@ -103,7 +103,7 @@ class RunResults:
         return Survey(outcomes, codes, retryable, succeeded)
 
     def lines_to_resend(self, state: RunState, plan: Resend, retryable: int) -> Iterator[bytes]:
-        """The request lines of the rows that are sent again."""
+        """The request lines of the rows to send again."""
         ids = self.lines.custom_ids(state.input)
         if (plan.failed == "none" and not plan.cancelled) or ids is None or not self.lines.has_input(state.input):
             return iter(())
@@ -119,8 +119,8 @@ class RunResults:
         ids = self.lines.custom_ids(state.input)
         if ids is None:
             log.warning(
-                "The run's folder %s is gone, and the input cannot be read again: the output has the rows that have a result, in the order"
-                " of the results.",
+                "The run's folder %s is gone, and the task no longer makes the same request lines. So the output has only rows with a result,"
+                " in the order of the results.",
                 state.folder,
             )
             ids = self.writer.custom_ids()
@@ -137,9 +137,9 @@ class RunResults:
     def _read_part(self, client: GatewayClient, state: RunState, part: RunPart, storage_conn_id: str | None) -> None:
         provider = state.request.provider
         assert part.batch_id is not None
-        if not part.ended:  # it was cancelled, and has not ended in time
+        if not part.ended:  # it was cancelled, but did not end in time
             self.summaries.append(_still_cancelling(client, part.batch_id, provider))
-            message = f"Batch {part.batch_id} was cancelled, and has not ended yet. Clear the task to read what it has."
+            message = f"Batch {part.batch_id} was cancelled, but has not ended yet. Clear the task to read its results."
             self._absent(state, part, RowOutcome.CANCELLED, RowError("cancelled", message))
             return
         before = self.writer.came()
@@ -166,7 +166,7 @@ class RunResults:
             self._absent(state, part, RowOutcome(summary["outcome"]), RowError(code, message))
 
     def _absent(self, state: RunState, part: RunPart, outcome: RowOutcome, error: RowError) -> None:
-        """Say what became of the rows of a part that have no result."""
+        """Set the outcome of those rows of a part that have no result."""
         if (ids := self.lines.part_ids(state.input, part)) is not None:
             self.writer.add_absent(ids, outcome, error)
 
@@ -175,7 +175,7 @@ class RunResults:
         return self.writer.standing(ids) if ids is not None else iter(())
 
     def _spent(self, state: RunState, plan: Resend) -> set[str]:
-        """IDs of rows that probes have sent as often as a row may be sent."""
+        """IDs of rows that have been sent as often as a row may be sent, because probes sent them in addition to the full rounds."""
         sent: Counter[str] = Counter()
         for part in state.parts:
             if part.probe and (ids := self.lines.part_ids(state.input, part)) is not None:
@@ -184,9 +184,9 @@ class RunResults:
 
 
 def _evenly(lines: Iterator[bytes], total: int, number: int) -> Iterator[bytes]:
-    """So many of the lines, from all over them, in their order.
+    """``number`` of the lines, evenly spread over all of them, in order.
 
-    :param total: how many lines there are, at least.
+    :param total: the minimum number of lines.
     """
     for place, line in enumerate(lines):
         if (place + 1) * number // total > place * number // total or total <= number:

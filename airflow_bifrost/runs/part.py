@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 class RunPart:
     """The rows of one batch.
 
-    :param number: unique in the run; the ledger knows the submission by it.
-    :param round: 1 for the input itself, then one more for each time that rows are sent again.
+    :param number: unique in the run; the ledger identifies the submission by it.
+    :param round: 1 for the input itself, then one more each time that rows are sent again.
     :param file: name of its lines in the run's folder.
     :param bytes: size of the lines.
-    :param sha256: of the lines.
-    :param first: place of its first row in the input, from 0; None: a later round, whose rows are scattered.
-    :param probe: rows that are sent to find out whether it is worth sending the others again.
-    :param fixed: a create call may have been made for it, so it must go out as it is.
-    :param batch_id: None: not submitted.
+    :param sha256: SHA-256 of the lines.
+    :param first: place of its first row in the input, from 0; None in later rounds, whose rows are scattered.
+    :param probe: these rows are sent to find out whether it is worth sending the others again.
+    :param fixed: must be submitted unchanged: a create call may have been made for it, or it cannot be split.
+    :param batch_id: its batch; None until it is submitted.
     :param attempt: number of the task's attempt that submitted it.
-    :param confirmed: False: the batch may be another's, so its results must be compared with the rows once it has ended.
+    :param confirmed: False if the batch may belong to another task. Its results must then be compared with the rows once it has ended.
     :param ended: its batch is terminal.
-    :param outcome: outcome of its batch, as it was when the results were read.
-    :param duplicates: other batches that the gateway made by repeating the create; they are cancelled.
-    :param input_file_id: the file that was uploaded for it; None: there is no file, or it is not ours.
-    :param waits_for: batches that filled the provider's queue when it was refused; one of them must end first.
-    :param halve: the queue takes no part of this size.
+    :param outcome: outcome of its batch at the time when the results were read.
+    :param duplicates: other batches that the gateway made by repeating the create call. They are cancelled.
+    :param input_file_id: the file that this task uploaded for it; None if there is no such file.
+    :param waits_for: batches that filled the provider's queue when the part was refused. One of them must end first.
+    :param halve: split it in half, because the provider's queue takes no part of this size.
     :param cancel_requested: the run has cancelled its batch.
     """
 

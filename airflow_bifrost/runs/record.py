@@ -1,9 +1,9 @@
-"""Where the state of a run is kept from one attempt of the task to the next.
+"""Stores the state of a run from one attempt of the task to the next.
 
-Airflow's task state takes 64 KB for a value, and a run of hundreds of batches has more to say. So a long state is compressed.
+A value in Airflow's task state has at most 64 KB, and the state of a run with hundreds of batches is larger. So a long state is compressed.
 
-Airflow can be told to forget the state of a task that succeeded (``[state_store] clear_on_success``). Then a receipt next to the output
-tells a later clear of the task that the run is written.
+Airflow can be configured to delete the state of a task that succeeded (``[state_store] clear_on_success``). Then a receipt next to the
+output tells a cleared task that the output was already written.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.submission.ledger import TaskStateStore
 
 STATE_KEY = "bifrost_run"
-CANCEL_KEY = "bifrost_run_cancel"  # batches that a user's stop could not cancel
+CANCEL_KEY = "bifrost_run_cancel"  # batches that are still to be cancelled
 PLAIN = 24 * 2**10  # bytes; a longer state is compressed
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """
-    :param store: the task's state, see :func:`airflow_bifrost.worker.state_store.open_state_store`.
-    :param receipt: URI of the receipt; empty: there is none.
+    :param store: the task's state store, see :func:`airflow_bifrost.worker.state_store.open_state_store`.
+    :param receipt: URI of the receipt; empty if no receipt is used.
     """
 
     store: TaskStateStore
     receipt: str = ""
 
     def load(self) -> RunState | None:
-        """The state that an earlier attempt has left; None: there is none."""
+        """The state that an earlier attempt has stored; None if there is no state."""
         value = self.store.get(STATE_KEY)
         if value is None and self.receipt:
             value = _read(self.receipt)
@@ -47,13 +47,13 @@ class RunRecord:
         self.store.set(STATE_KEY, packed(state.to_json()))
 
     def leave_receipt(self, state: RunState) -> None:
-        """Leave a receipt, if Airflow forgets the state when the task succeeds."""
+        """Write the receipt if Airflow deletes the state when the task succeeds."""
         if self.receipt and conf.getboolean("state_store", "clear_on_success", fallback=False):
             with whole_file(self.receipt) as file:
                 file.write(json.dumps(packed(state.to_json())).encode())
 
     def to_cancel(self) -> list[str]:
-        """IDs of the batches that were to be cancelled when a user ended an earlier attempt, and are not."""
+        """IDs of the batches that an earlier attempt could not cancel: its own, or duplicates of a create call."""
         return list(self.store.get(CANCEL_KEY) or [])
 
     def keep_to_cancel(self, batch_ids: list[str]) -> None:
@@ -61,7 +61,7 @@ class RunRecord:
 
 
 def packed(value: JsonObject) -> JsonObject:
-    """JSON types, compressed if they are long."""
+    """The value as JSON types, compressed if it is long."""
     text = json.dumps(value).encode()
     if len(text) <= PLAIN:
         return value
@@ -69,7 +69,7 @@ def packed(value: JsonObject) -> JsonObject:
 
 
 def unpacked(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What :func:`packed` was given."""
+    """The value that :func:`packed` was given."""
     if "zlib" not in value:
         return value
     found: JsonObject = json.loads(zlib.decompress(base64.b64decode(value["zlib"])))

@@ -1,4 +1,4 @@
-"""What a run was asked for, and the limits that it keeps to. Part of the run's state; pure."""
+"""What a run requests from the provider, and the limits that it respects. Part of the run's state. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from uuid import UUID
 
 JsonObject = dict[str, Any]
 
-MIN_ROWS_TO_HALVE = 1000  # a smaller part that meets a full queue waits for the task's next attempt
+MIN_ROWS_TO_HALVE = 1000  # a smaller part that a full queue refuses waits for the task's next attempt
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What is asked of the provider. A run finishes under the request that it was started with.
+    """What a run requests from the provider. A run keeps the request that it was started with.
 
     :param body_digest: SHA-256 of what each request body gets in addition to the row: the system prompt and the parameters. They are
         in the request lines already, and may be long.
-    :param output_expires_after: seconds.
+    :param output_expires_after: seconds after which the provider deletes the output file.
     :param output_schema: JSON schema of ``output_type``; None: answers are not validated.
     """
 
@@ -44,11 +44,11 @@ class RunRequest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that makes the provider's answer another answer. Metadata and the form of the upload do not."""
+        """SHA-256 of everything that affects the provider's answers. Metadata and the upload's form fields do not."""
         return sha256_of(self._deciding())
 
     def differences(self, other: RunRequest) -> list[str]:
-        """Names of the arguments in which ``other`` asks for something else."""
+        """Names of the arguments in which ``other`` differs."""
         mine, others = self._deciding(), other._deciding()
         return [name for name in mine if mine[name] != others[name]]
 
@@ -66,15 +66,15 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunPolicy:
-    """How a run proceeds. Each attempt of the task may bring another; batches that are submitted stay as they are.
+    """How a run proceeds. Each attempt of the task may have a different policy. Batches that are already submitted do not change.
 
-    :param max_parallel_batches: how many batches run at a time.
-    :param max_row_attempts: how often a row is sent at most.
-    :param resend_limit: share of a round's rows. If more of them fail with the same error code, only a probe is sent again first.
+    :param max_parallel_batches: maximum number of batches that run at a time.
+    :param max_row_attempts: maximum number of times that a row is sent.
+    :param resend_limit: share of a round's rows. If more rows than this fail with the same error code, a probe is sent again first.
     :param timeout: seconds for each round.
     :param run_timeout: seconds for the run; None: only its rounds are limited.
-    :param part_rows: most rows of a part that is not submitted yet.
-    :param part_bytes: most bytes of such a part.
+    :param part_rows: maximum number of rows of a part that is not submitted yet.
+    :param part_bytes: maximum size of such a part, in bytes.
     :param min_rows_to_halve: a smaller part is not halved when the provider's queue is full.
     """
 
@@ -95,12 +95,12 @@ class RunPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """The request lines of a run, as they stand in its folder.
+    """The request lines of a run, as stored in its folder.
 
     :param digest: SHA-256 of the sequence of lines, however they are split into files.
-    :param files: in the order of the lines.
-    :param file_rows: lines of each file.
-    :param automatic_ids: every row has the ID of its place, so that the IDs are known without the lines.
+    :param files: file names, in the order of the lines.
+    :param file_rows: number of lines of each file.
+    :param automatic_ids: every row's ID is derived from its place, so the IDs are known without the lines.
     """
 
     digest: str
@@ -115,14 +115,14 @@ class RunInput:
 
 
 def run_digest(request: RunRequest, lines: RunInput) -> str:
-    """By which an attempt knows that it is about the same run."""
+    """Identifies a run: an attempt with the same digest continues it."""
     return sha256_of([request.digest, lines.digest])
 
 
 def sha256_of(value: Any) -> str:
     """SHA-256 of JSON types, the same in every process.
 
-    :raises ValueError: the value has no JSON, such as a set, whose order differs from process to process.
+    :raises ValueError: the value has no JSON form. For example, the order of a set differs from process to process.
     """
     text = json.dumps(value, sort_keys=True, allow_nan=False, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -134,10 +134,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, UUID | Decimal):
         return str(value)
     raise ValueError(
-        f"{type(value).__name__} has no JSON form that is the same in every process: give lists, dicts, text and numbers"
+        f"{type(value).__name__} has no JSON form that is the same in every process. Use lists, dicts, strings and numbers"
     )
 
 
 def to_json(value: Any) -> JsonObject:
-    """A frozen dataclass of this room as JSON types."""
+    """A dataclass of this package as JSON types."""
     return asdict(value)

@@ -1,4 +1,4 @@
-"""Which rows of a run are sent again. Pure."""
+"""Decides which rows of a run are sent again. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal
 
 from airflow_bifrost.runs.state import RunState
 
-PROBE_ROWS = 20  # that are sent again first, where nearly all rows of a round failed alike
+PROBE_ROWS = 20  # sent again first if most rows of a round failed with the same error
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What the results amount to.
+    """A summary of the results of a run.
 
-    :param outcomes: of the batches, by number of the part.
-    :param codes: rows that failed with a transient error, by error code.
-    :param retryable: rows that failed, expired or are missing for a transient reason.
-    :param probe_succeeded: rows of the latest round that succeeded, if that round was a probe.
+    :param outcomes: outcomes of the batches, by part number.
+    :param codes: number of rows that failed with a transient error, by error code.
+    :param retryable: number of rows that failed with a transient error, expired, or are missing.
+    :param probe_succeeded: number of rows of the latest round that succeeded, if that round was a probe.
     """
 
     outcomes: Mapping[int, str]
@@ -31,10 +31,10 @@ class Survey:
 class Resend:
     """What is sent again.
 
-    :param failed: rows that failed for a transient reason: all of them, a probe, or none.
-    :param cancelled: rows whose batch was cancelled before this attempt of the task.
-    :param why_not: why rows that could be sent again are not; empty: all that can be are.
-    :param rounds: how often every row was sent so far.
+    :param failed: which of the retryable rows are sent: all of them, a probe, or none.
+    :param cancelled: whether rows are sent whose batch was cancelled before this attempt of the task.
+    :param why_not: why some retryable rows are not sent again; empty if all of them are.
+    :param rounds: how often every row has been sent so far.
     """
 
     failed: Literal["all", "probe", "none"]
@@ -46,7 +46,7 @@ class Resend:
 def plan_resend(state: RunState, survey: Survey, now: float) -> Resend:
     """Decide which rows are sent again, once all batches of the run have ended.
 
-    :param now: unix seconds.
+    :param now: Unix seconds.
     """
     if state.stop is not None:
         return Resend("none", cancelled=False)
@@ -56,7 +56,11 @@ def plan_resend(state: RunState, survey: Survey, now: float) -> Resend:
     if not failed and not cancelled:
         return Resend("none", cancelled=False)
     if now + state.policy.timeout > state.run_deadline:
-        return Resend("none", cancelled=False, why_not="a further round could not end within run_timeout")
+        return Resend(
+            "none",
+            cancelled=False,
+            why_not="they are not sent again, because another round could not end within run_timeout",
+        )
     if not failed:
         return Resend("none", cancelled)
     return replace(_probed(state, survey, cancelled=cancelled), rounds=rounds)
@@ -69,16 +73,16 @@ def _probed(state: RunState, survey: Survey, *, cancelled: bool) -> Resend:
     if all(part.probe for part in latest):
         if survey.probe_succeeded:
             return Resend("all", cancelled)
-        why = f"all {rows} rows of a probe failed again, most rows with {code!r}: the request itself may be at fault"
+        why = f"all {rows} rows of a probe failed again, most often with {code!r}, so nothing more is sent. Check the request itself"
         return Resend("none", cancelled, why)
     if not cancelled and rows >= PROBE_ROWS and alike > state.policy.resend_limit * rows:
-        why = f"{alike:,} of {rows:,} rows failed with {code!r}: only {PROBE_ROWS} of them are sent again first"
+        why = f"{alike:,} of {rows:,} rows failed with {code!r}, so only {PROBE_ROWS} of them are sent again first"
         return Resend("probe", cancelled, why)
     return Resend("all", cancelled)
 
 
 def _cancelled_before(state: RunState, survey: Survey) -> bool:
-    """Whether a batch of the latest round was cancelled by whoever ended an earlier attempt."""
+    """Whether a batch of the latest round was cancelled when an earlier attempt was ended."""
     return any(_is_void(state, survey, part.number) for part in state.latest)
 
 
@@ -88,7 +92,7 @@ def _is_void(state: RunState, survey: Survey, number: int) -> bool:
 
 
 def _rounds_sent(state: RunState, survey: Survey) -> int:
-    """How often every row was sent. A round counts unless it was a probe, or an earlier attempt's end has cancelled all of it."""
+    """How often every row was sent. A round does not count if it was a probe, or if all of it was cancelled with an earlier attempt."""
     rounds: dict[int, list[bool]] = {}
     for part in state.parts:
         rounds.setdefault(part.round, []).append(part.probe or _is_void(state, survey, part.number))

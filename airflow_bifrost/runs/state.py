@@ -1,12 +1,14 @@
 """A run of batches as a state machine. Pure: no I/O, no Airflow, no clock.
 
-The driver asks :func:`next_step` what to do (``steps``), does it, applies what happened (``events``) with :meth:`RunState.after`, stores the state, and loops.
-So a worker may be killed between any two of these: the next attempt goes on from the stored state. These hold at all times:
+The driver asks :func:`next_step` what to do (``steps``) and does it. It applies what happened (``events``) with :meth:`RunState.after`,
+stores the state, and loops. A worker may be killed between any two of these: the next attempt continues from the stored state.
 
-* A part gets a batch once. Its number and its lines never change afterwards, whatever the limits are by then.
+Invariants:
+
+* A part gets a batch only once. After that, its number and its lines never change, even if the limits do.
 * Nothing is sent after the run was stopped, after its deadline, or in a round that cannot end before the deadline.
-* Every batch that was submitted is collected before the run is written.
-* A run that is written is not written again, unless an attempt starts it anew.
+* The results of every submitted batch are collected before the output is written.
+* The output is written once, unless a new attempt starts the run again.
 """
 
 from __future__ import annotations
@@ -41,23 +43,23 @@ StopReason = Literal["request_changed", "timeout"]
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a run knows of itself. It outlives the worker as JSON.
+    """The state of a run. It is stored as JSON and outlives the worker.
 
-    :param request: what was asked for. It stays, whatever the DAG file says later.
+    :param request: what the run requests. It does not change, even if the DAG file does.
     :param folder: URI of the folder with the lines.
     :param output_path: URI of the output.
-    :param attempt: number of the task's attempt that acts.
-    :param wait_id: what Airflow changes when the task is cleared and not when it is retried: the deadlines begin anew with it.
-    :param started_at: unix seconds, of the run.
-    :param round_started_at: likewise, of the latest round.
-    :param collected: the results of all batches were read, and no rows are sent again.
+    :param attempt: number of the task's current attempt.
+    :param wait_id: a number that Airflow changes when the task is cleared, but not when it is retried. A new one restarts the deadlines.
+    :param started_at: start of the run, in Unix seconds.
+    :param round_started_at: start of the latest round, in Unix seconds.
+    :param collected: the results of all batches were read, and no more rows are sent again.
     :param stop: why nothing more is sent.
-    :param cancelled_at: unix seconds at which the run cancelled the rest of its batches.
-    :param grace_over: they had the time to end that they get.
+    :param cancelled_at: when the run cancelled its remaining batches, in Unix seconds.
+    :param grace_over: the time that cancelled batches get to end is over.
     :param blocked: see :class:`Blocked`.
-    :param written: the manifest, without the output's path, once the output is written.
-    :param highest: the highest number that a part ever had: the ledger knows submissions by number, so none is used again.
-    :param earlier: parts of other inputs that the task had before, by the digest of their run.
+    :param written: the manifest without the output's path; None until the output is written.
+    :param highest: the highest part number so far. The ledger identifies submissions by it, so a number is never used twice.
+    :param earlier: parts of earlier inputs of the task, by the digest of their run.
     """
 
     request: RunRequest
@@ -130,7 +132,7 @@ class RunState:
 
     @property
     def deadline(self) -> float:
-        """Unix seconds, of the latest round."""
+        """Deadline of the latest round, in Unix seconds."""
         return min(self.round_started_at + self.policy.timeout, self.run_deadline)
 
     @property
@@ -147,7 +149,7 @@ class RunState:
     # What happens
 
     def started_again(self, *, policy: RunPolicy, output_path: str, attempt: int, wait_id: int, now: float) -> RunState:
-        """The state for a further attempt of the task. A clear, unlike a retry, begins the deadlines anew."""
+        """The state for another attempt of the task. A clear restarts the deadlines; a retry does not."""
         state = replace(
             self,
             policy=policy,
@@ -169,7 +171,7 @@ class RunState:
         return state
 
     def after(self, event: Event) -> RunState:
-        """The state once something has happened."""
+        """The state after an event."""
         return replace(self._after(event), highest=self.next_number() - 1)
 
     def _after(self, event: Event) -> RunState:
@@ -222,7 +224,7 @@ class RunState:
         )
 
     def _after_refusal(self, event: QueueFull) -> RunState:
-        """Wait for a batch of this run, or else try with half of the rows, or else give up for now."""
+        """Wait for a batch of this run to end. If no batch is running, try with half of the rows. If they are too few, give up for now."""
         if in_flight := self.in_flight:
             return self._change(event.number, waits_for=in_flight)
         if self.part(event.number).rows >= self.policy.min_rows_to_halve:
@@ -237,13 +239,13 @@ class RunState:
         number = self.next_number()
         parts = []
         for part in self.parts:
-            if part in refused:  # it gets another number, by which the ledger knows another submission
+            if part in refused:  # it gets a new number, so that the ledger treats it as a new submission
                 halve = alone and part.rows >= self.policy.min_rows_to_halve
                 parts.append(replace(part.unsent(), number=number, waits_for=in_flight, halve=halve))
                 number += 1
             elif part.batch_id in event.batch_ids:
                 parts.append(replace(part, ended=True))
-            elif part.batch_id is None and only_refusals and refused:  # no batch has made room
+            elif part.batch_id is None and only_refusals and refused:  # no batch has made room in the queue
                 parts.append(replace(part, waits_for=in_flight))
             else:
                 parts.append(part)
@@ -261,9 +263,9 @@ class RunState:
 
 
 def next_step(state: RunState, now: float) -> Step:
-    """What the driver does next.
+    """The driver's next step.
 
-    :param now: unix seconds.
+    :param now: Unix seconds.
     """
     if state.written is not None:
         return Done() if state.cleaned else Clean()
@@ -288,7 +290,7 @@ def next_step(state: RunState, now: float) -> Step:
 
 
 def _send(state: RunState, in_flight: list[str]) -> Submit | Split | None:
-    """Send a part, if there is room for another batch."""
+    """The step that submits or splits the next part; None while no other batch may run."""
     part, limits = state.unsent[0], state.policy
     if len(in_flight) >= limits.max_parallel_batches:
         return None
@@ -301,7 +303,7 @@ def _send(state: RunState, in_flight: list[str]) -> Submit | Split | None:
 
 
 def _wind_up(state: RunState, in_flight: list[str], now: float) -> Cancel | Wait | Collect:
-    """After the deadline: cancel what runs, give it time to end, and collect what there is."""
+    """After the deadline: cancel the running batches, give them time to end, and collect their results."""
     asked = {part.batch_id for part in state.parts if part.cancel_requested}
     running = [batch_id for batch_id in in_flight if batch_id not in asked]
     if running or state.cancelled_at is None:

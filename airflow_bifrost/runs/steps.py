@@ -9,14 +9,14 @@ from airflow_bifrost.runs.part import RunPart
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Submit a part; or find out whether the batch that it has is its own, now that the batch has ended."""
+    """Submit a part. If it has an ended batch that is not confirmed, find out whether that batch really belongs to it."""
 
     part: RunPart
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Split a part that is not submitted yet: it is above the limits, or is to be halved."""
+    """Split a part that is not submitted yet, because it exceeds the limits or must be halved."""
 
     part: RunPart
 
@@ -25,7 +25,7 @@ class Split:
 class Wait:
     """Wait until all batches, or one of them, are terminal.
 
-    :param deadline: unix seconds.
+    :param deadline: Unix seconds.
     """
 
     batch_ids: list[str]
@@ -52,12 +52,12 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Delete what is not needed any more."""
+    """Delete the files that are no longer needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The provider's queue is full of others' batches. End the attempt; a retry goes on."""
+    """The provider's queue is full of other batches. End the attempt; a retry continues."""
 
 
 @dataclass(frozen=True, slots=True)

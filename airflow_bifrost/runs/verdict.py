@@ -1,4 +1,4 @@
-"""How a run ends that was stopped before all of its rows had been sent as often as they should."""
+"""The errors with which a task fails whose run was stopped early."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SHOWN = 10  # batch IDs in a message
 
 def raise_if_stopped(state: RunState, manifest: Mapping[str, Any], changed: Sequence[str]) -> None:
     """
-    :param changed: names of the arguments in which the DAG file asks for something else than the run.
-    :raises BatchFailed: the DAG file asks for something else now.
-    :raises AirflowSensorTimeout: the time was over.
+    :param changed: names of the arguments that differ between the DAG file and the run.
+    :raises BatchFailed: the run was stopped because the DAG file's request has changed.
+    :raises AirflowSensorTimeout: the run was stopped because its time was over.
     """
     rows = manifest["rows"]
     written = f"{rows['succeeded']:,} of {rows['total']:,} rows have an answer, in {state.output_path}."
@@ -27,14 +27,14 @@ def raise_if_stopped(state: RunState, manifest: Mapping[str, Any], changed: Sequ
         what += [f"not sent: {unsent:,} rows"] if unsent else []
         which = "run_timeout" if state.run_deadline <= state.round_started_at + state.policy.timeout else "timeout"
         raise AirflowSensorTimeout(
-            f"The run did not end within its `{which}` ({'; '.join(what) or 'all batches had ended'}). {written} What had run is billed."
+            f"The run did not end within its `{which}` ({'; '.join(what) or 'all batches had ended'}). {written} Rows processed by then are billed."
             " Clear the task to send the other rows again."
         )
     if state.stop == "request_changed":
         raise BatchFailed(
-            f"The DAG file now asks for something else than this run was started with ({', '.join(changed) or 'the request'}), so nothing more"
-            f" was sent. {written} They answer the old request, and are billed. Clear the task to send all rows with the new request, or set"
-            " on_changed_request='continue' to finish such runs under the request that they were started with.",
+            f"The DAG file has changed since this run was started ({', '.join(changed) or 'the request'}), so the task sent nothing more."
+            f" {written} They answer the old request, and are billed. Clear the task to send all rows with the new request, or set"
+            " on_changed_request='continue' to finish such runs with the request that they were started with.",
             summaries=manifest["batches"],
         )
 

@@ -1,4 +1,4 @@
-"""What the steps of a run work with: what the DAG file says, the state and its record, the lines, the client and the results."""
+"""The context of a run's steps: the operator's arguments, the state and its record, the request lines, the client and the results."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RunWorkspace:
-    """What the steps of the run of one task instance work with: what the DAG file says, the state, and what is open.
+    """The context of the steps of one task instance's run: the operator's arguments, the state, and the open client and results.
 
-    :param provider: None: the connection's.
-    :param output_type: what each answer is validated into; None: answers are not validated.
-    :param request: what the DAG file asks of a provider.
-    :param policy: how to proceed, within the limits of a provider.
-    :param limits: of a provider behind the gateway.
+    :param provider: the provider; None: the connection's provider.
+    :param output_type: the type that each answer must have; None: answers are not validated.
+    :param request: returns the DAG file's request for a provider.
+    :param policy: returns the run's policy for the limits of a provider.
+    :param limits: returns the limits of a provider behind the gateway.
     :param write_input: writes the rows for a provider into a local folder.
-    :param wait: how to wait for batches.
+    :param wait: returns the wait for a step, a provider and a state folder.
     :param allow_incomplete: accept fewer results than a batch counts.
     :param download_timeout: seconds that the provider may take for a whole file of results.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket.
-    :param state_folder: URI below which the run keeps what it must not lose; None: next to the output.
+    :param state_folder: URI below which the run keeps its lines and its state; None: next to the output.
     """
 
     task: BaseOperator
@@ -74,7 +74,7 @@ class RunWorkspace:
     state_folder: str | None = None
     clock: Callable[[], float] = time.time
     signal: StopSignal = field(default_factory=StopSignal)
-    state: RunState | None = None  # the latest, which a signal handler may read
+    state: RunState | None = None  # the current state; a signal handler may read it
     _client: GatewayClient | None = None
     _results: RunResults | None = None
     _lines: RunLines | None = None
@@ -83,7 +83,7 @@ class RunWorkspace:
 
     @property
     def place(self) -> str:
-        """Where the run keeps its lines, and its state where Airflow keeps none: next to the output, so that nothing else need be set up."""
+        """Where the run keeps its lines and, if Airflow has no state store, its state: next to the output, so it needs no setup."""
         return self.state_folder or f"{self.output_path}.bifrost-{origin_of(self.context, 1).key[:12]}"
 
     @property
@@ -124,7 +124,7 @@ class RunWorkspace:
     # What is asked
 
     def spec(self) -> BatchSpec:
-        """What is asked of the provider: what the run was started with."""
+        """The request that the run was started with."""
         request = self.known.request
         return BatchSpec(
             request.endpoint,
@@ -137,7 +137,7 @@ class RunWorkspace:
         )
 
     def may_be_submitted(self, part: RunPart) -> bool:
-        """Whether a create call was made for a part, as far as the ledger knows."""
+        """Whether a create call may have been made for a part, according to the ledger."""
         digest = self.spec().digest(self.known.request.provider, part.sha256)
         return may_have_submitted(self.record.store, part.number, digest)
 
@@ -146,7 +146,7 @@ class RunWorkspace:
     def new_parts(
         self, lines: Iterator[bytes], limits: Limits, round_: int, first: int | None, *, probe: bool = False
     ) -> list[RunPart]:
-        """Put request lines into the folder, as parts within the limits."""
+        """Store request lines in the folder, as parts within the limits."""
         provider, number = self.known.request.provider, self.known.next_number()
         rows = ((place, read_row(line)) for place, line in enumerate(lines, start=1))
         made: list[RunPart] = []
@@ -179,5 +179,5 @@ class RunWorkspace:
 
 
 def run_part(part: Part, number: int, round_: int, first: int | None, *, probe: bool = False) -> RunPart:
-    """A part of a run, of a file of request lines."""
+    """A part of a run, from a file of request lines."""
     return RunPart(number, round_, file_name(part), part.rows, part.bytes, part.sha256, first, probe)

@@ -160,7 +160,7 @@ def test_the_id_the_provider_and_the_connection_are_templated(
     assert {request.headers["authorization"] for request in gateway.requests} == {"Bearer sk-bf-new"}
 
 
-def test_several_ids_are_an_error_that_advises_to_expand_the_task(gateway: LocalGateway) -> None:
+def test_several_ids_are_an_error_that_advises_to_map_the_task(gateway: LocalGateway) -> None:
     end = cancel(["b1", "b2"])
     assert end.kind == "ValueError"
-    assert "BatchCancelOperator takes one: expand" in str(end.error)
+    assert "BatchCancelOperator takes one: map the task" in str(end.error)

@@ -102,7 +102,7 @@ def test_an_unknown_batch_is_an_error_that_names_it(gateway: LocalGateway) -> No
     assert "batch_nowhere" in str(end.error)
 
 
-def test_several_ids_are_an_error_that_advises_to_expand_the_task(gateway: LocalGateway) -> None:
+def test_several_ids_are_an_error_that_advises_to_map_the_task(gateway: LocalGateway) -> None:
     end = retrieve(["b1", "b2"])
     assert end.kind == "ValueError"
     assert "expand" in str(end.error)

@@ -286,7 +286,7 @@ def test_a_request_carries_the_schema_and_the_other_parameters(gateway: LocalGat
 
 def test_a_parameter_in_the_place_of_the_schema_is_an_error(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["hi"], output_type=Verdict, request_params={"response_format": "text"})
-    assert "request_params has response_format" in str(end.error)
+    assert "request_params sets response_format" in str(end.error)
 
 
 def test_duplicates_that_the_gateway_made_are_in_the_manifest(
