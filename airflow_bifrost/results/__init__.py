@@ -1,7 +1,7 @@
-"""Result rows: the same for every provider, one for each row of the input, in its order.
+"""Result rows: in the same form for every provider, one for each row of the input, in the order of the input.
 
-``collect`` reads all results of a batch from its ``source``, ``parse`` turns a line of any provider into a row, ``writer`` joins lines and
-input, ``tally`` counts, and ``reader`` reads what was written.
+``collect`` reads all results of a batch from its ``source``. ``parse`` turns a line of any provider into a row, and ``writer`` joins these
+rows with the input. ``tally`` counts them, and ``reader`` reads the file that was written.
 """
 
 from __future__ import annotations

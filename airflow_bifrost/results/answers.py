@@ -1,6 +1,6 @@
-"""The answer in a response body of any API: whether there is one, its text, why it ended. Pure.
+"""Reads the answer in a response body of any API: whether there is one, its text, and why it ended. Pure.
 
-A body tells its API by its members.
+The members of a body show which API it comes from.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 def has_answer(body: JsonObject) -> bool:
-    """Whether a body that reports no error holds an answer. A body of an unknown form does, unless all its members are empty.
+    """Whether a body that reports no error holds an answer. A body of an unknown form counts as an answer unless all its members are empty.
 
-    An answer need not have text: a refusal, a tool call and an embedding are answers, and so is what a limit or a filter cut off.
+    An answer need not have text: a refusal, a tool call and an embedding are answers, and so is an answer that a limit or a filter cut off.
     """
     match body:
         case {"choices": choices}:
@@ -30,7 +30,7 @@ def has_answer(body: JsonObject) -> bool:
             return bool(object_of(message))
         case {"output": output}:  # the Responses API
             return bool(list_of(output)) or _end_of_response(body, []) in _CUT_SHORT
-        case {"content": content}:  # Anthropic, whose models may end their turn without a word
+        case {"content": content}:  # Anthropic, whose models may end their turn without text
             return bool(list_of(content)) or text_of(body.get("stop_reason")) is not None
         case {"data": answers} | {"results": answers} | {"outputs": answers}:  # embeddings; Titan, Mistral
             return bool(answers)
@@ -76,7 +76,7 @@ def text_and_finish_reason(body: JsonObject) -> tuple[str | None, str | None]:
             return text, finish_reason_of(result.get("completionReason"))
         case {"outputs": [{"text": str() as text} as output, *_]}:  # Mistral at Bedrock
             return text, finish_reason_of(output.get("stop_reason"))
-        case {"text": str() as text}:  # what the gateway leaves of Gemini's answer
+        case {"text": str() as text}:  # a Gemini answer that the gateway has reduced to its text
             return text, finish_reason_of(body.get("finish_reason"))
     return None, finish_reason_of(body.get("finish_reason") or body.get("stop_reason"))
 
@@ -87,7 +87,7 @@ def model_of(body: JsonObject) -> str | None:
 
 
 def _joined(content: Any) -> str | None:
-    """The text of a string or of parts. Parts with reasoning, refusals or tool calls have none."""
+    """The text of a string or of parts. Parts with reasoning, refusals or tool calls do not count as text."""
     if isinstance(content, str):
         return content
     parts = [part for part in list_of(content) if isinstance(part, dict) and isinstance(part.get("text"), str)]
@@ -100,7 +100,7 @@ def _joined(content: Any) -> str | None:
 
 
 def _end_of_response(body: JsonObject, items: list[Any]) -> str | None:
-    """Why an answer of the Responses API ended, which it says in three places."""
+    """Why an answer of the Responses API ended. It reports this in three places."""
     if body.get("status") == "incomplete":
         return finish_reason_of(object_of(body.get("incomplete_details")).get("reason") or "incomplete")
     if any(object_of(item).get("type") in ("function_call", "custom_tool_call") for item in items):
@@ -122,6 +122,6 @@ _FINISH = {
 
 
 def finish_reason_of(word: Any) -> str | None:
-    """A provider's word for why an answer ended, in OpenAI's words."""
+    """A provider's finish reason, translated to OpenAI's words. Unknown reasons are unchanged."""
     said = text_of(word)
     return said and _FINISH.get(said.lower(), said)

@@ -1,4 +1,4 @@
-"""Read all results of a terminal batch, or raise: rows that are paid for are never left out without a word."""
+"""Reads all results of a terminal batch, or raises an error: rows that are paid for are never dropped silently."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ log = logging.getLogger("airflow.task")
 
 @dataclass(frozen=True, slots=True)
 class ReadPolicy:
-    """How patiently to read results.
+    """How often and how long to try to read results.
 
-    :param attempts: how often to read a source that breaks off, cannot be read, or is incomplete. The gateway cannot resume a download.
-    :param pause: seconds before the second attempt; doubled for each further one.
-    :param grace: seconds for a terminal batch to name its files.
+    :param attempts: maximum number of times to read a source that breaks off, cannot be read, or is incomplete. The gateway cannot resume
+        a download.
+    :param pause: seconds before the second attempt. The pause doubles for each later attempt.
+    :param grace: seconds to wait for a terminal batch to name its files.
     :param poll_interval: seconds between two polls of such a batch.
-    :param allow_incomplete: accept what came after the last attempt, with a warning, instead of raising.
+    :param allow_incomplete: after the last attempt, accept incomplete results with a warning instead of raising.
     """
 
     attempts: int = 4
@@ -37,7 +38,7 @@ class ReadPolicy:
     clock: Callable[[], float] = time.monotonic
 
 
-POLICY = ReadPolicy()  # where none is given
+POLICY = ReadPolicy()  # the default
 
 
 def collect(
@@ -52,14 +53,14 @@ def collect(
 ) -> Batch:
     """Read all results of a terminal batch into ``sink``.
 
-    :param client: see :func:`airflow_bifrost.results.source.sources_of`, also for ``storage_conn_id``.
-    :param sink: such as a :class:`airflow_bifrost.results.writer.ResultsWriter`. After an error, do not use it any more.
-    :param rows: rows of the batch, if known. With a result for each, nothing is missing, whatever the batch counts.
-    :return: the batch, as it was when its results were read.
-    :raises BifrostProtocolError: the batch does not name its files, or its results cannot be read or are incomplete. The rows are paid for;
-        a retry reads them again.
-    :raises BifrostUnavailable: the download broke off each time.
-    :raises ResultsUnavailable: there are no results, or none that this gateway can give.
+    :param client: see :func:`airflow_bifrost.results.source.sources_of`, as for ``storage_conn_id``.
+    :param sink: for example a :class:`airflow_bifrost.results.writer.ResultsWriter`. Do not use it after an error.
+    :param rows: number of rows of the batch, if known. If each has a result, the results are complete, even if the batch counts more.
+    :return: the batch, as retrieved just before its results were read.
+    :raises BifrostProtocolError: the batch does not name its files, or its results cannot be read or are incomplete. The rows are already
+        paid for, and a retry reads their results again.
+    :raises BifrostUnavailable: the download broke off in every attempt.
+    :raises ResultsUnavailable: there are no results, or this gateway cannot return them.
     """
     policy = policy or POLICY
     batch = _with_files(client, batch_id, provider, policy)
@@ -79,12 +80,12 @@ def collect(
             nothing_paid = providers.get(provider).succeeded_rows(batch.request_counts) == 0
             if not source.errors or not (batch.output_file_id or nothing_paid):
                 raise
-            log.warning("%s Rows that failed have no result: nothing was paid for them.", error)
+            log.warning("%s The failed rows therefore have no result. They were not billed.", error)
     return batch
 
 
 def _with_files(client: GatewayClient, batch_id: str, provider: str, policy: ReadPolicy) -> Batch:
-    """The batch, polled until it names its files."""
+    """Poll the batch until it names its files."""
     deadline = None
     while True:
         batch = client.get_batch(batch_id, provider=provider)
@@ -97,7 +98,7 @@ def _with_files(client: GatewayClient, batch_id: str, provider: str, policy: Rea
         if deadline is None:
             deadline = now + policy.grace
             log.warning(
-                "Batch %s of %s is %s, and does not name its output file yet. Polling it for up to %g s.",
+                "Batch %s of %s is %s, but does not name its output file yet. Polling it for up to %g s.",
                 batch_id,
                 provider,
                 batch.status,
@@ -106,8 +107,8 @@ def _with_files(client: GatewayClient, batch_id: str, provider: str, policy: Rea
         if now >= deadline:
             raise BifrostProtocolError(
                 f"Batch {batch_id} of {provider} is {batch.status}, but has not named its output file within {policy.grace:g} s."
-                " Its rows are paid for, and nothing was written. Retry or clear the task to look for the file again; if it never"
-                " appears, ask the provider.",
+                " Its rows are paid for, and nothing was written. Retry or clear the task to poll the batch again. If the file never"
+                " appears, contact the provider.",
                 transient=True,
             )
         policy.sleep(min(policy.poll_interval, deadline - now))
@@ -115,10 +116,10 @@ def _with_files(client: GatewayClient, batch_id: str, provider: str, policy: Rea
 
 @dataclass(slots=True)
 class _Check:
-    """Raises if what came of a source is not all that it holds.
+    """Raises if the results that were read from a source are not complete.
 
-    :param rows: rows of the batch that have no result in the sources before it; None if unknown.
-    :param is_last_attempt: whether nothing else can be found out.
+    :param rows: number of rows of the batch without a result in the earlier sources; None if unknown.
+    :param is_last_attempt: whether this is the last time that the source is read.
     """
 
     source: Source
@@ -140,18 +141,18 @@ class _Check:
         name = self.source.name
         what = f"{name[0].upper()}{name[1:]} is incomplete or cannot be read: {flaw or doubt}"
         if self.is_last_attempt and self.allow_incomplete:
-            log.warning("%s allow_incomplete is set: the rows without a result are left out.", what)
+            log.warning("%s Because allow_incomplete is set, the task continues without the missing results.", what)
             return
         raise BifrostProtocolError(
-            f"{what} The rows are paid for, and nothing was written. Retry or clear the task to read them again;"
-            " allow_incomplete=True writes what there is.",
+            f"{what} The rows are paid for, and nothing was written. Retry or clear the task to read the results again, or set"
+            " allow_incomplete=True to write those that can be read.",
             problem=what,
             transient=True,
         )
 
 
 def _read(source: Source, sink: Sink, check: _Check, policy: ReadPolicy) -> Taken:
-    """Read a source until it is whole."""
+    """Read a source until its results are complete."""
     for attempt in range(1, policy.attempts + 1):
         check.is_last_attempt = attempt == policy.attempts
         try:

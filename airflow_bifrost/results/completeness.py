@@ -1,7 +1,7 @@
-"""Whether what was read of a batch's results is all of it, by the batch's own counts. Pure.
+"""Decides whether the results that were read are complete, by the batch's own counts. Pure.
 
-A gateway may answer 200 with something else than the file: nothing, a web page, an error, or half of it. The rows are paid for, so fewer
-results than the batch counts are never taken for all of them.
+A gateway may answer 200 with something other than the file: nothing, a web page, an error, or half of the file. The rows are paid for, so
+fewer results than the batch counts are never accepted as complete.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from airflow_bifrost.providers.statuses import FINISHED, BatchStatus
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of one reading of a source.
+    """What one reading of a source returned.
 
-    :param results: lines that are about a row.
-    :param unreadable: lines that are not JSON, or about no row.
+    :param results: number of lines that hold a row's result.
+    :param unreadable: number of lines that are not JSON, or hold no row's result.
     """
 
     results: int = 0
@@ -27,11 +27,11 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a source holds according to the batch.
+    """What a source must hold according to the batch.
 
-    :param results: at least this many.
-    :param is_all: whether this many results are all of them. If not, the counts leave room for more.
-    :param may_be_empty: whether the source may hold nothing, as far as anyone knows.
+    :param results: minimum number of results.
+    :param is_all: whether that number is also the total. If not, the counts leave room for more.
+    :param may_be_empty: whether the source may be empty.
     """
 
     results: int = 0
@@ -39,10 +39,10 @@ class Promise:
     may_be_empty: bool = False
 
     def flaw(self, taken: Taken) -> str | None:
-        """Why what was taken is not all that the source holds, or may not be; None if it is."""
+        """Why the results that were read are, or may be, incomplete; None if they are complete."""
         lines = f" {taken.unreadable:,} lines cannot be read." if taken.unreadable else ""
         if taken.results < self.results:
-            return f"{taken.results:,} results can be read, and the batch counts {self.results:,}.{lines}"
+            return f"{taken.results:,} results can be read, but the batch counts {self.results:,}.{lines}"
         if self.is_all:
             return None
         if not taken.results and not self.may_be_empty:
@@ -50,9 +50,9 @@ class Promise:
         return lines.strip() or None
 
     def doubt(self, taken: Taken, rows: int) -> str | None:
-        """Why something may be missing although nothing proves it; None if there is no such reason. Another reading may settle it.
+        """Why results may be missing, although the counts do not prove it; None if there is no such reason. Another reading may tell.
 
-        :param rows: rows of a batch that have no result in any other source.
+        :param rows: number of rows of the batch without a result in any other source.
         """
         if self.is_all or self.may_be_empty or taken.results >= rows:
             return None
@@ -60,7 +60,7 @@ class Promise:
 
 
 def promise_of_all(batch: Batch, provider: Provider) -> Promise:
-    """Of a source that holds the results of all rows, whatever their outcome."""
+    """The promise of a source that holds the results of all rows, with any outcome."""
     if BatchStatus.of(batch.status) not in FINISHED:
         return promise_of_output(batch, provider)
     processed = provider.processed_rows(batch.request_counts)
@@ -69,7 +69,7 @@ def promise_of_all(batch: Batch, provider: Provider) -> Promise:
 
 
 def promise_of_output(batch: Batch, provider: Provider) -> Promise:
-    """Of the output file, which holds the rows that succeeded. Others may be in it, too."""
+    """The promise of the output file, which holds the rows that succeeded. It may hold others, too."""
     finished = BatchStatus.of(batch.status) in FINISHED
     succeeded = provider.succeeded_rows(batch.request_counts)
     is_all = _are_final(batch, provider.processed_rows(batch.request_counts)) if finished else succeeded is not None
@@ -77,9 +77,9 @@ def promise_of_output(batch: Batch, provider: Provider) -> Promise:
 
 
 def promise_of_errors(batch: Batch, provider: Provider, in_output: int) -> Promise:
-    """Of the error file. If the batch ended early, nobody promises that its counts and its error file agree.
+    """The promise of the error file. If the batch ended early, its counts and its error file need not agree.
 
-    :param in_output: results that the output file had.
+    :param in_output: number of results in the output file.
     """
     if BatchStatus.of(batch.status) not in FINISHED:
         return Promise(is_all=provider.succeeded_rows(batch.request_counts) is not None, may_be_empty=True)
@@ -88,6 +88,6 @@ def promise_of_errors(batch: Batch, provider: Provider, in_output: int) -> Promi
 
 
 def _are_final(batch: Batch, processed: int | None) -> bool:
-    """Whether the counts of a finished batch cover all its rows. Counts can be late, as files can."""
+    """Whether the counts of a finished batch cover all its rows. Counts can arrive late, just as files can."""
     total = batch.request_counts.total
     return processed is not None and (total is None or processed >= total)

@@ -1,4 +1,4 @@
-"""The custom IDs of a batch's results, without the results."""
+"""Reads the custom IDs of a batch's results, without keeping the results."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class CustomIds:
         self.ids: list[str] = []
 
     def add_lines(self, chunks: Iterable[bytes], check: Check | None = None) -> Taken:
-        """Take an output or error file."""
+        """Add an output or error file."""
         return self.add((read_line(line) for line in lines_of(chunks) if line and not line.isspace()), check)
 
     def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
-        """Take the gateway's native results, or other lines that are JSON types already."""
+        """Add the gateway's native results, or other lines that are already JSON types."""
         rows = [result_row(value) for value in values if not is_invented(value)]
         found = [row.custom_id for row in rows if row is not None]
         taken = Taken(len(found), len(rows) - len(found))

@@ -1,4 +1,4 @@
-"""Bytes -> lines -> JSON types, of files that may be large and need not be clean."""
+"""Turns bytes into lines, and lines into JSON types. Files may be large and may hold invalid JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import msgspec
 
-CHUNK = 2**18  # bytes to read at a time
+CHUNK = 2**18  # bytes to read at once
 
 
 def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
@@ -24,9 +24,9 @@ def lines_in(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a file that comes in chunks, cut anywhere; without their ends.
+    """The lines of a file that arrives in chunks, split at any byte. The lines have no line ends.
 
-    Only a newline ends a line: what else separates lines elsewhere is text within JSON.
+    Only a newline ends a line: other line separators are ordinary text within JSON.
     """
     begun: list[bytes] = []
     for chunk in chunks:
@@ -41,9 +41,9 @@ def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def parse_line(line: bytes) -> Any:
-    """A line as JSON types that JSON can hold: see :func:`parse_untidy`, which reads what is not clean.
+    """A line as JSON types. Values that JSON cannot hold are converted, see :func:`parse_untidy`.
 
-    :raises ValueError: it is not JSON, or nested too deep to be read.
+    :raises ValueError: the line is not JSON, or nested too deep to be read.
     """
     try:
         return msgspec.json.decode(line)
@@ -52,7 +52,7 @@ def parse_line(line: bytes) -> Any:
 
 
 def read_line(line: bytes) -> Any:
-    """A line as JSON types; None, which is not a result, if it is not JSON."""
+    """A line as JSON types; None, which is not a result, if the line is not JSON."""
     try:
         return parse_line(line)
     except ValueError:
@@ -60,11 +60,11 @@ def read_line(line: bytes) -> Any:
 
 
 def parse_untidy(text: bytes | str) -> Any:
-    """Text as JSON types. What JSON cannot hold becomes a string that says what came: ``"NaN"``, ``"-Infinity"``, ``"1e999"``.
+    """Text as JSON types. A number that JSON cannot hold becomes a string: ``"NaN"``, ``"-Infinity"``, ``"1e999"``.
 
-    Halves of surrogate pairs are replaced, since nothing can encode them.
+    Lone surrogates are replaced, because they cannot be encoded.
 
-    :raises ValueError: it is not JSON, or nested too deep to be read.
+    :raises ValueError: the text is not JSON, or nested too deep to be read.
     """
     try:
         value = json.loads(text, parse_constant=str, parse_float=float_or_text)
@@ -76,13 +76,13 @@ def parse_untidy(text: bytes | str) -> Any:
 
 
 def float_or_text(number: str) -> float | str:
-    """A number of JSON as a float; as it came if it is out of a float's range."""
+    """A JSON number as a float; as its text if it is outside a float's range."""
     value = float(number)
     return number if math.isinf(value) else value
 
 
 def finite(value: Any) -> Any:
-    """JSON types with each float that JSON cannot hold as a string: ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``."""
+    """The value with each float that JSON cannot hold replaced by a string: ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``."""
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     if isinstance(value, dict):
@@ -93,7 +93,7 @@ def finite(value: Any) -> Any:
 
 
 def well_formed(value: Any) -> Any:
-    """JSON types with halves of surrogate pairs replaced: nothing can encode them."""
+    """The value with lone surrogates replaced, because they cannot be encoded."""
     if isinstance(value, str) and value.isascii():
         return value
     return parse_untidy(json.dumps(value))

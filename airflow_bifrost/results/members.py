@@ -1,4 +1,4 @@
-"""Members of untidy JSON: one of the wrong type counts as absent. Pure."""
+"""Reads members of JSON objects from servers: a member of the wrong type counts as absent. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 JsonObject = dict[str, Any]
 
-MAX_NUMBER = 2**53  # JSON readers cannot keep larger integers exactly, so they are no counts
+MAX_NUMBER = 2**53  # many JSON readers cannot represent larger integers exactly, so these are not counts
 
 
 def object_of(value: Any) -> JsonObject:

@@ -1,4 +1,4 @@
-"""The gateway's native results: one JSON object of any size, read entry by entry. Pure."""
+"""Reads the gateway's native results: one JSON object of any size, entry by entry. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _decoder = json.JSONDecoder(parse_constant=str, parse_float=float_or_text)  # as
 
 
 def entries(chunks: Iterable[bytes], on_member: OnMember | None = None) -> Iterator[Any]:
-    """The entries of ``results``, as JSON types. Memory holds one entry and a chunk, and each other member of the object.
+    """The entries of ``results``, as JSON types. Memory holds one entry and one chunk, and one other member of the object at a time.
 
-    :param chunks: the answer's bytes, cut anywhere.
-    :param on_member: called with the name and the value of each other member, as it comes.
-    :raises ValueError: it is not a JSON object, or ends early.
+    :param chunks: the answer's bytes, split anywhere.
+    :param on_member: called with the name and the value of each other member when it is read.
+    :raises ValueError: the answer is not a JSON object, or ends early.
     """
     text = _Text(chunks)
     text.expect("{")
@@ -58,7 +58,7 @@ def _list(text: _Text) -> Iterator[Any]:
 
 
 class _Text:
-    """The rest of a text that comes in chunks."""
+    """The unread rest of a text that arrives in chunks."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(codecs.iterdecode(chunks, "utf-8", "replace"))
@@ -66,7 +66,7 @@ class _Text:
         self._at = 0
 
     def value(self) -> Any:
-        """The next JSON value. If the text holds only a part of it, more is read until it is whole."""
+        """The next JSON value. If only part of it has arrived, read more until it is complete."""
         self._peek()
         while True:
             if _NUMBER.match(self._text, self._at) and self._more(1):

@@ -1,7 +1,7 @@
-"""One line of any provider's results -> one result row. Pure.
+"""Turns one line of any provider's results into a result row. Pure.
 
-A line tells its provider by its members, so none need be named. Lines are untidy: a member of the wrong type counts as absent, and
-no line ever raises.
+The members of a line show which provider it comes from, so callers need not say. Lines may be malformed: a member of the wrong type counts
+as absent, and no line raises an error.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from airflow_bifrost.results.usage import usage_of
 
 
 def result_row(line: Any) -> ResultRow | None:
-    """The row that a line is about.
+    """The result row of a line.
 
     :param line: one line of an output or error file, or one entry of the gateway's native results, as JSON types.
-    :return: None if it is about no row: it is no object, has no ID, or is the gateway's invention.
+    :return: None if the line has no row's result: it is not an object, has no ID, or was invented by the gateway.
     """
     if not isinstance(line, dict) or is_invented(line):
         return None
@@ -36,14 +36,14 @@ def result_row(line: Any) -> ResultRow | None:
 
 
 def is_invented(line: Any) -> bool:
-    """Whether the gateway invented this line: if it finds no results of a Gemini batch, it answers with one row that says so."""
+    """Whether the gateway invented this line. If it finds no results of a Gemini batch, it returns one row that says so."""
     match line:
         case {"custom_id": "info", "response": {"body": {"message": str() as message}}}:
             return "No results available" in message
     return False
 
 
-_IDS = ("custom_id", "recordId", "key")  # the gateway's and OpenAI's; Bedrock's; Google's
+_IDS = ("custom_id", "recordId", "key")  # of the gateway and OpenAI; of Bedrock; of Google
 
 _TYPES = {  # Anthropic's
     "succeeded": RowOutcome.SUCCEEDED,
@@ -69,7 +69,7 @@ def _id_of(line: JsonObject) -> str | None:
     for name in _IDS:
         if custom_id := text_of(line.get(name)):
             return custom_id
-    # Vertex's own files: the gateway labels each request of the input that it writes
+    # In Vertex's own files, the gateway has labeled each request of an input that it wrote.
     return text_of(object_of(object_of(line.get("request")).get("labels")).get("bifrost_custom_id"))
 
 
@@ -102,14 +102,14 @@ def _of_response(line: JsonObject) -> _Reading:
 
 
 def _success(body: JsonObject) -> _Reading:
-    """What the provider reports as a success, which it is only with an answer."""
+    """A row that the provider reports as a success. It is one only if it has an answer."""
     if has_answer(body):
         return RowOutcome.SUCCEEDED, body, None
     return RowOutcome.FAILED, body or None, _NO_ANSWER
 
 
 def _parsed_object(value: Any) -> JsonObject:
-    """An object; also one that the server sent as a string of JSON (OGX does)."""
+    """The value if it is an object. Some servers (OGX) send the object as a JSON string; it is parsed."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         with suppress(ValueError):
             value = parse_line(value.encode(errors="surrogatepass"))
@@ -117,9 +117,9 @@ def _parsed_object(value: Any) -> JsonObject:
 
 
 def _error(told: list[Any], code: str) -> RowError:
-    """The first of ``told`` that says anything.
+    """The first error in ``told`` that has a code or a message.
 
-    :param code: used if it has none.
+    :param code: the code to use if it has none.
     """
     for error in told:
         error = object_of(error) or {"message": error}

@@ -1,4 +1,4 @@
-"""Result lines as the provider sent them."""
+"""Collects result lines unchanged."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class RawLines:
         self._file.close()
 
     def add_lines(self, chunks: Iterable[bytes], check: Check | None = None) -> Taken:
-        """Take an output or error file. See :class:`airflow_bifrost.results.source.Sink`."""
+        """Add an output or error file. See :class:`airflow_bifrost.results.source.Sink`."""
         return self._take(((line, _is_result(line)) for line in lines_of(chunks)), check)
 
     def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
-        """Take the gateway's native results, without a row that the gateway invented."""
+        """Add the gateway's native results, except a row that the gateway invented."""
         lines = (
             (b"" if value is None else json.dumps(value).encode(), result_row(value) is not None)
             for value in values
@@ -40,7 +40,7 @@ class RawLines:
         return self._take(lines, check)
 
     def copy_to(self, file: IO[bytes]) -> None:
-        """Write all lines that came."""
+        """Write all collected lines."""
         self._file.seek(0)
         copyfileobj(self._file, file)
 
@@ -64,7 +64,7 @@ class RawLines:
 
 
 def _is_result(line: bytes) -> bool | None:
-    """Whether a line is about a row; None if it is blank."""
+    """Whether a line holds a row's result; None if the line is blank."""
     if not line or line.isspace():
         return None
     return result_row(read_line(line)) is not None

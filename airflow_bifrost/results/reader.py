@@ -1,4 +1,4 @@
-"""Read result rows from a file: one by one, or as a table."""
+"""Reads result rows from a file: one by one, or as a table."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of a file, one at a time.
 
-    :param uri: any file that ``ObjectStoragePath`` knows, or a local path.
+    :param uri: a URI for ``ObjectStoragePath``, or a local path.
     :param conn_id: the Airflow connection of the object store; None: the one in the URI, if any.
     :raises FileNotFoundError: there is no such file.
-    :raises ValueError: a line is not a result row; the message has its number.
+    :raises ValueError: a line is not a result row. The message has the line number.
     """
     path, fs = locate(uri, conn_id)
     try:
@@ -52,7 +52,7 @@ def read_rows(
 
 
 def to_arrow(uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None) -> Any:
-    """The rows of a file as a ``pyarrow.Table``. ``response`` and ``output`` are JSON text, since their types differ by provider.
+    """The rows of a file as a ``pyarrow.Table``. ``response`` and ``output`` are JSON text, because their types differ by provider.
 
     :raises ImportError: pyarrow is not installed. For other errors see :func:`read_rows`.
     """
@@ -87,5 +87,5 @@ def _import(library: str, by: str) -> Any:
         return import_module(library)
     except ImportError as error:
         raise ImportError(
-            f"{by} needs {library}, which is not installed: pip install {library}. read_rows needs no further package."
+            f"{by} needs {library}, which is not installed: pip install {library}. read_rows needs no additional package."
         ) from error

@@ -1,8 +1,8 @@
-"""One result -> what is kept of it until the rows are written: the row as JSON, and what the counts and the join need. Pure.
+"""Turns a result into the record that is kept until the rows are written: the row as JSON, and the values for counts and join. Pure.
 
-:func:`record_of` reads every line. :func:`quick_record` reads only the line that nearly all results are, a succeeded chat completion in
-OpenAI's form, several times faster: the response is not decoded and encoded again, but its bytes go into the row as they came. It leaves
-every other line to :func:`record_of`, which gives the same record for the lines that both read.
+:func:`record_of` reads every line. :func:`quick_record` reads only the most common line, a succeeded chat completion in OpenAI's form. It
+is several times faster, because it copies the response's bytes into the row instead of decoding and encoding them. It leaves all other
+lines to :func:`record_of`. For lines that both can read, both return the same record.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from airflow_bifrost.results.validation import INVALID_OUTPUT, validated
 
 
 class ResultRecord(NamedTuple):
-    """
-    What is kept of a result.
+    """The record of a result.
 
-    :param flags: the index of its outcome in :data:`OUTCOMES`, and any of ``TRANSIENT``, ``CUT_OFF`` and ``INVALID``.
-    :param tokens: input, output and total; None where the provider gave nothing.
+    :param flags: the index of the outcome in :data:`OUTCOMES`, combined with any of ``TRANSIENT``, ``CUT_OFF`` and ``INVALID``.
+    :param tokens: input, output and total tokens; None for a count that the provider did not send.
     :param row: the row as JSON.
     """
 
@@ -41,14 +40,14 @@ OUTCOMES = tuple(RowOutcome)  # ``succeeded`` is the first
 OUTCOME = 0b111  # the bits of the flags that hold the index of the outcome
 TRANSIENT = 1 << 3  # the row may succeed if it is sent again: see airflow_bifrost.results.transient.is_transient
 CUT_OFF = 1 << 4  # finish_reason is ``length``
-INVALID = 1 << 5  # the provider reports a success, but its answer is missing or not of the type that was asked for
+INVALID = 1 << 5  # the provider reports a success, but the answer is missing or fails validation
 
 
 def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | None:
-    """The record of a line of any provider; None if the line is about no row.
+    """The record of a line of any provider; None if the line has no row's result.
 
     :param value: the line as JSON types.
-    :param adapter: of the type that each answer must have, see :func:`airflow_bifrost.results.validation.validated`.
+    :param adapter: adapter of the type that each answer must have, see :func:`airflow_bifrost.results.validation.validated`.
     """
     row = result_row(value)
     if row is None:
@@ -63,7 +62,7 @@ def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | No
             row = validated(row, adapter)
         except Exception as error:
             error.add_note(
-                f"It was the answer of row {row.custom_id!r}. A validator rejects an answer by raising ValueError."
+                f"This happened with the answer of row {row.custom_id!r}. To reject an answer, a validator must raise ValueError."
             )
             raise
         encoded = encode(row)
@@ -71,9 +70,9 @@ def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | No
 
 
 def quick_record(line: bytes) -> ResultRecord | None:
-    """The record of the usual line; None if it is, or might be, any other."""
+    """The record of the most common kind of line; None if the line is, or may be, of another kind."""
     try:
-        line.isascii() or line.decode()  # msgspec does not check the members that it skips
+        line.isascii() or line.decode()  # msgspec does not validate the encoding of members that it skips
         said = _decode_line(line)
         body = _decode_body(said.response.body)
     except (msgspec.MsgspecError, ValueError, RecursionError):  # the first is no ValueError before msgspec 0.22
@@ -81,7 +80,7 @@ def quick_record(line: bytes) -> ResultRecord | None:
     choice, usage = body.choices[0], body.usage
     text, reason = choice.message.content, choice.finish_reason
     if text is None:
-        return None  # whether that is an answer depends on the other members
+        return None  # the other members decide whether this is an answer
     tokens = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     row = _Row(said.custom_id, _SUCCEEDED, text, reason, None, said.response.body, None, _RowUsage(*tokens))
     return ResultRecord(said.custom_id, CUT_OFF if reason == "length" else 0, body.model, tokens, encode(row))
@@ -106,7 +105,7 @@ def _record(row: ResultRow, encoded: bytes, *, may_succeed: bool) -> ResultRecor
     return ResultRecord(row.custom_id, flags, model_of(row.response or {}), tokens, encoded)
 
 
-# The usual line. A line with any member of another form is left to record_of.
+# The most common kind of line. record_of handles a line with a member of any other form.
 
 _SUCCEEDED = RowOutcome.SUCCEEDED.value
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
@@ -149,7 +148,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     error: None = None
 
 
-# What is written: the members of ResultRow and Usage, which are slower to create.
+# The written row. It has the members of ResultRow and Usage, but is faster to create.
 
 
 class _RowUsage(msgspec.Struct, gc=False):

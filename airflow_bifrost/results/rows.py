@@ -1,4 +1,4 @@
-"""A result row: what the contract promises for each row of the input. Pure."""
+"""The result row that users get for each row of the input. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_CODE = 100
 
 
 class RowOutcome(StrEnum):
-    """The outcome of a row. ``MISSING``: its batch has ended without a result for it."""
+    """The outcome of a row. ``MISSING``: the batch has ended without a result for the row."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -24,7 +24,7 @@ class RowOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row did not succeed. ``code`` is the provider's word, else the HTTP status, else the outcome."""
+    """Why a row did not succeed. ``code`` is the provider's error code; without one, the HTTP status; without that, the outcome."""
 
     code: str
     message: str | None = None
@@ -32,7 +32,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens. Cached input counts as input, and reasoning as output; None where the provider gave nothing."""
+    """Tokens. Cached input counts as input, and reasoning as output. None if the provider did not send the count."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -41,12 +41,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """The contract's result row: its members, in their order.
+    """A result row. Its members have the order in which they are written.
 
     :param text: the assistant's text, of the first choice if there are several; None if the answer has no text (embeddings, refusals).
-    :param finish_reason: in OpenAI's words (``stop``, ``length``, ``content_filter``, ``tool_calls``); any other as it came.
-    :param output: the validated object, if an ``output_type`` was asked for.
-    :param response: the provider's own body, also that of an error.
+    :param finish_reason: in OpenAI's words (``stop``, ``length``, ``content_filter``, ``tool_calls``); other reasons are unchanged.
+    :param output: the validated object, if the task has an ``output_type``.
+    :param response: the provider's response body, which may describe an error.
     :param error: None if and only if the row succeeded.
     """
 

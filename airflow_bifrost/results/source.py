@@ -1,4 +1,4 @@
-"""Where the results of a batch are: in files, in the gateway's native results, or in an object store.
+"""The sources of a batch's results: files, the gateway's native results route, or an object store.
 
 :attr:`airflow_bifrost.providers.base.Provider.results` says which of them a provider uses.
 """
@@ -36,7 +36,7 @@ Check = Callable[[Taken], None]
 
 
 class Sink(Protocol):
-    """What takes results. ``check`` is called with what came; if it raises, the sink forgets what came."""
+    """Receives results. The sink calls ``check`` with the counts of the source that it has read. If ``check`` raises, the sink drops them."""
 
     def add_lines(self, chunks: Iterator[bytes], check: Check | None = None) -> Taken: ...
 
@@ -45,15 +45,15 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Results as the provider has them: JSONL, or the gateway's native JSON object.
+    """Results in the provider's form: JSONL, or the gateway's native JSON object.
 
     :param name: for messages, as in "the output file file-1".
-    :param content: opens them, as bytes in chunks.
-    :param promise: what the source holds, from the number of results in the sources before it.
-    :param errors: whether it is the error file, which holds nothing that was paid for.
-    :param native: whether it is the gateway's native results.
-    :param is_ours: whether a batch ID in native results is that of the batch.
-    :param made_up: the error to raise if the gateway found no native results and invented a row; None: such a batch has no results.
+    :param content: opens the results, as chunks of bytes.
+    :param promise: what the source must hold, given the number of results in the sources before it.
+    :param errors: whether this is the error file, whose rows are not billed.
+    :param native: whether these are the gateway's native results.
+    :param is_ours: whether a batch ID in native results is this batch's ID.
+    :param made_up: the error to raise if the gateway found no native results and invented a row; None: accept that there are no results.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Source:
     made_up: ResultsUnavailable | None = None
 
     def read(self, sink: Sink, check: Check) -> Taken:
-        """Read it once.
+        """Read the source once.
 
         :raises ResultsUnavailable: there are no results that can be trusted.
-        :raises BifrostProtocolError: they are not what the API promises.
+        :raises BifrostProtocolError: the answer is not what the API promises.
         :raises BifrostUnavailable: the download broke off.
         """
         with self.content() as chunks:
@@ -81,7 +81,7 @@ class Source:
             nonlocal lost
             if name == "batch_id" and text_of(value) and not self.is_ours(value):
                 raise ValueError(f"it is about another batch, {value[:100]!r}")
-            if name == "extra_fields":  # the gateway leaves out lines that it cannot read
+            if name == "extra_fields":  # the gateway drops lines that it cannot read
                 lost += len(list_of(object_of(value).get("parse_errors")))
 
         try:
@@ -102,12 +102,12 @@ class Source:
 def sources_of(
     client: GatewayClient, batch: Batch, batch_id: str, provider: str, *, storage_conn_id: str | None = None
 ) -> list[Source]:
-    """Where all results of a terminal batch are.
+    """The sources that together hold all results of a terminal batch.
 
-    :param client: with a timeout as long as the provider may take for a whole file: the gateway sends nothing before it has all of it.
-    :param batch_id: as it was asked for.
+    :param client: its timeout must cover the time that the provider takes for a whole file, because the gateway sends nothing before that.
+    :param batch_id: the ID with which the batch was retrieved.
     :param storage_conn_id: Airflow connection for the object store; None: the credentials of the worker's environment.
-    :raises ResultsUnavailable: the batch has no results, or none that this gateway can give.
+    :raises ResultsUnavailable: the batch has no results, or this gateway cannot return them.
     """
     known = providers.get(provider)
     outcome = known.outcome(batch.status, batch.request_counts)
@@ -120,8 +120,8 @@ def sources_of(
         return _in_storage(batch, batch_id, known, storage_conn_id, needed=outcome in WITH_RESULTS)
     if known.results is ResultLocation.NATIVE:
         made_up = ResultsUnavailable(
-            f"The gateway has no results of batch {batch_id}: it invented one row that says so. Batches of"
-            " Google's REST API keep their results in a file of their own (response.responsesFile): read it there."
+            f"The gateway has no results of batch {batch_id}: it returned only a placeholder row that says so. The rows may be billed. If the"
+            " batch was created with Google's REST API, its results are in the file response.responsesFile: download it from Google."
         )
         return [
             Source(
@@ -160,13 +160,15 @@ def _in_storage(
     if uri is None:
         if not needed:
             return []
-        raise ResultsUnavailable(f"Batch {batch_id} does not name the place of its results in {stored.scheme}://.")
+        raise ResultsUnavailable(
+            f"Batch {batch_id} does not say where in {stored.scheme}:// its results are. Its rows may be billed. Find them in the provider's console."
+        )
     try:
         prefix, fs = locate(uri, storage_conn_id)
         names = _result_files(fs, prefix.path, stored, provider.native_id(batch_id))
     except (ImportError, ValueError) as error:
         raise ResultsUnavailable(
-            f"The results of batch {batch_id} are below {uri}, and this Airflow cannot read them: {error}"
+            f"The results of batch {batch_id} are below {uri}, but this Airflow cannot read them: {error}"
         ) from error
     if not names and needed:
         credentials = f"connection {storage_conn_id}" if storage_conn_id else "the worker's environment"
@@ -193,6 +195,6 @@ def _stored(fs: Any, names: list[str]) -> Iterator[Iterator[bytes]]:
         for name in names:
             with fs.open(name, "rb") as file:
                 yield from chunks_of(file)
-            yield b"\n"  # the last line of a file may have no end
+            yield b"\n"  # the last line of a file may have no newline
 
     yield chunks()

@@ -1,7 +1,7 @@
 """Keeps rows on the worker's disk, in any order, until they are written in the order of the input.
 
-The rows are in a file, one after the other; a small database knows the place of each. Neither has a name, so both vanish with the process.
-Together they take about as much disk as the rows, and memory does not grow with them.
+A file holds the rows one after the other, and a small database holds the place of each row in it. Both are unnamed temporary files, so they
+disappear with the process. Together they need about as much disk space as the rows. Memory use does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from airflow_bifrost.results.records import OUTCOME, OUTCOMES, ResultRecord
 from airflow_bifrost.results.rows import RowOutcome
 
-BUFFER = 2**18  # bytes to write at a time
+BUFFER = 2**18  # bytes to write at once
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -24,7 +24,7 @@ PRAGMA synchronous = OFF;
 PRAGMA cache_size = -256;
 CREATE TABLE results (custom_id TEXT PRIMARY KEY, place INTEGER, size INTEGER, flags INTEGER) WITHOUT ROWID;
 """
-# Of several rows with one ID, keep the first that succeeded, else the last.
+# Of several rows with one ID, keep the first that succeeded; if none did, keep the last.
 _KEEP = f"""
 INSERT INTO results VALUES (?, ?, ?, ?)
 ON CONFLICT (custom_id) DO UPDATE SET place = excluded.place, size = excluded.size, flags = excluded.flags
@@ -39,7 +39,7 @@ SELECT asked.custom_id, place, size, flags FROM asked LEFT JOIN results USING (c
 
 
 class Spool:
-    """Takes records, then gives their rows back by ID."""
+    """Stores records, and returns their rows by ID."""
 
     def __init__(self) -> None:
         self._rows = TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - closed by `close`
@@ -48,22 +48,22 @@ class Spool:
         self._index.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Free the disk."""
+        """Delete the temporary files."""
         self._index.close()
         self._rows.close()
 
     def keep(self, records: Iterable[ResultRecord]) -> None:
-        """Keep records; of several with one ID, the first that succeeded, else the last."""
+        """Keep records. Of several with one ID, keep the first that succeeded; if none did, keep the last."""
         self._index.executemany(_KEEP, self._placed(records))
 
     def keep_if_new(self, records: Iterable[ResultRecord]) -> int:
-        """Keep those whose ID has no record yet, and return their number."""
+        """Keep the records whose ID has no record yet, and return their number."""
         before = self._index.total_changes
         self._index.executemany(_KEEP_IF_NEW, self._placed(records))
         return self._index.total_changes - before
 
     def forget_after(self, end: int) -> None:
-        """Forget what was kept since the file had this end. A row that was replaced since then does not come back: its source must be read again."""
+        """Drop all rows beyond this end of the file. A row that they replaced is lost, so its source must be read again."""
         self._index.execute("DELETE FROM results WHERE place >= ?", (end,))
         self._rows.flush()
         self._rows.truncate(end)
@@ -74,15 +74,15 @@ class Spool:
         return int(self._index.execute("SELECT count(*) FROM results").fetchone()[0])
 
     def custom_ids(self) -> Iterator[str]:
-        """All IDs, in the order in which their rows came."""
+        """All IDs, in the order in which their rows were stored."""
         return (custom_id for (custom_id,) in self._index.execute("SELECT custom_id FROM results ORDER BY place"))
 
     def flags_of(self, custom_ids: Iterable[str]) -> Iterator[int | None]:
-        """The flags of each ID's row; None if there is no row."""
+        """The flags of each ID's row; None for an ID without a row."""
         return (flags for _, _, _, flags in self._found(custom_ids))
 
     def rows_of(self, custom_ids: Iterable[str]) -> Iterator[tuple[str, int, bytes | None]]:
-        """Each ID with the flags of its row and the row itself; None if there is no row."""
+        """Each ID with its row's flags and the row itself; None for an ID without a row."""
         self._rows.flush()
         read, file = os.pread, self._rows.fileno()
         for custom_id, place, size, flags in self._found(custom_ids):

@@ -1,4 +1,4 @@
-"""Where rows are: a URI -> its path and file system, and files that appear there whole or not at all."""
+"""Finds the path and file system of a URI, and writes files that appear only when they are complete."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ def locate(
 ) -> tuple[ObjectStoragePath, Any]:
     """The path of a URI, and its fsspec file system.
 
-    Airflow knows the schemes of the Airflow provider packages that are installed; without a connection, fsspec may know more, such as
-    ``memory``.
+    Airflow knows the schemes of the installed Airflow provider packages. Without a connection, fsspec may know others, such as ``memory``.
 
-    :raises ValueError: neither knows the scheme.
+    :raises ValueError: neither of them knows the scheme.
     """
     # Imported here, because reading a local file of results needs no Airflow, which takes seconds to import.
     from airflow.sdk import ObjectStoragePath
@@ -39,7 +38,7 @@ def locate(
         " (s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google), or correct the path."
     )
     try:
-        # Without a conn_id, none is passed: Airflow 3.1 takes None for a connection.
+        # Do not pass conn_id=None: Airflow 3.1 would treat it as a connection.
         path = ObjectStoragePath(uri, **{"conn_id": conn_id} if conn_id else {})
     except ValueError as error:
         raise unknown from error
@@ -55,12 +54,14 @@ def locate(
 def locate_file(
     uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None
 ) -> tuple[ObjectStoragePath, Any]:
-    """The same, for a file to write.
+    """The path and file system of a file to write.
 
-    :raises ValueError: ``uri`` names a folder, or a store that no installed package knows.
+    :raises ValueError: ``uri`` is a folder, or is in a store that no installed package knows.
     """
     if not str(uri):
-        raise ValueError("The path is empty: name a file. Did the upstream task push it?")
+        raise ValueError(
+            "The path is empty. Pass the path of a file; if another task pushes it, check that task's XCom."
+        )
     path, fs = locate(uri, conn_id)
     if str(uri).endswith("/") or fs.isdir(path.path):
         raise ValueError(f"{uri} is a folder. Name a file in it, such as {path / 'results.jsonl'}.")
@@ -80,12 +81,12 @@ def same_file(
 
 
 def is_local(uri: str | os.PathLike[str] | ObjectStoragePath) -> bool:
-    """Whether a URI names a place on the worker's own disk."""
+    """Whether a URI is on the worker's own disk."""
     return "file" in _schemes(locate(uri)[1])
 
 
 def fingerprint(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None) -> dict[str, Any]:
-    """What identifies the content of a file: its size, and the store's ETag or else its SHA-256; empty if there is no file."""
+    """Identifies the content of a file by its size and the store's ETag, or by its size and SHA-256. Empty if there is no file."""
     path, fs = locate(uri, conn_id)
     fs.invalidate_cache()
     try:
@@ -108,9 +109,9 @@ def _schemes(fs: Any) -> tuple[str, ...]:
 
 @contextmanager
 def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | None = None) -> Iterator[IO[bytes]]:
-    """A file that gets its name only after it is written to the end. In a store that cannot rename, it is copied then.
+    """Open a file that appears under its name only when it is complete. In a store that cannot rename, it is then copied.
 
-    :raises ValueError: ``uri`` names a folder, or a store that no installed package knows.
+    :raises ValueError: ``uri`` is a folder, or is in a store that no installed package knows.
     :raises OSError: the file could not be written.
     """
     path, fs = locate_file(uri, conn_id)
@@ -126,7 +127,7 @@ def whole_file(uri: str | os.PathLike[str] | ObjectStoragePath, conn_id: str | N
 
 
 def _rename(fs: Any, part: str, path: str) -> None:
-    if type(fs).mv is fsspec.AbstractFileSystem.mv:  # its mv expands patterns, and a name may contain [
+    if type(fs).mv is fsspec.AbstractFileSystem.mv:  # the base class's mv expands patterns, and a name may contain [
         fs.cp_file(part, path)
         fs.rm_file(part)
     else:
@@ -136,6 +137,6 @@ def _rename(fs: Any, part: str, path: str) -> None:
 def _open_new(fs: Any, path: str) -> IO[bytes]:
     try:
         return fs.open(path, "wb")  # type: ignore[no-any-return]
-    except FileNotFoundError:  # only stores with folders need one; creating it elsewhere may need further permissions
+    except FileNotFoundError:  # only stores with folders need one; elsewhere, creating it may need more permissions
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         return fs.open(path, "wb")  # type: ignore[no-any-return]

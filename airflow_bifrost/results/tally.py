@@ -1,4 +1,4 @@
-"""The counts of a file of result rows, and where they differ from the batch's own counts. Pure."""
+"""Counts the rows of an output, and compares the counts with the batch's own. Pure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NO_TOKENS = Usage(0, 0, 0)
 class Tally:
     """Counts of rows.
 
-    :param total: rows of the input, and so of the output: the sum of the five after it.
-    :param duplicates: further results of rows that have more than one.
+    :param total: rows of the input and of the output. The sum of the next five counts.
+    :param duplicates: additional results of rows that have more than one.
     :param unknown: results of rows that are not in the input.
-    :param unreadable: lines that are not JSON, or about no row.
-    :param cut_off: rows whose text ends because a limit of tokens was reached (``finish_reason`` is ``length``).
-    :param usage: tokens of all answers. A row that was sent again has several.
-    :param usage_by_model: the same by model; ``unknown`` stands for answers that name no model.
+    :param unreadable: lines that are not JSON, or hold no row's result.
+    :param cut_off: rows whose text was cut off by a token limit (``finish_reason`` is ``length``).
+    :param usage: tokens of all answers. A row that was sent again has several answers.
+    :param usage_by_model: the same by model; ``unknown`` stands for answers that do not name their model.
     """
 
     total: int = 0
@@ -50,13 +50,13 @@ class Tally:
 
 
 def differences(came: Mapping[str, int], rows: int, counts: RequestCounts, provider: str) -> list[str]:
-    """Where the counts of a batch are not those of its results; empty if they agree, or if the batch has no counts.
+    """Differences between the counts of a batch and its results. Empty if they agree, or if the batch has no counts.
 
-    These are for the log. Too few results are an error, see :mod:`airflow_bifrost.results.completeness`.
+    They are logged. Too few results are an error, see :mod:`airflow_bifrost.results.completeness`.
 
-    :param came: results of the batch by outcome.
-    :param rows: of its input.
-    :param provider: its name.
+    :param came: number of results of the batch, by outcome.
+    :param rows: number of rows of its input.
+    :param provider: name of the provider.
     """
     return list(_differences(Counter(came), rows, counts, providers.get(provider)))
 
@@ -67,7 +67,7 @@ def _differences(came: Counter[str], rows: int, counts: RequestCounts, provider:
     most_failed += came["expired"] if counts.expired is None else 0
     most_failed += came["cancelled"] if counts.canceled is None else 0
     for name, counted, least, most in (
-        ("total", counts.total or None, rows, rows),  # a batch that failed at once counts nothing
+        ("total", counts.total or None, rows, rows),  # a batch that failed at once has a total of 0
         ("succeeded", provider.succeeded_rows(counts), came["succeeded"], came["succeeded"]),
         ("failed", counts.failed, came["failed"], most_failed),
         ("expired", counts.expired, came["expired"], came["expired"]),

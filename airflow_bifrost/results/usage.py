@@ -1,4 +1,4 @@
-"""The tokens that an answer of any API counts. Pure."""
+"""Reads the token counts of an answer of any API. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from airflow_bifrost.results.members import JsonObject, number_of
 from airflow_bifrost.results.rows import Usage
 
-# Each provider's names of a count, and the counts to add to it. Anthropic's input_tokens leave out cached tokens, and Gemini's candidates
-# leave out thoughts; both are billed, and every other provider includes them.
+# Each provider's name for a count, and the counts to add to it. Anthropic's input_tokens do not include cached tokens, and Gemini's
+# candidates do not include thoughts. Both are billed, and all other providers include them.
 _INPUT: Mapping[str, tuple[str, ...]] = {
     "prompt_tokens": (),
     "input_tokens": ("cache_creation_input_tokens", "cache_read_input_tokens"),
@@ -21,7 +21,7 @@ _OUTPUT: Mapping[str, tuple[str, ...]] = {
     "completion_tokens": (),
     "output_tokens": (),
     "candidatesTokenCount": ("thoughtsTokenCount",),
-    "thoughtsTokenCount": (),  # the answer was cut off before its first word
+    "thoughtsTokenCount": (),  # the answer was cut off before its first token
     "outputTokens": (),
     "generation_token_count": (),
     "tokenCount": (),
@@ -30,7 +30,7 @@ _TOTAL: Mapping[str, tuple[str, ...]] = {"total_tokens": (), "totalTokenCount": 
 
 
 def usage_of(body: JsonObject) -> Usage | None:
-    """The tokens of an answer; None if it counts none."""
+    """The token counts of an answer; None if it has no counts."""
     match body:
         case {"usage": dict() as counts} | {"usageMetadata": dict() as counts}:
             pass

@@ -1,4 +1,4 @@
-"""The answer of a result row as an object of a type, or why it is not one. Pure."""
+"""Validates the answer of a result row against a type. Pure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _FENCED = re.compile(r"\s*```[^\n`]*\n(.*)```\s*", re.DOTALL)
 def validated(row: ResultRow, adapter: TypeAdapter[Any]) -> ResultRow:
     """The row with its answer as ``output``, in JSON types.
 
-    The answer is the input of the first tool call, if there is one; else the text, without a Markdown code fence around it. If the answer
-    is not JSON or not of the type, the row becomes ``failed`` and keeps its other members. The message has pydantic's words, and those of
-    the type's own validators, but not the values that came. A float that JSON cannot hold becomes ``"NaN"``, ``"Infinity"`` or
-    ``"-Infinity"``, which the type reads again.
+    The answer is the input of the first tool call. Without a tool call, it is the text without a Markdown code fence around it. If the answer
+    is not JSON or does not match the type, the row becomes ``failed`` and keeps its other members. The error message quotes pydantic and the
+    type's own validators, but not the answer's values. A float that JSON cannot hold becomes ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``,
+    which the type accepts as input.
 
-    :param row: returned as it is unless it succeeded.
-    :raises Exception: what such a validator raises other than ``ValueError`` and ``AssertionError``.
+    :param row: returned unchanged unless it succeeded.
+    :raises Exception: an error of the type's own validators other than ``ValueError`` and ``AssertionError``.
     """
     if row.outcome is not RowOutcome.SUCCEEDED:
         return row
@@ -40,7 +40,7 @@ def validated(row: ResultRow, adapter: TypeAdapter[Any]) -> ResultRow:
         answer = row.text
     if answer is None:
         return _invalid(
-            row, f"The answer has no text (finish_reason {row.finish_reason}); `response` has what there is."
+            row, f"The answer has no text (finish_reason {row.finish_reason}). See `response` for the whole answer."
         )
     if fenced := _FENCED.fullmatch(answer):
         answer = fenced[1]
@@ -49,13 +49,15 @@ def validated(row: ResultRow, adapter: TypeAdapter[Any]) -> ResultRow:
     except ValidationError as error:
         return _invalid(row, _message(error))
     except PydanticSerializationError:
-        return _invalid(row, "The answer is of the type, but the type cannot be written as JSON: give it a serializer.")
+        return _invalid(
+            row, "The answer matches the type, but the type cannot be written as JSON: give it a serializer."
+        )
     return replace(row, output=finite(output))
 
 
 def _invalid(row: ResultRow, message: str) -> ResultRow:
     if row.finish_reason == "length":
-        message = f"The answer was cut off: raise max_tokens, or the provider's name for it. {message}"
+        message = f"The answer was cut off: raise max_tokens, or the provider's parameter for it. {message}"
     error = RowError(INVALID_OUTPUT, quote(message, MAX_MESSAGE - 1))
     return replace(row, outcome=RowOutcome.FAILED, output=None, error=error)
 

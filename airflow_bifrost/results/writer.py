@@ -1,4 +1,4 @@
-"""Result lines in any order -> one row for each row of the input, in its order, in one file that appears whole or not at all."""
+"""Turns result lines in any order into a file with one row for each row of the input, in the order of the input."""
 
 from __future__ import annotations
 
@@ -37,29 +37,30 @@ if TYPE_CHECKING:
 
     from airflow_bifrost.results.source import Check
 
-BYTES_AT_ONCE = 2**18  # bytes to write at a time
+BYTES_AT_ONCE = 2**18  # bytes to write at once
 _CANCELLED = OUTCOMES.index(RowOutcome.CANCELLED)
 
 
 class ResultsWriter:
-    """Collects results from any number of sources, then writes the rows::
+    """Collects results from any number of sources, and then writes the rows::
 
         with ResultsWriter() as results:
             collect(client, batch_id, provider, results)
             tally = results.write(custom_ids, "s3://bucket/answers.jsonl")
 
-    Of several results for one row, the first that succeeded counts, else the last. It is a :class:`airflow_bifrost.results.source.Sink`.
+    Of several results for one row, the first that succeeded counts; if none did, the last. The class implements
+    :class:`airflow_bifrost.results.source.Sink`.
     """
 
     def __init__(self, output_type: Any = None) -> None:
         """
         :param output_type: a type, such as a pydantic model, that each answer must have; see
-            :func:`airflow_bifrost.results.validation.validated`. None: any answer will do.
+            :func:`airflow_bifrost.results.validation.validated`. None: answers are not validated.
         """
         self._adapter = None if output_type is None else TypeAdapter(output_type)
         self._spool = Spool()
-        self._flags: Counter[int] = Counter()  # of the results that came
-        self._tokens: dict[str, list[int]] = {}  # of the same, by model: input, output, total
+        self._flags: Counter[int] = Counter()  # flags of all results
+        self._tokens: dict[str, list[int]] = {}  # tokens of all results by model: input, output, total
         self._absent: Counter[int] = Counter()  # flags of the rows without a result
         self._unreadable = 0
 
@@ -70,40 +71,40 @@ class ResultsWriter:
         self._spool.close()
 
     def add_lines(self, chunks: Iterable[bytes], check: Check | None = None) -> Taken:
-        """Take an output or error file (JSONL).
+        """Add an output or error file (JSONL).
 
-        :param chunks: its bytes, cut anywhere. If they end with an error, nothing of them is kept: take the file again from its start.
-        :param check: called with what came. If it raises, nothing of it is kept.
+        :param chunks: the file's bytes, split anywhere. If they end with an error, nothing is kept: add the file again from its start.
+        :param check: called with the counts of the file. If it raises, nothing is kept.
         """
         return self._take(self._of_lines(lines_of(chunks)), check)
 
     def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
-        """Take lines that are JSON types already, as the gateway's native results are. A row that the gateway invented is skipped.
+        """Add lines that are already JSON types, such as the gateway's native results. A row that the gateway invented is skipped.
 
         :param check: see :meth:`add_lines`.
         """
         return self._take(self._of_values(values), check)
 
     def add_absent(self, custom_ids: Iterable[str], outcome: RowOutcome, error: RowError) -> None:
-        """Set the outcome of those of these rows that have no result."""
+        """Set the outcome of those of the given rows that have no result."""
         template = absent_record("", outcome, error)
         records = (absent_record(custom_id, outcome, error) for custom_id in custom_ids)
         self._absent[template.flags] += self._spool.keep_if_new(records)
 
     def came(self) -> Counter[str]:
-        """How many results came so far, by the outcome that the provider reported: an answer that is empty, or not of the type that was
-        asked for, is a success there."""
+        """The number of results so far, by the outcome that the provider reported. It reports a success even for an answer that is empty or
+        fails validation."""
         came: Counter[str] = Counter()
         for flags, number in self._flags.items():
             came[RowOutcome.SUCCEEDED if flags & INVALID else OUTCOMES[flags & OUTCOME]] += number
         return came
 
     def custom_ids(self) -> Iterator[str]:
-        """The IDs that have a result, in the order in which the results that count came."""
+        """The IDs that have a result, in the order in which the results were read."""
         return self._spool.custom_ids()
 
     def retryable(self, custom_ids: Iterable[str], *, failed: bool = True, cancelled: bool = False) -> Iterator[bool]:
-        """Whether to send each row again. Yields nothing at all if that holds for no row.
+        """Whether to send each row again. Yields nothing if no row is to be sent again.
 
         :param failed: send rows again that may succeed then, see :func:`airflow_bifrost.results.transient.is_transient`.
         :param cancelled: send rows again that were cancelled.
@@ -117,7 +118,7 @@ class ResultsWriter:
                 yield flags is not None and is_retryable(flags)
 
     def standing(self, custom_ids: Iterable[str]) -> Iterator[Standing]:
-        """What has become of each row so far."""
+        """The state of each row so far."""
         for _, flags, row in self._spool.rows_of(map(well_formed, custom_ids)):
             if row is None:
                 yield Standing()
@@ -129,12 +130,12 @@ class ResultsWriter:
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
     ) -> Tally:
-        """Write a row for each of ``custom_ids``, in their order.
+        """Write a row for each of ``custom_ids``, in the same order.
 
-        :param custom_ids: each once.
-        :param uri: a file: any that ``ObjectStoragePath`` knows, or a local path. It is replaced; after a failure it is as it was.
+        :param custom_ids: the IDs, without duplicates.
+        :param uri: a URI for ``ObjectStoragePath``, or a local path. An existing file is replaced; after a failure it is unchanged.
         :param conn_id: the Airflow connection of the object store; None: the one in the URI, if any.
-        :raises ValueError: ``uri`` names a folder, or a store that no installed provider knows.
+        :raises ValueError: ``uri`` is a folder, or is in a store that no installed Airflow provider package knows.
         :raises OSError: the file could not be written.
         """
         with whole_file(uri, conn_id) as file:
@@ -169,7 +170,7 @@ class ResultsWriter:
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
-        """Forget what came of a source that ended with an error: it may come again, from its start."""
+        """Drop the results of a source that ended with an error: it may be read again from its start."""
         end = self._spool.end
         before = self._flags.copy(), {model: [*sums] for model, sums in self._tokens.items()}, self._unreadable
         try:
@@ -239,8 +240,8 @@ class Standing(NamedTuple):
     """The state of a row so far.
 
     :param outcome: None if the row has no result.
-    :param retryable: whether it may succeed if it is sent again.
-    :param code: of its error.
+    :param retryable: whether the row may succeed if it is sent again.
+    :param code: error code.
     """
 
     outcome: RowOutcome | None = None

@@ -126,7 +126,7 @@ def test_fewer_results_than_a_batch_counts_fail_the_task_and_nothing_is_written(
 ) -> None:
     end = run(output, ["a", "!missing", "b"])
     assert isinstance(end.error, BifrostProtocolError)
-    assert "2 results can be read, and the batch counts 3" in str(end.error)
+    assert "2 results can be read, but the batch counts 3" in str(end.error)
     assert not Path(output).exists()
 
 

@@ -31,7 +31,7 @@ NO_COUNTS = batch(total=0, completed=0, failed=0)
 
 def test_fewer_results_than_counted_are_a_flaw_and_as_many_are_none() -> None:
     assert promise_of_output(MIXED, OPENAI).flaw(Taken(6, 1)) == (
-        "6 results can be read, and the batch counts 7. 1 lines cannot be read."
+        "6 results can be read, but the batch counts 7. 1 lines cannot be read."
     )
     assert promise_of_output(MIXED, OPENAI).flaw(Taken(7, 0)) is None
     assert promise_of_output(MIXED, OPENAI).flaw(Taken(8, 0)) is None

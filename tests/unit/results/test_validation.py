@@ -250,7 +250,7 @@ def test_a_cut_off_answer_that_is_valid_succeeds() -> None:
 @pytest.mark.parametrize("reason", ["content_filter", "stop"])
 def test_an_answer_without_text_says_why_it_ended(reason: str) -> None:
     message = failure(None, finish_reason=reason)
-    assert message == f"The answer has no text (finish_reason {reason}); `response` has what there is."
+    assert message == f"The answer has no text (finish_reason {reason}). See `response` for the whole answer."
 
 
 def test_a_type_that_cannot_be_serialized_has_a_message_of_its_own() -> None:
