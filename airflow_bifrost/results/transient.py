@@ -31,7 +31,7 @@ TRANSIENT_CODES = frozenset(
 
 
 def is_transient(line: Any, row: ResultRow) -> bool:
-    """Whether the same request may succeed another time: it expired, or met a limit or a fault of the provider."""
+    """Whether the same request may succeed later: it expired, or failed because of a limit or an error of the provider."""
     if row.outcome is RowOutcome.EXPIRED:
         return True
     if row.outcome is not RowOutcome.FAILED or row.error is None:

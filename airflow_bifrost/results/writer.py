@@ -106,7 +106,7 @@ class ResultsWriter:
     def retryable(self, custom_ids: Iterable[str], *, failed: bool = True, cancelled: bool = False) -> Iterator[bool]:
         """Whether to send each row again. Yields nothing if no row is to be sent again.
 
-        :param failed: send rows again that may succeed then, see :func:`airflow_bifrost.results.transient.is_transient`.
+        :param failed: send rows again that failed with a transient error, see :func:`airflow_bifrost.results.transient.is_transient`.
         :param cancelled: send rows again that were cancelled.
         """
 

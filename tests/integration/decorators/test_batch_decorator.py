@@ -1,4 +1,4 @@
-"""``@task.bifrost_batch`` over real HTTP. That Airflow finds it by its name is shown by the example DAGs."""
+"""``@task.bifrost_batch`` over real HTTP. The example DAGs show that Airflow finds the decorator by its name."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_function_that_returns_a_set_is_refused_before_anything_is_sent(
     assert not gateway.batches
 
 
-def test_what_the_function_yields_comes_home_as_rows(gateway: LocalGateway, tmp_path: Path) -> None:
+def test_rows_that_the_function_yields_become_result_rows(gateway: LocalGateway, tmp_path: Path) -> None:
     def ask(words: list[str]) -> Iterator[str]:
         for word in words:
             yield f"Is {word} a fruit?"
@@ -71,7 +71,7 @@ def test_what_the_function_yields_comes_home_as_rows(gateway: LocalGateway, tmp_
     ]
 
 
-def test_the_function_is_not_called_again_when_its_rows_are_submitted(gateway: LocalGateway, tmp_path: Path) -> None:
+def test_the_function_is_not_called_again_after_its_rows_are_submitted(gateway: LocalGateway, tmp_path: Path) -> None:
     calls = []
 
     def ask() -> list[str]:
@@ -86,7 +86,7 @@ def test_the_function_is_not_called_again_when_its_rows_are_submitted(gateway: L
     assert len(calls) == len(gateway.batches) == 1
 
 
-def test_a_clear_after_the_end_does_not_call_it_either(gateway: LocalGateway, tmp_path: Path) -> None:
+def test_a_clear_after_the_end_does_not_call_the_function_either(gateway: LocalGateway, tmp_path: Path) -> None:
     calls = []
 
     def ask() -> list[str]:
@@ -99,7 +99,9 @@ def test_a_clear_after_the_end_does_not_call_it_either(gateway: LocalGateway, tm
     assert len(calls) == len(gateway.batches) == 1
 
 
-def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: LocalGateway, tmp_path: Path) -> None:
+def test_the_function_is_called_again_after_an_outcome_that_is_not_accepted(
+    gateway: LocalGateway, tmp_path: Path
+) -> None:
     given = ["!fail 400"]
     store = Store()
     assert run(lambda: given, tmp_path / "out.jsonl", store).kind == "BatchFailed"
@@ -111,7 +113,7 @@ def test_it_is_called_again_when_its_rows_have_ended_as_nobody_accepts(gateway: 
     assert len(gateway.batches) == 2
 
 
-def test_a_clear_after_a_success_with_cancelled_rows_sends_those_again_and_does_not_call_it(
+def test_a_clear_after_a_success_with_cancelled_rows_sends_them_again_without_calling_the_function(
     gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_batches(monkeypatch, "openai")
@@ -134,7 +136,7 @@ def test_a_clear_after_a_success_with_cancelled_rows_sends_those_again_and_does_
     assert [batch["rows"] for batch in gateway.batches] == [3, 3, 3]
 
 
-def test_it_is_not_called_again_while_rows_that_were_cancelled_are_on_their_way_once_more(
+def test_the_function_is_not_called_again_while_cancelled_rows_are_being_sent_again(
     gateway: LocalGateway, tmp_path: Path
 ) -> None:
     calls = []
@@ -166,7 +168,7 @@ def test_it_is_not_called_again_while_rows_that_were_cancelled_are_on_their_way_
 
 
 @pytest.mark.parametrize("changed", [{"system_prompt": "in German"}, {"request_params": {"max_tokens": 5}}])
-def test_it_is_called_again_when_something_else_is_asked_for(
+def test_the_function_is_called_again_if_the_request_has_changed(
     gateway: LocalGateway, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     store = Store()

@@ -1,4 +1,4 @@
-"""What tests of BatchRunOperator need."""
+"""Fixtures for the tests of BatchRunOperator."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def output(tmp_path: Path) -> str:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch takes three rows."""
+    """Limit batches to three rows."""
     small_batches(monkeypatch, *providers.ALL)
 
 
 @pytest.fixture
 def refuse_create(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let the n-th create meet a full queue."""
+    """Let the queue be full at the n-th create call."""
 
     def refuse(number: int) -> None:
         calls = count(1)

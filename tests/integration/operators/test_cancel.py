@@ -85,7 +85,7 @@ def test_the_task_succeeds_with_any_outcome(status: str, outcome: str, gateway: 
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_batch_that_ends_before_it_can_be_cancelled_is_no_error(
+def test_a_batch_that_ends_before_it_can_be_cancelled_is_not_an_error(
     provider: str, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id = gateway.add_batch(provider, rows=4, status="in_progress")
@@ -104,14 +104,14 @@ def test_the_refusal_of_another_key_does_not_hide_that_the_batch_has_ended(
     assert cancel(batch_id).value["outcome"] == "succeeded"
 
 
-def test_a_cancel_whose_answer_is_lost_is_repeated(gateway: LocalGateway) -> None:
+def test_a_cancel_call_whose_answer_is_lost_is_repeated(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=4, status="in_progress")
     gateway.inject(Fault(drop=True, applied=True, **CANCEL))
     assert cancel(batch_id).value["status"] == "cancelling"
     assert cancels(gateway) == 2
 
 
-def test_a_refusal_to_cancel_what_is_cancelling_is_no_error(gateway: LocalGateway) -> None:
+def test_a_refusal_to_cancel_a_batch_that_is_already_being_cancelled_is_not_an_error(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=4, status="in_progress")
     gateway.inject(Fault(status=409, applied=True, **CANCEL))
     assert cancel(batch_id).value["status"] == "cancelling"

@@ -1,4 +1,4 @@
-"""BatchDownloadOperator never takes fewer results than the batch counts for all of them."""
+"""BatchDownloadOperator never accepts fewer results than the batch counts as complete."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_unreadable_200_is_read_again(gateway: LocalGateway, output: Path, bo
 
 @pytest.mark.parametrize("raw", [False, True], ids=["rows", "raw"])
 @unreadable
-def test_results_that_stay_unreadable_are_an_error_that_a_retry_can_cure_and_nothing_is_written(
+def test_results_that_stay_unreadable_are_a_transient_error_and_nothing_is_written(
     gateway: LocalGateway, output: Path, body: Any, raw: bool
 ) -> None:
     batch_id = ended_batch(gateway, prompts=PROMPTS)
@@ -91,7 +91,7 @@ def test_an_unreadable_error_file_is_not_taken_for_an_empty_one(gateway: LocalGa
     assert output.read_text() == "before\n"
 
 
-def test_what_stays_incomplete_is_written_where_the_user_allows_it(
+def test_incomplete_results_are_written_if_the_user_allows_it(
     gateway: LocalGateway, output: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -101,7 +101,7 @@ def test_what_stays_incomplete_is_written_where_the_user_allows_it(
     assert "3 results can be read, but the batch counts 4" in caplog.text
 
 
-def test_an_error_file_that_is_gone_does_not_hold_back_a_complete_output(
+def test_a_deleted_error_file_does_not_block_a_complete_output(
     gateway: LocalGateway, output: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -114,7 +114,7 @@ def test_an_error_file_that_is_gone_does_not_hold_back_a_complete_output(
     assert "They were not billed" in caplog.text
 
 
-def test_an_output_file_that_is_gone_is_an_error(gateway: LocalGateway, output: Path) -> None:
+def test_a_deleted_output_file_is_an_error(gateway: LocalGateway, output: Path) -> None:
     batch_id = ended_batch(gateway, prompts=MIXED)
     output_file = shown(gateway, batch_id)["output_file_id"]
     gateway.inject(Fault(status=404, path_contains=output_file, times=None))
@@ -129,7 +129,7 @@ NO_COUNTS = {"total": 0, "completed": 0, "failed": 0}
 
 
 class Late:
-    """A policy whose pauses take no time, and after three of which the batch shows its files."""
+    """A policy whose pauses take no time. After three of them, the batch names its files."""
 
     def __init__(self, gateway: LocalGateway, batch_id: str, **hidden: Any) -> None:
         hidden = {**dict.fromkeys(FILES), **hidden}
@@ -186,7 +186,7 @@ def test_files_that_never_appear_are_an_error_after_the_grace_and_nothing_is_wri
     assert output.read_text() == "before\n"
 
 
-def test_a_batch_that_proves_that_nothing_succeeded_is_not_waited_for(gateway: LocalGateway, output: Path) -> None:
+def test_a_batch_is_not_awaited_if_its_counts_prove_that_nothing_succeeded(gateway: LocalGateway, output: Path) -> None:
     batch_id = gateway.add_batch(status="completed", rows=3)
     counts = {"total": 3, "completed": 0, "failed": 3}
     gateway.set_batch(batch_id, request_counts=counts, **dict.fromkeys(FILES))

@@ -1,4 +1,4 @@
-"""One answer that is not what the API promises, after the gateway has answered before, costs no attempt."""
+"""One malformed answer does not fail an attempt if the gateway has answered correctly before."""
 
 from __future__ import annotations
 

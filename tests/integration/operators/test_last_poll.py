@@ -1,4 +1,4 @@
-"""Airflow ended the deferral, because no triggerer did: the worker polls once more, and that decides."""
+"""If Airflow ends the deferral because no triggerer did, the worker polls once more, and this poll decides."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ended_by_airflow(
     meanwhile: Callable[[], object] = lambda: None,
     ti: FakeTI | None = None,
 ) -> End:
-    """The end of a task whose deferral Airflow ended.
+    """How a task ends whose deferral Airflow ended.
 
     :param meanwhile: what happens while no triggerer runs.
     """
@@ -71,7 +71,9 @@ def test_a_batch_that_failed_while_no_triggerer_ran_fails_the_task(make: Any, ga
 
 
 @pytest.mark.parametrize("make", [sensor, retrieve])
-def test_a_batch_that_still_runs_is_a_timeout_that_names_it_and_the_money(make: Any, gateway: LocalGateway) -> None:
+def test_a_batch_that_still_runs_is_a_timeout_that_names_the_batch_and_the_cost(
+    make: Any, gateway: LocalGateway
+) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
     end = ended_by_airflow(make(batch_id), TIMEOUT)
     assert end.kind == "AirflowSensorTimeout"
@@ -94,7 +96,7 @@ def test_a_trigger_that_failed_is_an_error_that_names_the_batch_and_can_be_retri
 @pytest.mark.parametrize(
     "fault", [Fault(status=503), Fault(garbage=True), Fault(drop=True)], ids=["503", "garbage", "drop"]
 )
-def test_a_last_poll_that_meets_an_outage_is_repeated(fault: Fault, gateway: LocalGateway) -> None:
+def test_a_last_poll_during_an_outage_is_repeated(fault: Fault, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
 
     def meanwhile() -> None:
@@ -105,7 +107,7 @@ def test_a_last_poll_that_meets_an_outage_is_repeated(fault: Fault, gateway: Loc
     assert end.state == "success", end.error
 
 
-def test_an_execution_timeout_that_passed_meanwhile_is_named_as_such(gateway: LocalGateway) -> None:
+def test_the_error_names_an_execution_timeout_that_passed_in_the_meantime(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
     ti = FakeTI()
 
@@ -124,13 +126,13 @@ def test_airflow_ends_a_deferral_soon_after_the_execution_timeout(gateway: Local
     assert 3600 < end.defer_timeout < 2 * 3600  # and not the 25 hours of `timeout`
 
 
-def test_a_skip_is_a_skip_here_too(gateway: LocalGateway) -> None:
+def test_soft_fail_applies_to_the_last_poll_too(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
     for how in (TIMEOUT, FAILURE):
         assert ended_by_airflow(sensor(batch_id, soft_fail=True), how).state == "skipped"
 
 
-def test_a_run_goes_on_after_the_last_poll_and_writes_its_rows(quick_gateway: LocalGateway, tmp_path: Path) -> None:
+def test_a_run_continues_after_the_last_poll_and_writes_its_rows(quick_gateway: LocalGateway, tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
 
     def make() -> Any:
@@ -148,7 +150,7 @@ def test_a_run_goes_on_after_the_last_poll_and_writes_its_rows(quick_gateway: Lo
     assert len(quick_gateway.batches) == 1
 
 
-def test_a_run_whose_batch_still_runs_then_is_cancelled_and_the_error_names_the_batch(
+def test_a_run_cancels_a_batch_that_still_runs_at_the_last_poll_and_the_error_names_it(
     gateway: LocalGateway, tmp_path: Path
 ) -> None:
     def make() -> Any:

@@ -59,7 +59,7 @@ def test_each_key_of_the_summary_is_an_xcom() -> None:
     assert BatchRetrieveOperator(task_id="retrieve", batch_id="b1").multiple_outputs
 
 
-def test_a_running_batch_is_retrieved_as_it_is(gateway: LocalGateway) -> None:
+def test_a_running_batch_is_retrieved_without_waiting(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10, status="in_progress")
     end = retrieve(batch_id)
     assert (end.state, end.value["status"], end.value["outcome"]) == ("success", "in_progress", None)

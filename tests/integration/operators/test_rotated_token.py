@@ -1,4 +1,4 @@
-"""A token that is rotated while a task waits in its worker."""
+"""The token is rotated while a task waits in its worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_bifrost.testing import LocalGateway
 pytestmark = pytest.mark.usefixtures("quick_gateway")  # for its pace; the gateway of this test has keys
 
 
-def test_what_follows_the_wait_uses_the_new_token_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_task_uses_the_new_token_after_the_wait_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalGateway(batch_seconds=0.5, virtual_keys=["sk-bf-old", "sk-bf-new"]) as gateway:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token="sk-bf-old"))
 

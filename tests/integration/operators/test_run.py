@@ -43,7 +43,7 @@ def test_each_row_has_its_result_in_the_order_of_the_input(gateway: LocalGateway
 
 
 @pytest.mark.parametrize("provider", ["azure", "anthropic", "gemini"])
-def test_it_is_the_same_for_other_providers(gateway: LocalGateway, output: str, provider: str) -> None:
+def test_it_works_the_same_for_other_providers(gateway: LocalGateway, output: str, provider: str) -> None:
     params = {"max_tokens": 50} if provider == "anthropic" else None
     end = run(output, ["a", "b"], provider=provider, request_params=params)
     assert end.state == "success", end.error
@@ -62,7 +62,7 @@ def test_nothing_but_the_output_is_left(gateway: LocalGateway, output: str) -> N
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_large_input_is_split_into_batches_of_which_only_some_are_on_their_way(
+def test_a_large_input_is_split_into_batches_and_only_some_run_at_a_time(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once: list[int] = []
@@ -83,7 +83,7 @@ def test_a_large_input_is_split_into_batches_of_which_only_some_are_on_their_way
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_batch_takes_the_place_of_any_that_has_ended_while_a_slow_one_runs_on(
+def test_a_batch_is_submitted_when_any_other_ends_even_if_a_slow_one_still_runs(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
     submit, submitted = run_module.submit_part, []
@@ -104,9 +104,7 @@ def test_a_batch_takes_the_place_of_any_that_has_ended_while_a_slow_one_runs_on(
     assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in rows]
 
 
-def test_rows_that_failed_for_a_passing_reason_are_sent_again_and_others_are_not(
-    gateway: LocalGateway, output: str
-) -> None:
+def test_rows_with_transient_errors_are_sent_again_and_others_are_not(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["fine", "!flaky 503", "!fail 400", "!expire"], max_row_attempts=3)
     assert end.state == "success", end.error
     assert outcomes(output)[:3] == ["succeeded", "succeeded", "failed"]
@@ -114,7 +112,7 @@ def test_rows_that_failed_for_a_passing_reason_are_sent_again_and_others_are_not
     assert len(gateway.batches) <= 3
 
 
-def test_a_row_is_sent_at_most_so_often(gateway: LocalGateway, output: str) -> None:
+def test_a_row_is_sent_no_more_than_max_row_attempts_times(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["fine", "!fail 503"], max_row_attempts=2)
     assert end.state == "success"
     assert outcomes(output) == ["succeeded", "failed"]
@@ -142,7 +140,7 @@ def test_rows_without_a_result_are_missing_if_that_is_allowed(
 @pytest.mark.parametrize(
     "body", [b"\x00 not a file", b"", {"error": {"message": "no"}}], ids=["garbage", "empty", "error"]
 )
-def test_results_that_cannot_be_read_are_read_again_by_a_retry_and_nothing_is_paid_twice(
+def test_a_retry_reads_unreadable_results_again_and_pays_nothing_twice(
     gateway: LocalGateway, output: str, body: Any
 ) -> None:
     store = Store()
@@ -156,7 +154,7 @@ def test_results_that_cannot_be_read_are_read_again_by_a_retry_and_nothing_is_pa
     assert len(gateway.batches) == 1
 
 
-def test_without_any_success_the_task_fails_and_the_output_is_there(gateway: LocalGateway, output: str) -> None:
+def test_without_any_success_the_task_fails_but_writes_the_output(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["!fail 400", "!fail 422"])
     assert isinstance(end.error, BatchFailed)
     assert "2 failed" in str(end.error)
@@ -164,7 +162,7 @@ def test_without_any_success_the_task_fails_and_the_output_is_there(gateway: Loc
     assert end.xcoms["rows"]["failed"] == 2
 
 
-def test_what_is_accepted_is_the_users_choice(gateway: LocalGateway, output: str) -> None:
+def test_the_user_chooses_the_accepted_outcomes(gateway: LocalGateway, output: str) -> None:
     assert isinstance(run(output, ["a", "!fail 400"], accept=["succeeded"]).error, BatchFailed)
     assert run(output, ["!fail 400"], accept=["failed"]).state == "success"
     assert run(output, ["!fail 400"], soft_fail=True).state == "skipped"
@@ -186,7 +184,7 @@ def test_rows_of_a_batch_that_is_cancelled_are_cancelled(gateway: LocalGateway, 
     assert outcomes(output) == ["succeeded", "succeeded"]
 
 
-def test_no_rows_are_a_skip_and_no_batch(gateway: LocalGateway, output: str) -> None:
+def test_without_rows_the_task_is_skipped_and_submits_nothing(gateway: LocalGateway, output: str) -> None:
     assert run(output, []).state == "skipped"
     assert not gateway.batches
     assert not Path(output).exists()
@@ -199,7 +197,7 @@ def test_a_wrong_row_is_named_before_anything_is_sent(gateway: LocalGateway, out
     assert not gateway.requests
 
 
-def test_rows_that_are_sent_again_are_split_by_what_the_gateway_takes(
+def test_rows_that_are_sent_again_are_split_by_the_gateways_upload_limit(
     monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     monkeypatch.setattr(decision, "PACE", decision.Pace(min_interval=0.0))
@@ -214,7 +212,7 @@ def test_rows_that_are_sent_again_are_split_by_what_the_gateway_takes(
 @pytest.mark.parametrize(
     "spelling", ["{folder}/out.jsonl", "file://{folder}/out.jsonl", "{folder}/./a/../out.jsonl", "link"]
 )
-def test_an_input_is_never_replaced_by_its_own_output_however_the_paths_are_spelled(
+def test_the_output_never_replaces_the_input_in_any_spelling_of_the_paths(
     gateway: LocalGateway, output: str, spelling: str, tmp_path: Path
 ) -> None:
     Path(output).write_text('"a"\n')
@@ -267,7 +265,7 @@ def test_answers_become_validated_objects(gateway: LocalGateway, output: str) ->
     assert [batch["rows"] for batch in gateway.batches] == [2, 1]
 
 
-def test_a_request_carries_the_schema_and_the_other_parameters(gateway: LocalGateway, output: str) -> None:
+def test_a_request_has_the_schema_and_the_other_parameters(gateway: LocalGateway, output: str) -> None:
     end = run(
         output,
         ["hi"],
@@ -284,7 +282,7 @@ def test_a_request_carries_the_schema_and_the_other_parameters(gateway: LocalGat
     assert set(body["response_format"]["json_schema"]["schema"]["properties"]) == {"good", "words"}
 
 
-def test_a_parameter_in_the_place_of_the_schema_is_an_error(gateway: LocalGateway, output: str) -> None:
+def test_a_request_parameter_that_conflicts_with_the_schema_is_an_error(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["hi"], output_type=Verdict, request_params={"response_format": "text"})
     assert "request_params sets response_format" in str(end.error)
 
@@ -306,7 +304,7 @@ def test_duplicates_that_the_gateway_made_are_in_the_manifest(
     assert {batch["id"]: batch["status"] for batch in gateway.batches}[twin] in ("cancelling", "cancelled")
 
 
-def test_counts_that_differ_from_those_of_the_batches_are_said(
+def test_counts_that_differ_from_the_batches_own_are_logged(
     gateway: LocalGateway, output: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = run_module.submit_part
@@ -323,7 +321,7 @@ def test_counts_that_differ_from_those_of_the_batches_are_said(
     assert f"counts differ from its results. Batch {batch['id']}: total: the batch counts 9" in caplog.text
 
 
-def test_any_unicode_and_a_megabyte_in_a_row_come_back_as_they_went(gateway: LocalGateway, output: str) -> None:
+def test_unicode_and_a_megabyte_in_one_row_come_back_unchanged(gateway: LocalGateway, output: str) -> None:
     prompts = ["\u2028 line\u2029 separators \x85", "😀 \U0001f9d1\u200d\U0001f680", "\u0000 null", "é" * 500_000]
     end = run(output, prompts)
     assert end.state == "success", end.error

@@ -1,4 +1,4 @@
-"""BatchRunOperator in a further try: after an error, a kill, a cancel or a clear, with the same rows or others."""
+"""BatchRunOperator in another attempt: after an error, a kill, a cancel or a clear, with the same or different rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def gateway(quick_gateway: LocalGateway) -> LocalGateway:
     return quick_gateway
 
 
-def test_a_task_that_was_ended_and_cancelled_is_run_again_by_a_clear(gateway: LocalGateway, output: str) -> None:
+def test_a_clear_sends_the_rows_of_a_cancelled_batch_again(gateway: LocalGateway, output: str) -> None:
     store = Store()
     gateway.inject(Fault(status=400, call="batch_retrieve"))  # the attempt ends while its batch runs
     assert run(output, ["a", "b"], store=store, deferrable=False).state == "failed"
@@ -47,7 +47,7 @@ def test_a_clear_after_success_finds_the_output_or_reads_again_and_submits_nothi
     assert len(gateway.batches) == 1
 
 
-def test_without_a_state_store_in_airflow_a_file_next_to_the_output_remembers(
+def test_without_a_state_store_in_airflow_a_file_next_to_the_output_holds_the_state(
     gateway: LocalGateway, output: str
 ) -> None:
     for number in (1, 2):
@@ -55,7 +55,7 @@ def test_without_a_state_store_in_airflow_a_file_next_to_the_output_remembers(
     assert len(gateway.batches) == 1
 
 
-def test_an_output_that_another_has_replaced_is_written_again(gateway: LocalGateway, output: str) -> None:
+def test_an_output_that_was_replaced_is_written_again(gateway: LocalGateway, output: str) -> None:
     store = Store()
     run(output, ["a"], store=store)
     Path(output).write_text("another's\n")
@@ -64,7 +64,7 @@ def test_an_output_that_another_has_replaced_is_written_again(gateway: LocalGate
     assert len(gateway.batches) == 1
 
 
-def test_rows_that_are_done_and_that_no_file_has_are_looked_for_again_by_a_retry(
+def test_a_retry_polls_again_for_results_whose_file_was_not_named(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = run_module.submit_part
@@ -84,7 +84,7 @@ def test_rows_that_are_done_and_that_no_file_has_are_looked_for_again_by_a_retry
     [batch] = gateway.batches
     gateway.set_batch(batch["id"], output_file_id="later", error_file_id=None)
     end = run(output, ["a"], store=store, try_number=2, results_grace=0.1)
-    assert "later" in str(end.error)  # where it looked
+    assert "later" in str(end.error)  # the file that it tried to read
     assert len(gateway.batches) == 1
 
 
@@ -97,7 +97,7 @@ def test_an_undetermined_submission_is_not_skipped(gateway: LocalGateway, output
     assert (end.state, end.kind) == ("failed", "SubmissionInDoubt")
 
 
-def test_a_row_whose_second_attempt_a_user_has_cancelled_is_sent_again(
+def test_a_row_is_sent_again_if_a_user_cancelled_its_second_attempt(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit, submitted = run_module.submit_part, []
@@ -119,9 +119,7 @@ def test_a_row_whose_second_attempt_a_user_has_cancelled_is_sent_again(
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_of_a_round_that_was_cancelled_in_part_the_rows_that_ran_have_had_their_attempt(
-    gateway: LocalGateway, output: str
-) -> None:
+def test_a_partly_cancelled_round_counts_as_an_attempt(gateway: LocalGateway, output: str) -> None:
     store, rows = Store(), ["!flaky 503", "!flaky 503", "!flaky 503", "a", "b", "c"]
     once = {"store": store, "deferrable": False, "max_row_attempts": 1}
     gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
@@ -134,7 +132,7 @@ def test_of_a_round_that_was_cancelled_in_part_the_rows_that_ran_have_had_their_
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_changed_input_is_submitted_and_the_old_batches_are_cancelled_if_so_said(
+def test_changed_input_is_submitted_and_the_old_batches_are_cancelled_if_configured(
     gateway: LocalGateway, output: str
 ) -> None:
     store = Store()
@@ -152,7 +150,7 @@ def test_changed_input_is_submitted_and_the_old_batches_are_cancelled_if_so_said
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_input_that_is_changed_back_has_its_rows_again_and_costs_nothing(gateway: LocalGateway, output: str) -> None:
+def test_changing_the_input_back_reuses_its_results_and_costs_nothing(gateway: LocalGateway, output: str) -> None:
     store, rows = Store(), [str(number) for number in range(7)]
     for number, given in enumerate((rows, ["other"], rows), start=1):
         end = run(output, given, store=store, try_number=number)
@@ -161,7 +159,7 @@ def test_input_that_is_changed_back_has_its_rows_again_and_costs_nothing(gateway
     assert len(gateway.batches) == 4
 
 
-def test_input_that_is_changed_back_is_known_though_it_was_halved(
+def test_changing_the_input_back_reuses_its_results_even_if_its_part_was_halved(
     gateway: LocalGateway, output: str, refuse_create: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
@@ -175,7 +173,7 @@ def test_input_that_is_changed_back_is_known_though_it_was_halved(
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_rows_whose_batches_were_cancelled_for_another_input_are_answered_when_they_come_back(
+def test_changing_the_input_back_answers_rows_whose_batches_were_cancelled_for_another_input(
     gateway: LocalGateway, output: str
 ) -> None:
     store, rows = Store(), [str(number) for number in range(7)]
@@ -195,7 +193,7 @@ def test_rows_whose_batches_were_cancelled_for_another_input_are_answered_when_t
 
 
 class DiesWith(Store):
-    """The worker dies when it is about to note a batch of the run."""
+    """The worker dies just before it records a batch of the run."""
 
     def set(self, key: str, value: Any) -> None:
         if key == STATE_KEY and value["parts"][-1]["batch_id"]:
@@ -204,7 +202,7 @@ class DiesWith(Store):
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_rows_that_were_cancelled_for_another_input_are_answered_also_after_a_crash(
+def test_rows_that_were_cancelled_for_another_input_are_answered_even_after_a_crash(
     gateway: LocalGateway, output: str
 ) -> None:
     store, rows = Store(), ["0", "1", "2"]
@@ -223,11 +221,11 @@ def test_rows_that_were_cancelled_for_another_input_are_answered_also_after_a_cr
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_at_a_changed_input_every_old_batch_is_cancelled_at_once_also_one_of_which_the_run_has_no_record(
+def test_a_changed_input_cancels_every_old_batch_at_once_even_one_without_a_record(
     gateway: LocalGateway, output: str
 ) -> None:
     class Dies(Store):
-        """When the last batch is submitted, and the run is about to note it."""
+        """The worker dies just before it records the last batch of the run."""
 
         def set(self, key: str, value: Any) -> None:
             if key == STATE_KEY and all(part["batch_id"] for part in value["parts"]):

@@ -1,4 +1,4 @@
-"""BatchRunOperator where the queue of the provider is full."""
+"""BatchRunOperator when the provider's queue is full."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_part_that_is_alone_in_a_full_queue_is_halved(
     assert sorted(batch["rows"] for batch in gateway.batches) == [2, 3]
 
 
-def test_a_part_too_small_to_be_halved_is_submitted_by_the_next_try(
+def test_a_part_too_small_to_be_halved_is_submitted_by_the_next_attempt(
     gateway: LocalGateway, output: str, refuse_create: Callable[[int], None]
 ) -> None:
     store = Store()
@@ -56,7 +56,7 @@ def test_a_part_too_small_to_be_halved_is_submitted_by_the_next_try(
     assert len(gateway.batches) == 1
 
 
-def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_attempt(
+def test_a_batch_that_fails_in_a_full_queue_is_submitted_again_and_costs_its_rows_no_attempt(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = run_module.submit_part
@@ -78,7 +78,7 @@ def test_a_batch_that_fails_at_a_full_queue_is_submitted_again_without_a_rows_at
     assert [batch["rows"] for batch in gateway.batches] == [2, 2]
 
 
-def test_a_refusal_of_which_nobody_knows_what_came_is_no_reason_to_halve(
+def test_a_refusal_after_an_undetermined_create_call_does_not_halve_the_part(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
@@ -92,7 +92,7 @@ def test_a_refusal_of_which_nobody_knows_what_came_is_no_reason_to_halve(
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("which", [0, -1])
-def test_a_queue_full_of_others_batches_is_tried_once_with_each_that_is_on_its_way(
+def test_a_queue_full_of_other_batches_is_tried_once_per_batch_in_progress(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, which: int
 ) -> None:
     def one_has_met_it(self: BatchWait, context: Any, task: Any) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def test_a_queue_full_of_others_batches_is_tried_once_with_each_that_is_on_its_w
     assert len(gateway.batches) == 8
 
 
-def test_a_large_batch_that_fails_at_a_full_queue_is_halved(
+def test_a_large_batch_that_fails_in_a_full_queue_is_halved(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
@@ -124,7 +124,7 @@ def test_a_large_batch_that_fails_at_a_full_queue_is_halved(
     assert end.state == "success", end.error
     assert [row["text"] for row in read_rows(output)] == [f"echo: {prompt}" for prompt in prompts]
     assert [batch["rows"] for batch in gateway.batches] == [5, 3, 2]
-    Path(output).unlink()  # a clear: the halves are gone, the input is not
+    Path(output).unlink()  # a clear: the halves are deleted, the input is not
     assert run(output, prompts, store=store, try_number=2, max_row_attempts=1).state == "success"
     assert outcomes(output) == ["succeeded"] * 5
     assert len(gateway.batches) == 3

@@ -1,4 +1,4 @@
-"""What a run pays for, and what it writes, when the world changes around it: limits, requests, folders, clocks, users."""
+"""What a run pays for and writes when its environment changes: limits, requests, folders, clocks, users."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def sizes(gateway: LocalGateway) -> list[int]:
 # The same input
 
 
-def test_another_split_is_not_another_input_and_nothing_is_paid_for_again(
+def test_a_different_split_is_not_a_different_input_and_nothing_is_paid_for_again(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, rows = Store(), [str(number) for number in range(7)]
@@ -108,7 +108,7 @@ def test_a_part_that_was_not_submitted_is_split_by_the_limits_of_the_next_attemp
     assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in rows]
 
 
-def test_no_rows_in_the_next_attempt_cancel_the_batches_of_the_last_one_if_so_said(
+def test_an_attempt_without_rows_cancels_the_batches_of_the_last_one_if_configured(
     gateway: LocalGateway, output: str
 ) -> None:
     store = Store()
@@ -125,7 +125,7 @@ def test_no_rows_in_the_next_attempt_cancel_the_batches_of_the_last_one_if_so_sa
 # Sending rows again
 
 
-def test_a_request_that_cannot_work_is_paid_for_once_and_a_probe(gateway: LocalGateway, output: str) -> None:
+def test_a_request_that_cannot_work_is_paid_for_once_plus_a_probe(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["!say no JSON"] * 30, output_type=Answer)
     assert isinstance(end.error, BatchFailed)
     assert sizes(gateway) == [30, 20]
@@ -146,7 +146,7 @@ def test_after_a_probe_that_succeeds_the_others_follow_and_no_row_is_sent_too_of
 
 @pytest.fixture
 def overdue(gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The state of a task that has submitted a, b and c, in two batches of which one has ended; and its attempt has failed."""
+    """The store of a task whose attempt failed after it submitted a, b and c in two batches. One of them has ended."""
     small_batches(monkeypatch, "openai", rows=2)
     store = Store()
     gateway.inject(Fault(**UNREADABLE))
@@ -158,7 +158,7 @@ def overdue(gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch)
     return store
 
 
-def test_at_the_deadline_the_rows_that_there_are_get_written_and_the_rest_is_cancelled_and_named(
+def test_at_the_deadline_the_results_so_far_are_written_and_the_rest_is_cancelled_and_named(
     gateway: LocalGateway, output: str, overdue: Store
 ) -> None:
     end = run(output, ["a", "b", "c"], store=overdue, try_number=2, timeout=0)
@@ -179,18 +179,18 @@ def test_clearing_the_task_after_its_deadline_sends_the_cancelled_rows_again(
     assert sizes(gateway) == [2, 1, 1]
 
 
-def test_rows_are_not_sent_again_into_a_time_that_cannot_suffice(gateway: LocalGateway, output: str) -> None:
+def test_rows_are_not_sent_again_if_run_timeout_leaves_too_little_time(gateway: LocalGateway, output: str) -> None:
     end = run(output, ["fine", "!flaky 503"], timeout=3600, run_timeout=3600)
     assert end.state == "success", end.error
     assert sizes(gateway) == [2]
     assert outcomes(output) == ["succeeded", "failed"]
 
 
-# What was asked for
+# A changed request
 
 
 @pytest.mark.usefixtures("deferring")
-def test_a_run_whose_request_changed_while_it_was_deferred_writes_what_came_and_sends_nothing_more(
+def test_a_run_whose_request_changed_while_deferred_writes_its_results_and_sends_nothing_more(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_batches(monkeypatch, "openai", rows=2)
@@ -210,7 +210,7 @@ def test_a_run_whose_request_changed_while_it_was_deferred_writes_what_came_and_
 
 
 @pytest.mark.usefixtures("deferring")
-def test_a_run_whose_request_changed_goes_on_under_the_old_one_if_so_said(
+def test_a_run_whose_request_changed_continues_with_the_old_one_if_configured(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_batches(monkeypatch, "openai", rows=2)
@@ -243,7 +243,7 @@ def test_a_retry_with_another_request_does_not_pay_again_and_a_clear_does(gatewa
 
 
 @pytest.mark.usefixtures("deferring")
-def test_a_complete_output_counts_once_the_dag_file_asks_for_the_same_again(gateway: LocalGateway, output: str) -> None:
+def test_a_complete_output_is_reused_when_the_dag_file_is_changed_back(gateway: LocalGateway, output: str) -> None:
     store = Store()
     end = attempt(lambda number: task(output, ["a"], model="echo-2" if number else "echo-1"), store)
     assert isinstance(end.error, BatchFailed)
@@ -256,7 +256,7 @@ def test_a_complete_output_counts_once_the_dag_file_asks_for_the_same_again(gate
 
 @pytest.mark.usefixtures("deferring")
 @pytest.mark.parametrize("ids", ["automatic", "own"])
-def test_paid_results_are_written_though_the_folder_is_gone(
+def test_paid_results_are_written_even_if_the_folder_is_lost(
     gateway: LocalGateway, output: str, tmp_path: Path, ids: str
 ) -> None:
     rows: list[Any] = ["a", "b", "!fail 400"]
@@ -278,7 +278,7 @@ def test_paid_results_are_written_though_the_folder_is_gone(
     assert len(gateway.batches) == 1
 
 
-def test_a_decorated_function_is_not_called_again_though_the_folder_is_gone(
+def test_a_decorated_function_is_not_called_again_even_if_the_folder_is_lost(
     gateway: LocalGateway, tmp_path: Path
 ) -> None:
     calls: list[int] = []
@@ -304,7 +304,7 @@ def test_a_decorated_function_is_not_called_again_though_the_folder_is_gone(
     assert len(gateway.batches) == 1
 
 
-def test_rows_that_are_not_sent_yet_are_made_again_when_the_folder_is_gone(
+def test_unsent_request_lines_are_rebuilt_if_the_folder_is_lost(
     gateway: LocalGateway, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_batches(monkeypatch, "openai", rows=2)
@@ -321,7 +321,7 @@ def test_rows_that_are_not_sent_yet_are_made_again_when_the_folder_is_gone(
 
 
 @pytest.mark.parametrize("remembering", [True, False])
-def test_an_output_path_that_renders_otherwise_after_a_deferral_changes_nothing(
+def test_an_output_path_that_renders_differently_after_a_deferral_changes_nothing(
     gateway: LocalGateway, tmp_path: Path, remembering: bool
 ) -> None:
     made: list[str] = []
@@ -337,7 +337,9 @@ def test_an_output_path_that_renders_otherwise_after_a_deferral_changes_nothing(
     assert outcomes(made[0]) == ["succeeded", "succeeded"]
 
 
-def test_an_output_of_the_same_size_that_is_anothers_is_written_again(gateway: LocalGateway, output: str) -> None:
+def test_an_output_that_was_replaced_by_one_of_the_same_size_is_written_again(
+    gateway: LocalGateway, output: str
+) -> None:
     store = Store()
     run(output, ["Monday"], store=store)
     own = Path(output).read_bytes()
@@ -354,7 +356,7 @@ def test_a_clear_after_success_needs_nothing_of_the_provider(gateway: LocalGatew
     assert run(output, ["a"], store=store, try_number=2).value == first.value
 
 
-def test_a_clear_after_success_finds_a_receipt_where_airflow_forgets_the_state(
+def test_a_clear_after_success_finds_a_receipt_if_airflow_deletes_the_state(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
@@ -364,7 +366,7 @@ def test_a_clear_after_success_finds_a_receipt_where_airflow_forgets_the_state(
     assert len(gateway.requests) == asked
 
 
-def test_a_local_output_with_several_workers_is_warned_about_before_anything_is_sent(
+def test_the_task_warns_about_a_local_output_with_several_workers_before_it_sends_anything(
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -376,9 +378,7 @@ def test_a_local_output_with_several_workers_is_warned_about_before_anything_is_
 # Results
 
 
-def test_results_that_cannot_be_read_are_an_error_that_a_retry_cures_and_nothing_is_written(
-    gateway: LocalGateway, output: str
-) -> None:
+def test_unreadable_results_are_a_transient_error_and_nothing_is_written(gateway: LocalGateway, output: str) -> None:
     store = Store()
     gateway.inject(Fault(call="file_content", status=200, body="<html>", times=None))
     end = run(output, ["a", "b"], store=store)
@@ -409,11 +409,11 @@ def test_no_file_is_deleted_before_the_output_is_written(gateway: LocalGateway, 
     assert not [request for request in gateway.requests if request.method == "DELETE"]
 
 
-# A user says stop
+# A user ends the task
 
 
 class Killed(Store):
-    """Airflow ends the task when so many batches are submitted, as its handler of SIGTERM does: it calls ``on_kill`` and returns.
+    """Airflow ends the task after a number of batches, as its SIGTERM handler does: it calls ``on_kill`` and returns.
 
     :param state: of the task in Airflow.
     :param hold: the batches do not end by themselves.
@@ -450,7 +450,7 @@ def twelve(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [str(number) for number in range(12)]
 
 
-def test_no_batch_is_created_after_a_user_said_stop_and_those_that_run_are_cancelled(
+def test_no_batch_is_created_after_a_user_ends_the_task_and_running_batches_are_cancelled(
     gateway: LocalGateway, output: str, twelve: list[str]
 ) -> None:
     store = Killed(gateway, 3, "failed")
@@ -464,7 +464,7 @@ def test_no_batch_is_created_after_a_user_said_stop_and_those_that_run_are_cance
 
 
 @pytest.mark.parametrize("state", ["running", "up_for_retry", "skipped"])
-def test_an_end_that_is_no_users_cancels_nothing_but_no_batch_is_created_after_it_either(
+def test_if_no_user_ended_the_task_nothing_is_cancelled_and_no_batch_is_created(
     gateway: LocalGateway, output: str, twelve: list[str], state: str
 ) -> None:
     store = Killed(gateway, 3, state)

@@ -48,7 +48,7 @@ def test_the_return_value_is_the_id_of_the_batch(gateway: LocalGateway) -> None:
     assert batch["metadata"]["team"] == "search"
 
 
-def test_a_prompt_goes_out_as_it_is_whatever_looks_like_a_template(gateway: LocalGateway) -> None:
+def test_a_prompt_that_looks_like_a_template_is_sent_unchanged(gateway: LocalGateway) -> None:
     rows = sent_rows(gateway, submit(system_prompt="Be brief.", request_params={"max_tokens": 5}).value)
     assert [row["body"]["messages"][-1]["content"] for row in rows] == ["Say yes.", "{{ ds }}"]
     assert {row["body"]["max_tokens"] for row in rows} == {5}
@@ -64,7 +64,7 @@ def test_prompts_become_a_batch_of_each_provider(gateway: LocalGateway, provider
     assert (batch["provider"], batch["rows"]) == (provider, 3)
 
 
-def test_bedrock_gets_what_it_needs_of_the_arguments(gateway: LocalGateway) -> None:
+def test_bedrock_gets_its_arguments(gateway: LocalGateway) -> None:
     end = submit(
         rows=["hello"] * 100,
         provider="bedrock",
@@ -78,7 +78,7 @@ def test_bedrock_gets_what_it_needs_of_the_arguments(gateway: LocalGateway) -> N
     assert (batch["provider"], batch["rows"]) == ("bedrock", 100)
 
 
-def test_inputs_of_bedrock_never_take_each_others_place_in_the_bucket(gateway: LocalGateway) -> None:
+def test_inputs_of_bedrock_never_overwrite_each_other_in_the_bucket(gateway: LocalGateway) -> None:
     rest = {
         "provider": "bedrock",
         "model": "anthropic.claude-3",
@@ -91,14 +91,16 @@ def test_inputs_of_bedrock_never_take_each_others_place_in_the_bucket(gateway: L
     assert len({batch["input_file_id"] for batch in gateway.batches}) == 2
 
 
-def test_what_no_create_can_hold_is_an_error_before_anything_is_sent_or_recorded(gateway: LocalGateway) -> None:
+def test_values_that_a_create_call_cannot_hold_are_an_error_before_anything_is_sent_or_recorded(
+    gateway: LocalGateway,
+) -> None:
     store, rest = Store(), {"provider": "anthropic", "rows": ["a"], "request_params": {"max_tokens": 5}}
     assert "metadata['day'] must be a string" in str(submit(store, metadata={"day": 1}, **rest).error)
     assert not gateway.requests
     assert submit(store, try_number=2, metadata={"day": "1"}, **rest).state == "success"
 
 
-def test_rows_come_from_a_jsonl(gateway: LocalGateway, tmp_path: Path) -> None:
+def test_rows_can_come_from_a_jsonl_file(gateway: LocalGateway, tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('"one"\n\n{"custom_id": "b", "body": {"model": "m", "messages": []}}\n')
     end = submit(input_path=str(path), model="m")
@@ -114,7 +116,7 @@ def test_a_wrong_line_is_named_before_anything_is_sent(gateway: LocalGateway, tm
     assert not gateway.requests
 
 
-def test_a_file_of_the_provider_needs_no_rows(gateway: LocalGateway) -> None:
+def test_a_file_that_is_already_at_the_provider_needs_no_rows(gateway: LocalGateway) -> None:
     line = {"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"model": "e", "input": "x"}}
     file_id = gateway.add_file(json.dumps(line).encode())
     end = submit(input_file_id=file_id, endpoint="/v1/embeddings")
@@ -122,7 +124,7 @@ def test_a_file_of_the_provider_needs_no_rows(gateway: LocalGateway) -> None:
     assert (end.value, batch["input_file_id"]) == (batch["id"], file_id)
 
 
-def test_no_rows_are_a_skip_and_no_batch(gateway: LocalGateway) -> None:
+def test_without_rows_the_task_is_skipped_and_submits_nothing(gateway: LocalGateway) -> None:
     assert submit(rows=[]).state == "skipped"
     assert not gateway.batches
 
@@ -150,13 +152,13 @@ def test_more_rows_than_one_batch_takes_are_an_error_that_names_the_operator_for
     assert not gateway.requests
 
 
-def test_a_guard_stops_before_the_upload(gateway: LocalGateway) -> None:
+def test_max_rows_stops_the_task_before_the_upload(gateway: LocalGateway) -> None:
     end = submit(rows=["a", "b"], max_rows=1)
     assert "max_rows=1" in str(end.error)
     assert not gateway.requests
 
 
-def test_a_retry_and_a_clear_go_on_with_the_batch(gateway: LocalGateway) -> None:
+def test_a_retry_and_a_clear_continue_with_the_batch(gateway: LocalGateway) -> None:
     store = Store()
     ids = {submit(store, try_number=number).value for number in (1, 2, 3)}
     assert len(ids) == len(gateway.batches) == 1
@@ -190,7 +192,7 @@ def test_a_refused_create_is_made_again_in_the_same_attempt(
     assert len(gateway.batches) == 1
 
 
-def test_an_undetermined_submission_stops_the_task_until_somebody_decides(gateway: LocalGateway) -> None:
+def test_an_undetermined_submission_stops_the_task_until_a_user_decides(gateway: LocalGateway) -> None:
     store, rest = Store(), {"provider": "anthropic", "rows": ["a"], "request_params": {"max_tokens": 5}}
     gateway.inject(Fault(status=504, applied=True, **CREATE))
     assert submit(store, **rest).state == "failed"
@@ -216,7 +218,7 @@ def test_wrong_arguments_are_an_error_when_the_dag_is_parsed(arguments: dict[str
 
 
 @pytest.mark.parametrize("rows", ["one prompt", {"a": 1}, 7], ids=repr)
-def test_rows_that_are_no_rows_are_an_error_that_says_so(gateway: LocalGateway, rows: Any) -> None:
+def test_a_rows_argument_that_is_not_iterable_is_a_clear_error(gateway: LocalGateway, rows: Any) -> None:
     end = submit(rows=rows)
     assert "rows must be a list" in str(end.error)
 

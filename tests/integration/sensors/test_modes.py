@@ -30,7 +30,7 @@ COUNTS = {"total": 10, "completed": 10, "failed": 0}
 
 @dataclass(frozen=True)
 class Situation:
-    """What the gateway does, how the sensor is set, and how the task must end.
+    """What the gateway does, how the sensor is configured, and how the task must end.
 
     :param first: wire fields of the batch when the wait begins.
     :param then: wire fields of the batch a moment later; None: nothing changes.
@@ -187,7 +187,7 @@ def test_a_retry_keeps_the_deadline_of_the_first_attempt(mode: str, gateway: Loc
     retry = _attempt(batch_id, mode, store, None, gateway, timeout=0.05)
 
     assert retry.kind == "AirflowSensorTimeout"
-    assert len(gateway.requests) == 1  # the poll at the deadline; with a deadline of its own it would poll on
+    assert len(gateway.requests) == 1  # the poll at the deadline; with a new deadline it would keep polling
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -204,7 +204,7 @@ def test_clearing_a_task_starts_its_timeout_again(mode: str, gateway: LocalGatew
 
 @pytest.mark.usefixtures("quick_faults")
 @pytest.mark.parametrize("mode", MODES)
-def test_garbage_is_tolerated_once_the_gateway_has_answered(mode: str, gateway: LocalGateway) -> None:
+def test_a_malformed_answer_is_tolerated_once_the_gateway_has_answered(mode: str, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, **RUNNING)
 
@@ -282,7 +282,7 @@ def test_a_bad_outcome_among_many_fails_the_task_when_all_have_ended_and_names_e
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_progress_xcom_that_cannot_be_written_never_harms_the_wait(mode: str, gateway: LocalGateway) -> None:
+def test_the_wait_continues_if_the_progress_xcom_cannot_be_written(mode: str, gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, **RUNNING)
     with after_requests(gateway, 2, lambda: gateway.set_batch(batch_id, **DONE)):
@@ -318,7 +318,7 @@ def test_rescheduling_polls_all_batches_each_time_the_worker_starts(gateway: Loc
     assert len(gateway.requests) == 10 * (end.reschedules + 1)
 
 
-def test_what_the_worker_knows_goes_to_the_triggerer(gateway: LocalGateway) -> None:
+def test_the_worker_passes_its_state_to_the_triggerer(gateway: LocalGateway) -> None:
     batch_id = gateway.add_batch(rows=10)
     gateway.set_batch(batch_id, **RUNNING)
     store = Store()
@@ -466,7 +466,7 @@ def test_without_a_grace_for_results_a_batch_has_ended_when_it_says_so(mode: str
     assert len(gateway.requests) == 1
 
 
-def test_a_retrieval_that_waits_returns_the_files_that_were_named_late(gateway: LocalGateway) -> None:
+def test_a_waiting_retrieve_operator_returns_files_that_were_named_late(gateway: LocalGateway) -> None:
     gateway.behave("openai", ProviderBehavior(files_late=2))
     batch_id = gateway.add_batch(rows=10, status="completed")
     end = run_to_its_end(

@@ -243,7 +243,7 @@ def test_progress_is_written_while_it_waits_and_only_when_it_changed(gateway: Lo
 
 
 @pytest.mark.parametrize("outage", ["raises", "never answers"])
-def test_a_progress_xcom_that_cannot_be_written_never_harms_the_wait(
+def test_the_wait_continues_if_the_progress_xcom_cannot_be_written(
     outage: str, gateway: LocalGateway, channel: Channel
 ) -> None:
     channel.raises = RuntimeError("no XComs today") if outage == "raises" else None

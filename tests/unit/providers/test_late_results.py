@@ -37,7 +37,7 @@ def test_a_batch_that_ended_early_without_a_file_is_late_if_rows_succeeded(statu
     assert not late(status, NOT_GIVEN)
 
 
-def test_an_error_file_alone_is_all_there_is_only_if_no_row_is_counted_as_succeeded() -> None:
+def test_a_batch_with_only_an_error_file_is_complete_only_if_it_counts_no_succeeded_row() -> None:
     assert late("completed", SOME, error_file_id="file-errors")
     assert not late("completed", NONE, error_file_id="file-errors")
     assert not late("completed", NOT_GIVEN, error_file_id="file-errors")

@@ -1,4 +1,4 @@
-"""No module outside ``providers`` (and ``testing``, which keeps tables that are independent on purpose) decides by a provider's name."""
+"""No module decides by a provider's name, except in ``providers`` and in ``testing``, whose tables are independent on purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = [
 
 
 def decisions_by_name(source: str) -> Iterator[str]:
-    """Where code compares, matches, looks up or tabulates the name of a provider."""
+    """The places where code compares, matches, looks up or tabulates the name of a provider."""
     for node in ast.walk(ast.parse(source)):
         parts: list[ast.AST | None] = []
         if isinstance(node, ast.Compare):
@@ -61,9 +61,9 @@ def test_no_module_decides_by_a_providers_name(path: Path) -> None:
         "providers.get('bedrock').native_id(x)",
     ],
 )
-def test_every_kind_of_decision_is_seen(code: str) -> None:
+def test_every_kind_of_decision_is_detected(code: str) -> None:
     assert list(decisions_by_name(code))
 
 
-def test_a_default_is_no_decision() -> None:
+def test_a_default_is_not_a_decision() -> None:
     assert list(decisions_by_name("DEFAULT_PROVIDER = 'openai'\ndef f(provider='openai'): pass")) == []

@@ -118,7 +118,7 @@ statuses = st.sampled_from([*map(str, BatchStatus), "COMPLETED", "JOB_STATE_SUCC
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(PROVIDERS), statuses, any_counts)
-def test_without_a_success_status_and_with_a_failed_row_nothing_succeeded(provider, status, given):
+def test_a_batch_with_failed_rows_never_succeeded(provider, status, given):
     before = given.model_dump()
     outcome = providers.get(provider).outcome(status, given)
     assert (outcome is not None) == (BatchStatus.of(status) in TERMINAL)
@@ -131,7 +131,7 @@ def test_without_a_success_status_and_with_a_failed_row_nothing_succeeded(provid
 
 
 @given(st.text())
-def test_a_status_that_is_not_understood_is_not_terminal(status):
+def test_an_unknown_status_is_not_terminal(status):
     if BatchStatus.of(status) is BatchStatus.UNKNOWN:
         assert providers.get("openai").outcome(status, NONE) is None
 
@@ -146,5 +146,5 @@ def test_a_status_that_is_not_understood_is_not_terminal(status):
         ("openai", counts(10), None),
     ],
 )
-def test_rows_done_are_counted_as_the_provider_counts(provider, given, rows):
+def test_processed_rows_are_counted_as_the_provider_counts_them(provider, given, rows):
     assert providers.get(provider).processed_rows(given) == rows

@@ -1,4 +1,4 @@
-"""The table of providers: names, IDs, and what an unknown provider gets."""
+"""The table of providers: names, IDs, and the rules for an unknown provider."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_native_id_of_a_vertex_job_is_its_number():
 
 @pytest.mark.parametrize("name", ["bedrock", "vertex"])
 @pytest.mark.parametrize("odd", ["", "abc123def456", "%%%", "not base64!", "YXJu"])
-def test_an_id_that_holds_no_resource_name_stays_as_it_is(name, odd):
+def test_an_id_without_a_resource_name_is_unchanged(name, odd):
     assert providers.get(name).native_id(odd) == odd
 
 
@@ -71,5 +71,5 @@ def test_an_id_that_holds_no_resource_name_stays_as_it_is(name, odd):
         ("gemini", "batches-xyz", "abc", False),
     ],
 )
-def test_an_answer_is_about_the_batch_that_was_asked_for(name, asked, answered, same):
+def test_an_answer_about_another_batch_is_detected(name, asked, answered, same):
     assert providers.get(name).is_same_batch(asked, answered) is same

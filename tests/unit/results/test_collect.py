@@ -1,4 +1,4 @@
-"""All results of a batch, or an error: scripted answers, no HTTP and no time."""
+"""``collect`` returns all results of a batch, or raises an error. The answers are scripted: no HTTP, no real time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def native(*ids: str, batch_id: str = "b1", **members: Any) -> bytes:
 
 @dataclass
 class Script:
-    """A gateway that answers with what stands next, and with the last answer again. An error breaks off an answer."""
+    """A gateway with scripted answers; it repeats the last one. An error in the script breaks off an answer."""
 
     batches: list[dict[str, Any]]
     files: dict[str, list[Any]] = field(default_factory=dict)
@@ -115,14 +115,14 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_a_bad_answer_is_read_again_with_longer_and_longer_pauses(bad: Any, clock: Clock) -> None:
+def test_an_incomplete_answer_is_read_again_after_increasing_pauses(bad: Any, clock: Clock) -> None:
     script = Script([counted(2)], {"out": [bad, bad, bad, line("a") + line("b")]})
     assert read(script, clock) == ["a", "b"]
     assert clock.pauses == [5.0, 10.0, 20.0]
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_after_the_last_attempt_a_bad_answer_is_an_error_that_a_retry_can_cure(bad: Any, clock: Clock) -> None:
+def test_an_incomplete_answer_in_the_last_attempt_is_a_transient_error(bad: Any, clock: Clock) -> None:
     script = Script([counted(2)], {"out": [bad]})
     with pytest.raises((BifrostProtocolError, BifrostUnavailable)) as caught:
         read(script, clock)
@@ -130,7 +130,7 @@ def test_after_the_last_attempt_a_bad_answer_is_an_error_that_a_retry_can_cure(b
     assert script.opened == ["out"] * 4
 
 
-def test_an_error_that_lasts_is_raised_at_once(clock: Clock) -> None:
+def test_a_permanent_error_is_raised_at_once(clock: Clock) -> None:
     script = Script([counted(2)], {"out": [BifrostAuthError("refused")]})
     with pytest.raises(BifrostAuthError):
         read(script, clock)
@@ -138,7 +138,7 @@ def test_an_error_that_lasts_is_raised_at_once(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("sink", [ResultsWriter, RawLines, CustomIds])
-def test_what_came_of_a_bad_answer_is_forgotten(sink: Callable[[], Any], clock: Clock, tmp_path: Path) -> None:
+def test_rows_of_an_incomplete_answer_are_dropped(sink: Callable[[], Any], clock: Clock, tmp_path: Path) -> None:
     answers = [line("a") + b"garbage\n", AWAY, line("a") + line("b")]
     taken = sink()
     collect(Script([counted(2)], {"out": answers}), "b1", "openai", taken, policy=clock.policy())  # type: ignore[arg-type]
@@ -153,14 +153,14 @@ def test_what_came_of_a_bad_answer_is_forgotten(sink: Callable[[], Any], clock: 
         assert taken.ids == ["a", "b"]
 
 
-def test_with_a_result_for_each_row_nothing_is_missing_whatever_the_batch_counts(clock: Clock) -> None:
+def test_results_are_complete_if_each_row_has_one_even_if_the_batch_counts_more(clock: Clock) -> None:
     script = Script([counted(9)], {"out": [line("a") + b"garbage\n" + line("b")]})
     assert read(script, clock, rows=2) == ["a", "b"]
     with pytest.raises(BifrostProtocolError):
         read(script, clock, rows=3)
 
 
-def test_what_is_incomplete_is_taken_after_the_last_attempt_if_that_is_allowed(
+def test_incomplete_results_are_accepted_after_the_last_attempt_if_allowed(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = Script([counted(3)], {"out": [line("a") + b"garbage\n"]})
@@ -169,7 +169,7 @@ def test_what_is_incomplete_is_taken_after_the_last_attempt_if_that_is_allowed(
     assert "1 results can be read, but the batch counts 3. 1 lines cannot be read." in caplog.text
 
 
-def test_rows_without_a_result_are_read_again_if_the_counts_do_not_settle_it(
+def test_results_are_read_again_if_the_counts_do_not_say_whether_rows_are_missing(
     clock: Clock,
 ) -> None:
     batch = {"status": "completed", "output_file_id": "out", "error_file_id": "err"}
@@ -188,18 +188,18 @@ def test_rows_of_a_batch_that_ended_early_need_no_result(clock: Clock) -> None:
 # The error file
 
 
-def test_an_error_file_that_is_gone_is_left_out(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deleted_error_file_is_left_out(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     script = Script([counted(1, 1, error_file_id="err")], {"out": [line("a")], "err": [GONE]})
     assert read(script, clock) == ["a"]
     assert "They were not billed" in caplog.text
 
 
-def test_an_error_file_that_was_only_late_is_read(clock: Clock) -> None:
+def test_an_error_file_that_appears_late_is_read(clock: Clock) -> None:
     script = Script([counted(1, 1, error_file_id="err")], {"out": [line("a")], "err": [GONE, line("b")]})
     assert read(script, clock) == ["a", "b"]
 
 
-def test_an_error_file_that_is_gone_is_an_error_if_it_may_be_all_there_is(clock: Clock) -> None:
+def test_a_deleted_error_file_is_an_error_if_it_may_hold_all_results(clock: Clock) -> None:
     batch = {"status": "completed", "error_file_id": "err"}
     with pytest.raises(BatchNotFound):
         read(Script([batch], {"err": [GONE]}), clock)
@@ -252,14 +252,14 @@ def ended(*ids: str, **members: Any) -> dict[str, Any]:
     ],
     ids=["empty", "web page", "half", "one of two", "null", "lines left out", "another batch"],
 )
-def test_native_results_that_are_not_all_of_this_batch_are_read_again(bad: bytes, clock: Clock) -> None:
+def test_native_results_that_are_incomplete_or_of_another_batch_are_read_again(bad: bytes, clock: Clock) -> None:
     assert read(Script([ended("a", "b")], {"native": [bad, native("a", "b")]}), clock, "anthropic") == ["a", "b"]
     with pytest.raises(BifrostProtocolError) as caught:
         read(Script([ended("a", "b")], {"native": [bad]}), clock, "anthropic")
     assert caught.value.transient
 
 
-def test_lines_that_the_gateway_left_out_are_unreadable(clock: Clock) -> None:
+def test_lines_that_the_gateway_dropped_count_as_unreadable(clock: Clock) -> None:
     answer = native("a", extra_fields={"parse_errors": [{"line": 2}, {"line": 3}]})
     script = Script([{"status": "ended"}], {"native": [answer]})
     with pytest.raises(BifrostProtocolError, match="2 lines cannot be read"):
@@ -267,19 +267,19 @@ def test_lines_that_the_gateway_left_out_are_unreadable(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("batch_id", ["batches-xyz", "batches/xyz", "xyz"])
-def test_any_form_of_a_gemini_id_is_that_of_the_batch(batch_id: str, clock: Clock) -> None:
+def test_every_form_of_a_gemini_id_names_the_same_batch(batch_id: str, clock: Clock) -> None:
     ids = CustomIds()
     script = Script([counted(1, output_file_id=None)], {"native": [native("a", batch_id=batch_id)]})
     collect(script, "batches-xyz", "gemini", ids, policy=clock.policy())  # type: ignore[arg-type]
     assert ids.ids == ["a"]
 
 
-def test_a_cancelled_gemini_batch_has_null_for_results(clock: Clock) -> None:
+def test_the_results_of_a_cancelled_gemini_batch_may_be_null(clock: Clock) -> None:
     batch = counted(0, 0, "cancelled", output_file_id=None)
     assert read(Script([batch], {"native": [b'{"batch_id": "b1", "results": null}']}), clock, "gemini") == []
 
 
-def test_a_cancelled_gemini_batch_that_counts_answers_and_gives_none_is_an_error(clock: Clock) -> None:
+def test_a_cancelled_gemini_batch_that_counts_answers_but_returns_no_results_is_an_error(clock: Clock) -> None:
     batch = {"status": "cancelled", "request_counts": {"total": 3, "completed": 3, "succeeded": 2, "failed": 1}}
     with pytest.raises(BifrostProtocolError, match="0 results can be read, but the batch counts 2"):
         read(Script([batch], {"native": [b'{"batch_id": "b1", "results": null}']}), clock, "gemini")
@@ -315,7 +315,7 @@ def of_vertex(custom_id: str, status: str = "") -> bytes:
 def test_results_of_vertex_are_read_below_its_folder(bucket: Any, clock: Clock, tmp_path: Path) -> None:
     folder = "bucket/out/prediction-model-2026-04-05T14:40:00.123456Z"
     bucket.pipe(f"{folder}/predictions_00001.jsonl", of_vertex("b", "Bad Request: invalid argument"))
-    bucket.pipe(f"{folder}/predictions.jsonl", of_vertex("a"))  # its last line has no end
+    bucket.pipe(f"{folder}/predictions.jsonl", of_vertex("a"))  # the last line has no newline
     bucket.pipe(f"{folder}/other.txt", b"odd")
     batch = counted(1, 1, output_file_id=f"memory://{folder}")
     with ResultsWriter() as results:
@@ -327,7 +327,7 @@ def test_results_of_vertex_are_read_below_its_folder(bucket: Any, clock: Clock, 
 
 
 @pytest.mark.parametrize("provider", ["vertex", "bedrock"])
-def test_stored_results_that_are_not_there_are_an_error_that_says_where_they_should_be(
+def test_missing_stored_results_are_an_error_that_says_where_they_should_be(
     provider: str, bucket: Any, clock: Clock
 ) -> None:
     batch = counted(1, output_file_id="memory://bucket/none")
@@ -340,7 +340,7 @@ def test_a_store_that_this_airflow_cannot_open_is_a_clear_error(clock: Clock) ->
         read(Script([counted(1, output_file_id="odd://bucket/out")]), clock, "vertex")
 
 
-def test_stored_results_that_are_fewer_than_counted_are_an_error(bucket: Any, clock: Clock) -> None:
+def test_fewer_stored_results_than_the_batch_counts_are_an_error(bucket: Any, clock: Clock) -> None:
     bucket.pipe("bucket/out/predictions.jsonl", of_vertex("a"))
     with pytest.raises(BifrostProtocolError, match="1 results can be read, but the batch counts 2"):
         read(Script([counted(2, output_file_id="memory://bucket/out")]), clock, "vertex")

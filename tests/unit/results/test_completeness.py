@@ -1,4 +1,4 @@
-"""Whether what was read is all of it: a pure decision from the batch's counts."""
+"""Whether the results that were read are complete: a pure decision from the batch's counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MIXED = batch(total=10, completed=7, failed=3)
 NO_COUNTS = batch(total=0, completed=0, failed=0)
 
 
-def test_fewer_results_than_counted_are_a_flaw_and_as_many_are_none() -> None:
+def test_fewer_results_than_counted_are_a_flaw_and_as_many_as_counted_are_not() -> None:
     assert promise_of_output(MIXED, OPENAI).flaw(Taken(6, 1)) == (
         "6 results can be read, but the batch counts 7. 1 lines cannot be read."
     )
@@ -37,7 +37,7 @@ def test_fewer_results_than_counted_are_a_flaw_and_as_many_are_none() -> None:
     assert promise_of_output(MIXED, OPENAI).flaw(Taken(8, 0)) is None
 
 
-def test_an_unreadable_line_is_no_flaw_if_the_counts_prove_that_every_result_came() -> None:
+def test_an_unreadable_line_is_not_a_flaw_if_the_counts_prove_that_no_result_is_missing() -> None:
     assert promise_of_output(MIXED, OPENAI).flaw(Taken(7, 1)) is None
 
 
@@ -64,13 +64,13 @@ def test_the_error_file_holds_what_the_output_file_does_not() -> None:
     assert promise_of_errors(MIXED, OPENAI, in_output=10).flaw(Taken(0, 0)) is None
 
 
-def test_an_empty_error_file_is_all_there_is_if_no_row_failed() -> None:
+def test_an_empty_error_file_is_complete_if_no_row_failed() -> None:
     assert promise_of_errors(batch(total=3, completed=3, failed=0), OPENAI, in_output=3).flaw(Taken(0, 0)) is None
     assert promise_of_errors(NO_COUNTS, OPENAI, in_output=3).flaw(Taken(0, 0)) == "No result can be read."
 
 
 @pytest.mark.parametrize("status", ["expired", "cancelled", "failed"])
-def test_of_a_batch_that_ended_early_only_succeeded_rows_are_counted_on(status: str) -> None:
+def test_a_batch_that_ended_early_promises_only_its_succeeded_rows(status: str) -> None:
     early = batch(status, total=10, completed=4, failed=2)
     assert promise_of_output(early, OPENAI).flaw(Taken(3, 0)) is not None
     assert promise_of_output(early, OPENAI).flaw(Taken(4, 0)) is None
@@ -79,7 +79,7 @@ def test_of_a_batch_that_ended_early_only_succeeded_rows_are_counted_on(status: 
     assert promise_of_output(batch(status), OPENAI).flaw(Taken(0, 1)) is not None
 
 
-def test_what_counts_as_done_differs_by_provider() -> None:
+def test_the_counts_of_processed_rows_differ_by_provider() -> None:
     of_anthropic = batch("ended", total=10, completed=4, succeeded=4, failed=3, expired=2, canceled=1)
     assert promise_of_all(of_anthropic, providers.get("anthropic")).results == 10
     of_gemini = batch(total=10, completed=10, failed=3, succeeded=7)  # completed includes failures
@@ -100,7 +100,7 @@ COUNT = st.none() | st.integers(0, 5)
     results=st.integers(0, 30),
     unreadable=st.integers(0, 2),
 )
-def test_no_counts_ever_let_fewer_succeeded_rows_pass(
+def test_fewer_succeeded_rows_than_counted_are_always_a_flaw(
     counts: dict[str, Any], status: str, provider: str, results: int, unreadable: int
 ) -> None:
     known, given_batch = providers.get(provider), batch(status, **counts)
@@ -112,5 +112,5 @@ def test_no_counts_ever_let_fewer_succeeded_rows_pass(
             assert flaw
 
 
-def test_a_promise_of_nothing_is_kept() -> None:
+def test_an_empty_source_is_complete_if_it_may_be_empty() -> None:
     assert Promise(may_be_empty=True).flaw(Taken()) is None

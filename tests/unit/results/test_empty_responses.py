@@ -124,7 +124,7 @@ STRINGS = {
 
 @pytest.mark.parametrize("adapter", [None, TypeAdapter(Pen)], ids=["any answer", "output_type"])
 @pytest.mark.parametrize("line", STRINGS.values(), ids=STRINGS)
-def test_a_response_that_is_a_string_of_json_is_parsed(line: dict[str, Any], adapter: TypeAdapter[Any] | None) -> None:
+def test_a_response_that_is_a_json_string_is_parsed(line: dict[str, Any], adapter: TypeAdapter[Any] | None) -> None:
     record = record_of(line, adapter)
     assert record is not None
     assert record.tokens == (1, 2, 3)
@@ -133,7 +133,7 @@ def test_a_response_that_is_a_string_of_json_is_parsed(line: dict[str, Any], ada
     assert row["output"] == (None if adapter is None else {"price": 1.5})
 
 
-def test_an_error_in_a_string_of_json_is_read() -> None:
+def test_an_error_in_a_json_string_is_read() -> None:
     body = json.dumps({"error": {"code": "bad", "message": "no"}})
     row = row_of({"custom_id": "r", "response": {"status_code": 400, "body": body}})
     assert row.error is not None

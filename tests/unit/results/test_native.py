@@ -25,7 +25,7 @@ VALUES = st.recursive(
     size=st.integers(1, 50),
     ascii_only=st.booleans(),
 )
-def test_the_entries_are_those_of_the_object_however_its_bytes_are_cut(
+def test_the_entries_do_not_depend_on_where_the_bytes_are_split(
     before: dict[str, Any], results: list[Any], size: int, ascii_only: bool
 ) -> None:
     body = json.dumps(before | {"results": results} | {"z": 1}, ensure_ascii=ascii_only).encode(errors="replace")
@@ -33,7 +33,7 @@ def test_the_entries_are_those_of_the_object_however_its_bytes_are_cut(
     assert list(entries(chunks)) == json.loads(body)["results"]
 
 
-def test_one_entry_is_there_before_the_rest_has_come() -> None:
+def test_an_entry_is_returned_before_the_rest_has_arrived() -> None:
     def chunks() -> Any:
         yield b'{"batch_id": "b", "results": [{"custom_id": "1"}, '
         raise AssertionError("read too far")
@@ -60,7 +60,7 @@ def test_an_object_without_results_has_no_entries(body: Any) -> None:
     ],
     ids=repr,
 )
-def test_text_that_is_not_such_an_object_or_ends_early_is_an_error(body: bytes) -> None:
+def test_text_that_is_not_a_results_object_or_ends_early_is_an_error(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"not a? ?(JSON|list)|ends early"):
         list(entries([body]))
 

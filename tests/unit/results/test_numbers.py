@@ -1,4 +1,4 @@
-"""What JSON cannot hold comes out as a string that says what came, never as null."""
+"""A number that JSON cannot hold is written as a string, and never as null."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BODY = '{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "
 
 
 def strict(row: bytes) -> Any:
-    """JSON, with an error for what JSON does not have."""
+    """Parse strict JSON: NaN and infinities are errors."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -37,7 +37,7 @@ def strict(row: bytes) -> Any:
 
 
 @pytest.mark.parametrize(("came", "written"), UNUSUAL.items(), ids=UNUSUAL)
-def test_a_number_in_a_response_is_written_as_it_came_or_as_a_string(came: str, written: Any) -> None:
+def test_a_number_in_a_response_is_written_unchanged_or_as_a_string(came: str, written: Any) -> None:
     line = b'{"custom_id": "r", "response": {"status_code": 200, "body": ' + (BODY % came).encode() + b"}}"
     for value in (parse_line(line), next(entries([b'{"results": [' + line + b"]}"]))):
         record = record_of(value, None)

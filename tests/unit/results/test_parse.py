@@ -1,4 +1,4 @@
-"""One line of any provider -> one result row."""
+"""A line of any provider becomes a result row."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_error_code_of_a_row_without_a_response_decides_its_outcome(code: An
     assert row.error.message == "no"
 
 
-def test_a_response_with_an_error_fails_the_row_whatever_its_http_status() -> None:
+def test_a_response_with_an_error_fails_the_row_with_any_http_status() -> None:
     row = answered({"status": "failed", "output": [], "error": {"code": "server_error", "message": "no"}})
     assert (row.outcome, row.error and row.error.code) == ("failed", "server_error")
     answer = [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}]
@@ -167,7 +167,7 @@ def test_googles_own_files_are_read() -> None:
     assert row_of({"key": "r", "error": {"code": 3, "message": "no"}}).outcome == "failed"
 
 
-def test_an_error_message_is_shortened_and_keys_in_it_are_struck_out() -> None:
+def test_an_error_message_is_shortened_and_keys_in_it_are_redacted() -> None:
     key = "sk-" + "a1b2" * 10
     row = answered({"error": {"message": f"Incorrect API key provided: {key}. " + "x" * 1000}}, status=401)
     assert row.error is not None
@@ -177,7 +177,7 @@ def test_an_error_message_is_shortened_and_keys_in_it_are_struck_out() -> None:
 
 
 @pytest.mark.parametrize("line", [None, 7, "x", [], {}, {"custom_id": ""}, {"custom_id": 7}, {"custom_id": None}])
-def test_a_line_that_is_about_no_row_gives_none(line: Any) -> None:
+def test_a_line_without_a_rows_result_gives_no_row(line: Any) -> None:
     assert result_row(line) is None
 
 

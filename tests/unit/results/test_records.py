@@ -1,4 +1,4 @@
-"""The quick way gives the record that the general way gives, or none."""
+"""``quick_record`` returns the same record as ``record_of``, or None."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def is_the_same_or_left_to_the_general_way(line: bytes) -> None:
 
 
 def line_with(changes: dict[str, Any], **kwargs: Any) -> bytes:
-    """The usual line with other values at some places, such as ``response.body.choices.0.message.content``."""
+    """The usual line with different values at some places, such as ``response.body.choices.0.message.content``."""
     line = json.loads(LINE)
     for path, value in changes.items():
         *parents, name = path.split(".")
@@ -95,7 +95,7 @@ def test_a_line_with_a_member_of_another_provider_is_left_to_the_general_way(mem
 FILES = [str(recording.answer["body"]) for recording in RECORDINGS if recording.call == "file_content"]
 
 
-def test_recorded_lines_are_read_alike() -> None:
+def test_recorded_lines_are_read_the_same_both_ways() -> None:
     lines = [line.encode() for file in FILES for line in file.splitlines() if line.startswith("{")]
     for line in lines:
         is_the_same_or_left_to_the_general_way(line)
@@ -120,7 +120,7 @@ VALUES = st.recursive(
 @settings(deadline=None, max_examples=500)
 @given(st.dictionaries(st.sampled_from(PLACES), VALUES, max_size=1), st.booleans())
 @example({"custom_id": "info"}, True)
-def test_other_values_at_any_place_are_read_alike(changes: dict[str, Any], ensure_ascii: bool) -> None:
+def test_other_values_at_any_place_are_read_the_same_both_ways(changes: dict[str, Any], ensure_ascii: bool) -> None:
     is_the_same_or_left_to_the_general_way(line_with(changes, ensure_ascii=ensure_ascii))
 
 
@@ -130,7 +130,7 @@ def test_other_values_at_any_place_are_read_alike(changes: dict[str, Any], ensur
     st.integers(0, 8),
     st.binary(max_size=4) | st.sampled_from([b"e9", b"NaN", b'"', b"\\", b"null", b'"error": {"code": "x"}, ']),
 )
-def test_a_damaged_line_is_read_alike(start: int, length: int, damage: bytes) -> None:
+def test_a_damaged_line_is_read_the_same_both_ways(start: int, length: int, damage: bytes) -> None:
     line = LINE[:start] + damage + LINE[start + length :]
     try:
         parse_line(line)
@@ -142,7 +142,7 @@ def test_a_damaged_line_is_read_alike(start: int, length: int, damage: bytes) ->
 
 @pytest.mark.parametrize("name", ["custom_id", "content", "finish_reason", "total_tokens", "choices", "usage", "model"])
 @pytest.mark.parametrize("second", [b"null", b'"twice"', b"7", b"[]", b"{}"])
-def test_of_a_repeated_member_the_last_counts_in_both_ways(name: str, second: bytes) -> None:
+def test_the_last_of_repeated_members_counts_both_ways(name: str, second: bytes) -> None:
     quoted = b'"%b": ' % name.encode()
     is_the_same_or_left_to_the_general_way(LINE.replace(quoted, quoted + second + b", " + quoted))
     after = LINE.replace(quoted, b'"x": 1, ' + quoted)

@@ -1,4 +1,4 @@
-"""A result row as the contract has it."""
+"""The result row has the members that users rely on."""
 
 from __future__ import annotations
 

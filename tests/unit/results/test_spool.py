@@ -1,4 +1,4 @@
-"""Rows on the disk, until they are written."""
+"""Rows are kept on disk until they are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_bifrost.results.spool import Spool
 ERROR = RowError("no", "x" * 1000)
 
 
-def test_what_is_forgotten_leaves_nothing_on_the_disk() -> None:
+def test_dropped_rows_leave_nothing_on_the_disk() -> None:
     spool = Spool()
     spool.keep([absent_record("a", RowOutcome.FAILED, ERROR)])
     end = spool.end

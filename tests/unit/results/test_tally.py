@@ -1,4 +1,4 @@
-"""The counts of a file, and where the batch's own counts differ."""
+"""The counts of an output, and their differences from the batch's own counts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_rows_that_expired_or_were_cancelled_may_be_counted_as_failed(failed: in
 
 
 @pytest.mark.parametrize("failed", [1, 6])
-def test_another_number_of_failures_is_a_difference(failed: int) -> None:
+def test_a_different_number_of_failures_is_a_difference(failed: int) -> None:
     assert differences(CAME, total=10, completed=5, failed=failed) == [
         f"failed: the batch counts {failed}, its results 2"
     ]
@@ -63,7 +63,7 @@ def test_completed_includes_failures_at_gemini() -> None:
     ]
 
 
-def test_missing_results_and_another_input_are_differences() -> None:
+def test_missing_results_and_a_different_input_are_differences() -> None:
     came = {"succeeded": 8}
     assert differences(came, total=11, completed=10, failed=0) == [
         "total: the batch counts 11, and has 10",

@@ -1,4 +1,4 @@
-"""The answer of a row as an object of a type, or why it is not one."""
+"""The answer of a row is validated against a type, or the row says why it is invalid."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def row_of(text: str | None, **members: Any) -> ResultRow:
 
 
 def failure(text: str | None, adapter: TypeAdapter[Any] = INVOICES, **members: Any) -> str:
-    """The message of a row that is invalid, and otherwise as it was."""
+    """The error message of an invalid row. Its other members must be unchanged."""
     row = row_of(text, **members)
     told = validated(row, adapter)
     assert told.error is not None
@@ -62,7 +62,7 @@ def failure(text: str | None, adapter: TypeAdapter[Any] = INVOICES, **members: A
     return told.error.message
 
 
-# What is valid.
+# Valid answers
 
 
 def test_the_answer_becomes_the_output_in_json_types_with_its_defaults() -> None:
@@ -156,7 +156,7 @@ def test_a_row_that_did_not_succeed_stays_as_it_is(outcome: RowOutcome) -> None:
     assert validated(row, INVOICES) is row
 
 
-# What is not.
+# Invalid answers
 
 
 def test_an_answer_that_is_not_json_is_invalid() -> None:
@@ -164,7 +164,7 @@ def test_an_answer_that_is_not_json_is_invalid() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "[" * 100_000, '{"items": "\ud800"}', "```json\n```", "null", "[]", "1e999"])
-def test_an_answer_of_another_form_is_invalid(text: str) -> None:
+def test_an_answer_that_does_not_match_the_type_is_invalid(text: str) -> None:
     assert failure(text)
 
 
@@ -253,7 +253,7 @@ def test_an_answer_without_text_says_why_it_ended(reason: str) -> None:
     assert message == f"The answer has no text (finish_reason {reason}). See `response` for the whole answer."
 
 
-def test_a_type_that_cannot_be_serialized_has_a_message_of_its_own() -> None:
+def test_a_type_that_cannot_be_serialized_is_named_in_the_message() -> None:
     class Opaque(BaseModel):
         value: Any
 

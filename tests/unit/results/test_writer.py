@@ -1,4 +1,4 @@
-"""Results in any order -> a row for each row of the input, in its order."""
+"""Results in any order become one row for each row of the input, in the order of the input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(ids: Sequence[str], *sources: bytes, uri: str) -> tuple[list[dict[str,
     return list(read_rows(uri)), tally
 
 
-def test_the_rows_wait_in_files_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_kept_in_unnamed_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
     with ResultsWriter() as results:
         results.add(succeeded(f"row-{number}", "x" * 10_000) for number in range(1000))
@@ -52,7 +52,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_chunks_may_be_cut_anywhere(size: int, tmp_path: Path) -> None:
+def test_chunks_may_be_split_anywhere(size: int, tmp_path: Path) -> None:
     source = (
         jsonl(succeeded("a", "é\u2028✓"), b"\n", b"  \r\n", succeeded("b"))[:-1] + b"\r\n" + jsonl(succeeded("c"))[:-1]
     )
@@ -78,7 +78,7 @@ def test_a_row_that_the_gateway_invents_is_not_counted(tmp_path: Path) -> None:
     assert (tally.missing, tally.unreadable, tally.unknown) == (2, 0, 0)
 
 
-def test_halves_of_surrogate_pairs_are_replaced(tmp_path: Path) -> None:
+def test_lone_surrogates_are_replaced(tmp_path: Path) -> None:
     line = b'{"custom_id": "\\ud83d!", "response": {"status_code": 200, "body": {"text": "\\ude00 \\ud83d\\ude00", "x": NaN}}}\n'
     rows, tally = write(["\ud83d!", "\udfff"], line, uri=f"{tmp_path}/out.jsonl")
     assert [(row["custom_id"], row["outcome"], row["text"]) for row in rows] == [
@@ -88,7 +88,7 @@ def test_halves_of_surrogate_pairs_are_replaced(tmp_path: Path) -> None:
     assert tally.unreadable == 0
 
 
-def test_halves_of_surrogate_pairs_in_native_results_are_replaced(tmp_path: Path) -> None:
+def test_lone_surrogates_in_native_results_are_replaced(tmp_path: Path) -> None:
     with ResultsWriter() as results:
         results.add([succeeded("\ud83d", "\ud83d", model="\udfff"), succeeded("b", model="\udfff")])
         tally = results.write(["\ud83d", "b"], tmp_path / "out.jsonl")
@@ -96,13 +96,13 @@ def test_halves_of_surrogate_pairs_in_native_results_are_replaced(tmp_path: Path
     assert tally.succeeded == 2
 
 
-def test_of_several_results_for_a_row_the_first_success_counts(tmp_path: Path) -> None:
+def test_the_first_success_counts_of_several_results_for_a_row(tmp_path: Path) -> None:
     lines = [failed("a", "first"), succeeded("a", "second"), succeeded("a", "third"), failed("a", "fourth")]
     rows, tally = write(["a"], jsonl(*lines), uri=f"{tmp_path}/out.jsonl")
     assert (rows[0]["text"], tally.duplicates, tally.succeeded) == ("second", 3, 1)
 
 
-def test_of_several_failures_of_a_row_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_counts_of_several_failures_of_a_row(tmp_path: Path) -> None:
     rows, tally = write(["a"], jsonl(failed("a", "first")), jsonl(failed("a", "second")), uri=f"{tmp_path}/out.jsonl")
     assert (rows[0]["error"]["code"], tally.duplicates) == ("second", 1)
 
@@ -115,7 +115,7 @@ def test_results_of_unknown_rows_are_not_written_but_their_tokens_count(tmp_path
 
 
 class Away(Exception):
-    """The source of some chunks broke off."""
+    """Raised when the source of the chunks breaks off."""
 
 
 @settings(deadline=None, max_examples=50)
@@ -153,7 +153,7 @@ def test_a_row_that_was_set_as_absent_is_not_a_duplicate(tmp_path: Path) -> None
     assert (tally.failed, tally.expired, tally.duplicates, tally.unknown) == (1, 2, 0, 0)
 
 
-def test_an_invalid_answer_came_as_a_success(tmp_path: Path) -> None:
+def test_an_invalid_answer_counts_as_a_success_of_the_provider(tmp_path: Path) -> None:
     with ResultsWriter(output_type=int) as results:
         results.add([succeeded("a", "1"), succeeded("b", "one")])
         assert results.came() == {"succeeded": 2}
@@ -166,7 +166,7 @@ def test_no_rows_give_an_empty_file(tmp_path: Path) -> None:
     assert (rows, tally) == ([], Tally())
 
 
-def test_retryable_rows_are_told_in_the_order_of_the_input(tmp_path: Path) -> None:
+def test_retryable_rows_are_reported_in_the_order_of_the_input(tmp_path: Path) -> None:
     with ResultsWriter() as results:
         assert list(results.retryable("ab")) == []
         results.add([succeeded("a"), failed("b"), failed("c", "invalid_request"), failed("d")])
@@ -191,7 +191,7 @@ def test_a_validator_that_crashes_is_an_error_that_names_the_row() -> None:
     assert "row 'a'" in caught.value.__notes__[0]
 
 
-def test_large_rows_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+def test_large_rows_do_not_accumulate_in_memory(tmp_path: Path) -> None:
     def write(rows: int) -> int:
         with ResultsWriter() as results:
             for number in range(rows):
@@ -256,7 +256,7 @@ def test_any_results_in_any_order_give_one_row_per_row_of_the_input(data: st.Dat
 
 @settings(deadline=None, max_examples=100)
 @given(st.text())
-def test_any_text_is_written_as_it_came(text: str) -> None:
+def test_any_text_is_written_unchanged(text: str) -> None:
     uri = f"memory://{uuid.uuid4().hex}/out.jsonl"
     rows, _ = write(["a"], jsonl(succeeded("a", text)), uri=uri)
     MemoryFileSystem.store.clear()

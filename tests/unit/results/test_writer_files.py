@@ -44,7 +44,7 @@ def names(folder: str) -> list[str]:
     return sorted(name.rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)) if fs.isdir(path) else []
 
 
-def test_each_row_of_the_input_is_written_once_in_its_order(folder: str) -> None:
+def test_each_row_of_the_input_is_written_once_in_the_order_of_the_input(folder: str) -> None:
     out = jsonl(succeeded("c", "3"), succeeded("a", "1"))
     rows, tally = write(["a", "b", "c", "d"], out, jsonl(failed("b")), uri=f"{folder}/out.jsonl")
     assert [(row["custom_id"], row["outcome"], row["text"]) for row in rows] == [
@@ -138,7 +138,7 @@ def test_an_unknown_store_is_rejected(uri: str, said: str) -> None:
         write(["a"], uri=uri)
 
 
-def test_an_object_storage_path_is_used_as_it_is(tmp_path: Path) -> None:
+def test_an_object_storage_path_is_used_unchanged(tmp_path: Path) -> None:
     path = ObjectStoragePath(f"file://{tmp_path}") / "out.jsonl"
     with ResultsWriter() as results:
         results.write(["a"], path)

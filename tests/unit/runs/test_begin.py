@@ -39,7 +39,7 @@ CANCELLED = replace(BEFORE, written={"rows": {"cancelled": 3}})
         (WRITTEN, SAME, {"request": OTHER_REQUEST}, "new"),
     ],
 )
-def test_an_attempt_begins_with_what_an_earlier_one_has_left(
+def test_an_attempt_continues_an_earlier_run_or_starts_a_new_one(
     before: RunState | None, known: RunInput | None, changes: dict[str, Any], expected: str
 ) -> None:
     given = {"request": REQUEST, "begun": True, "intact": True, "wait_id": 0, "on_changed_request": "fail"} | changes
@@ -52,7 +52,7 @@ def begun_after(before: RunState | None, known: RunInput, size: int) -> RunState
     return new_run(before, REQUEST, known, parts, RunPolicy(), **rest)
 
 
-def test_rows_that_come_back_have_the_parts_that_they_had_before_whatever_the_limits_are_now() -> None:
+def test_rows_of_an_earlier_input_keep_their_parts_even_if_the_limits_have_changed() -> None:
     first = begun_after(None, SAME, 4)
     other = begun_after(first, OTHER_ROWS, 5)
     back = begun_after(other, SAME, 7)
@@ -60,7 +60,7 @@ def test_rows_that_come_back_have_the_parts_that_they_had_before_whatever_the_li
     assert list(back.earlier) == [other.digest]
 
 
-def test_the_rows_that_no_part_has_are_found() -> None:
+def test_rows_that_are_in_no_part_are_found() -> None:
     parts = [a_part(1, 2, 3), a_part(2, 2, 7), a_part(3, 4, None)]
     assert uncovered(parts, 12) == [(0, 3), (5, 2), (9, 3)]
     assert uncovered([a_part(1, 12, 0)], 12) == []

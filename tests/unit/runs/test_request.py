@@ -23,7 +23,7 @@ def test_a_float_that_is_not_a_number_has_no_digest() -> None:
         sha256_of([float("nan")])
 
 
-def test_a_digest_is_the_same_in_every_process_and_whatever_the_order_of_the_members() -> None:
+def test_a_digest_is_the_same_in_every_process_and_for_every_order_of_members() -> None:
     value = '{"b": [1, 2.5, None, "é"], "a": {"d": True, "c": "x"}}'
     code = f"from airflow_bifrost.runs.request import sha256_of; print(sha256_of({value}))"
     found = {
@@ -63,6 +63,6 @@ def test_the_arguments_in_which_two_requests_differ_are_named(changes: dict[str,
     assert (REQUEST.digest == other.digest) is (not names)
 
 
-def test_a_state_is_the_same_after_it_was_json() -> None:
+def test_a_state_survives_a_round_trip_through_json() -> None:
     state = a_run(10, 20)
     assert type(state).from_json(state.to_json()) == state

@@ -28,16 +28,16 @@ def probed(rows: int) -> RunState:
     return replace(state, parts=[*state.parts, probe])
 
 
-def test_rows_that_failed_for_a_transient_reason_are_sent_again() -> None:
+def test_rows_that_failed_with_a_transient_error_are_sent_again() -> None:
     assert plan_resend(collected(1000), failing(10), 1.0) == Resend("all", cancelled=False, rounds=1)
 
 
-def test_nothing_is_sent_again_if_no_row_is_worth_it() -> None:
+def test_nothing_is_sent_again_if_no_row_is_retryable() -> None:
     assert plan_resend(collected(1000), Survey({1: "succeeded"}), 1.0).failed == "none"
 
 
 @pytest.mark.parametrize(("alike", "expected"), [(500, "all"), (501, "probe"), (1000, "probe")])
-def test_where_most_rows_of_a_round_fail_with_one_code_a_probe_is_sent_first(alike: int, expected: str) -> None:
+def test_a_probe_is_sent_first_if_most_rows_of_a_round_fail_with_one_code(alike: int, expected: str) -> None:
     assert plan_resend(collected(1000), failing(alike), 1.0).failed == expected
 
 
@@ -54,23 +54,23 @@ def test_failures_of_many_kinds_need_no_probe() -> None:
     assert plan_resend(collected(1000), failing(450, 450), 1.0).failed == "all"
 
 
-def test_a_probe_of_which_no_row_succeeds_is_the_last_round() -> None:
+def test_a_probe_without_a_success_is_the_last_round() -> None:
     plan = plan_resend(probed(1000), failing(1000), 1.0)
     assert plan.failed == "none"
     assert "all 20 rows of a probe failed again" in plan.why_not
 
 
-def test_after_a_probe_of_which_a_row_succeeds_all_rows_are_sent_again_and_the_probe_is_no_attempt_of_theirs() -> None:
+def test_after_a_successful_probe_all_rows_are_sent_again_and_the_probe_does_not_count_as_an_attempt() -> None:
     plan = plan_resend(probed(1000), failing(999, probe_succeeded=1), 1.0)
     assert (plan.failed, plan.rounds) == ("all", 1)
 
 
-def test_a_row_is_sent_as_often_as_the_user_says() -> None:
+def test_a_row_is_sent_at_most_max_row_attempts_times() -> None:
     policy = replace(POLICY, max_row_attempts=1)
     assert plan_resend(collected(10, policy=policy), failing(3), 1.0).failed == "none"
 
 
-def test_no_round_begins_that_cannot_end_within_the_runs_time() -> None:
+def test_no_round_starts_that_cannot_end_within_run_timeout() -> None:
     state = collected(10, policy=replace(POLICY, run_timeout=30 * HOUR))
     assert plan_resend(state, failing(3), 5 * HOUR).failed == "all"
     plan = plan_resend(state, failing(3), 5 * HOUR + 1)
@@ -83,7 +83,7 @@ def test_nothing_is_sent_again_once_the_run_is_stopped(stop: Any) -> None:
     assert plan_resend(collected(10, stop=stop), failing(3), 1.0) == Resend("none", cancelled=False)
 
 
-def test_rows_that_an_earlier_attempts_end_has_cancelled_are_sent_again_and_had_no_attempt() -> None:
+def test_rows_cancelled_with_an_earlier_attempt_are_sent_again_and_that_attempt_does_not_count() -> None:
     state = collected(10, attempt=2, policy=replace(POLICY, max_row_attempts=1))
     plan = plan_resend(state, Survey({1: "cancelled"}, {}, 1), 1.0)
     assert plan == Resend("all", cancelled=True, rounds=0)

@@ -1,4 +1,4 @@
-"""The state machine of a run, in very many orders of events. There is no HTTP: a small world answers each step."""
+"""The state machine of a run, with many orders of events. There is no HTTP: a simulated provider answers each step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def with_batches(state: RunState, *, ended: bool = False) -> RunState:
 # One event at a time
 
 
-def test_as_many_batches_run_at_a_time_as_the_user_says() -> None:
+def test_no_more_than_max_parallel_batches_run_at_a_time() -> None:
     state = a_run(10, 10, 10, policy=replace(POLICY, max_parallel_batches=2))
     for number in (1, 2):
         step = next_step(state, 1.0)
@@ -55,13 +55,13 @@ def test_as_many_batches_run_at_a_time_as_the_user_says() -> None:
     assert next_step(state.after(Ended(["b1"])), 1.0) == Submit(state.parts[2])
 
 
-def test_a_batch_that_an_earlier_attempt_submitted_counts_as_its_own() -> None:
+def test_a_batch_of_an_earlier_attempt_keeps_the_number_of_that_attempt() -> None:
     state = a_run(10, attempt=3)
     assert state.after(Submitted(1, "b")).parts[0].attempt == 3
     assert state.after(Submitted(1, "b", new=False)).parts[0].attempt == 2
 
 
-def test_parts_that_are_submitted_stay_as_they_are_when_limits_change_and_others_are_split() -> None:
+def test_when_limits_change_submitted_parts_stay_unchanged_and_others_are_split() -> None:
     state = a_run(10, 10).after(Submitted(1, "b1"))
     policy = replace(POLICY, part_rows=5, max_parallel_batches=8)
     state = state.started_again(policy=policy, output_path="o", attempt=2, wait_id=0, now=1.0)
@@ -75,7 +75,7 @@ def test_parts_that_are_submitted_stay_as_they_are_when_limits_change_and_others
     ]
 
 
-def test_a_part_that_may_be_submitted_already_is_not_split() -> None:
+def test_a_part_that_may_already_be_submitted_is_not_split() -> None:
     state = a_run(5000)
     assert isinstance(next_step(state, 1.0), Split)
     state = state.after(Fixed(1))
@@ -94,7 +94,7 @@ def test_a_part_that_is_alone_in_a_full_queue_is_halved_if_it_is_large(rows: int
     assert isinstance(next_step(a_run(rows).after(QueueFull(1)), 1.0), step)
 
 
-def test_a_batch_that_met_a_full_queue_is_submitted_again_under_another_number() -> None:
+def test_a_batch_that_failed_in_a_full_queue_is_submitted_again_under_a_new_number() -> None:
     state = a_run(10, 10).after(Submitted(1, "b1")).after(Submitted(2, "b2")).after(Ended(["b1"], ["b1"]))
     again = state.parts[0]
     assert (again.number, again.batch_id, again.waits_for) == (3, None, ["b2"])
@@ -102,14 +102,14 @@ def test_a_batch_that_met_a_full_queue_is_submitted_again_under_another_number()
     assert isinstance(next_step(state.after(Ended(["b2"])), 1.0), Submit)
 
 
-def test_if_every_batch_met_a_full_queue_the_attempt_ends_and_the_next_one_goes_on() -> None:
+def test_if_every_batch_fails_in_a_full_queue_the_attempt_ends_and_the_next_one_continues() -> None:
     state = a_run(10).after(Submitted(1, "b1")).after(Ended(["b1"], ["b1"]))
     assert next_step(state, 1.0) == Blocked()
     again = state.started_again(policy=POLICY, output_path="o", attempt=2, wait_id=0, now=1.0)
     assert isinstance(next_step(again, 1.0), Submit)
 
 
-def test_at_the_deadline_what_runs_is_cancelled_given_time_to_end_and_what_there_is_is_written() -> None:
+def test_at_the_deadline_running_batches_are_cancelled_and_the_results_so_far_are_written() -> None:
     state = with_batches(a_run(10, 10)).after(Ended(["b1"]))
     late = 25 * HOUR + 1
     assert next_step(state, late) == Wait(["b2"], any_ended=False, deadline=25 * HOUR)  # a last poll
@@ -136,14 +136,14 @@ def test_each_round_has_its_own_deadline_and_none_is_later_than_the_runs() -> No
     assert replace(state, round_started_at=20 * HOUR).deadline == 40 * HOUR
 
 
-def test_a_retry_keeps_the_deadline_and_a_clear_begins_it_anew() -> None:
+def test_a_retry_keeps_the_deadline_and_a_clear_restarts_it() -> None:
     state = a_run(10)
     again: dict[str, Any] = {"policy": POLICY, "output_path": "o", "attempt": 2, "now": 5 * HOUR}
     assert state.started_again(**again, wait_id=0).deadline == 25 * HOUR
     assert state.started_again(**again, wait_id=1).deadline == 30 * HOUR
 
 
-def test_once_the_request_has_changed_nothing_is_sent_and_what_runs_is_waited_for_and_written() -> None:
+def test_after_the_request_has_changed_nothing_is_sent_but_running_batches_are_awaited_and_written() -> None:
     state = a_run(10, 10).after(Submitted(1, "b1")).after(RequestChanged())
     assert next_step(state, 1.0) == Wait(["b1"], any_ended=False, deadline=25 * HOUR)
     state = state.after(Ended(["b1"]))
@@ -151,13 +151,13 @@ def test_once_the_request_has_changed_nothing_is_sent_and_what_runs_is_waited_fo
     assert next_step(state.after(Collected({1: "succeeded"}, [], 1.0)), 1.0) == Write()
 
 
-def test_a_later_round_whose_lines_are_gone_is_decided_upon_again() -> None:
+def test_a_later_round_whose_lines_are_lost_is_planned_again() -> None:
     state = with_batches(a_run(10), ended=True).after(Collected({1: "partial"}, [a_part(2, 3, None, round=2)], 1.0))
     assert isinstance(next_step(state, 1.0), Submit)
     assert next_step(state.after(LinesLost([2])), 1.0) == Collect()
 
 
-def test_a_batch_that_may_be_anothers_is_compared_when_it_has_ended_and_before_its_results_count() -> None:
+def test_a_batch_of_unknown_origin_is_checked_after_it_has_ended_and_before_its_results_count() -> None:
     state = a_run(10).after(Submitted(1, "b1", new=False, confirmed=False))
     assert isinstance(next_step(state, 1.0), Wait)
     state = state.after(Ended(["b1"]))
@@ -173,7 +173,7 @@ ROWS = 60
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A run, its worker, and a provider. What the provider has outlives the worker; so does the state, once it is stored."""
+    """A run, its worker, and a provider. The provider's batches and the stored state outlive the worker."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.clears = 0
         self.policy = replace(POLICY, max_parallel_batches=2, max_row_attempts=2, part_rows=20, min_rows_to_halve=10)
         self.state = a_run(20, 20, 20, policy=self.policy)
-        self.batches: dict[str, RunPart] = {}  # that the provider ever accepted
+        self.batches: dict[str, RunPart] = {}  # all that the provider has ever accepted
         self.running: set[str] = set()
         self.void: set[str] = set()  # those whose rows did not run
         self.cancelled: set[str] = set()
@@ -190,7 +190,7 @@ class AnyOrder(RuleBasedStateMachine):
     # The provider and the ledger
 
     def submit(self, part: RunPart) -> Submitted:
-        """As the ledger does: a part has one batch."""
+        """Submit a part as the ledger does: a part gets one batch."""
         assert not self.state.stop or part.batch_id
         for batch_id, known in self.batches.items():
             if known.number == part.number:
@@ -275,7 +275,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.state == state
 
     def take_step(self, **how: Any) -> bool:
-        """Whether there was one to take."""
+        """Whether a batch was there to take."""
         event = self.perform(next_step(self.state, self.now), **how)
         if event is None:
             return False
@@ -291,7 +291,7 @@ class AnyOrder(RuleBasedStateMachine):
             state = covered(state, [a_part(state.next_number(), rows, first)])
         self.keep(state)
 
-    # What may happen
+    # Events
 
     @rule(full=st.booleans(), failing=st.integers(0, ROWS), code=st.sampled_from(["503", "invalid_output"]))
     def a_step_is_taken(self, full: bool, failing: int, code: str) -> None:
@@ -337,7 +337,7 @@ class AnyOrder(RuleBasedStateMachine):
         lost = [part.number for part in self.state.unsent if not self.may_be_submitted(part)]
         self.keep(self.state.after(LinesLost(lost)))
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def no_row_is_in_two_batches_of_the_first_round(self) -> None:
@@ -362,7 +362,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert batch_id in kept | self.void or part.number in unknown
 
     def teardown(self) -> None:
-        """From wherever it is, a run comes to its end, with every row answered or cancelled."""
+        """From any state, a run ends with every row answered or cancelled."""
         self.clears += 1
         self.policy = replace(self.policy, run_timeout=None)
         self.begin_again(self.now)
@@ -381,5 +381,5 @@ TestAnyOrder.settings = settings(
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    phases=[Phase.reuse, Phase.generate],  # shrinking so long a story takes minutes
+    phases=[Phase.reuse, Phase.generate],  # shrinking such a long sequence takes minutes
 )

@@ -21,12 +21,12 @@ def test_any_iterable_of_ids_is_accepted_and_keeps_its_order(ids: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "None"], ids=["None", "None as rendered text"])
-def test_an_id_that_no_task_pushed_is_named_as_such(value: Any) -> None:
+def test_the_error_says_that_no_task_pushed_the_id(value: Any) -> None:
     with pytest.raises(ValueError, match="batch_id is None"):
         batch_ids_of(value)
 
 
-def test_a_provider_that_no_task_pushed_is_named_as_such() -> None:
+def test_the_error_says_that_no_task_pushed_the_provider() -> None:
     with pytest.raises(ValueError, match="provider is None"):
         provider_of("None")
 

@@ -78,7 +78,7 @@ def test_no_further_poll_begins_after_the_limit() -> None:
     assert poller.waiting == ["a", "b", "c", "d", "e"]
 
 
-def test_a_gateway_that_does_not_answer_is_asked_once_in_a_poll() -> None:
+def test_a_gateway_that_does_not_answer_gets_one_request_per_poll() -> None:
     gateway = Gateway(BifrostUnavailable("no answer"))
     poller = gateway.poller("a", "b", "c")
     poller.poll()
@@ -93,7 +93,7 @@ def test_an_error_about_one_batch_does_not_keep_the_others_from_being_polled() -
     assert gateway.polled == ["a", "b", "c"]
 
 
-def test_a_refused_token_has_the_connection_looked_up_again_once() -> None:
+def test_the_connection_is_looked_up_again_once_after_a_refused_token() -> None:
     gateway = Gateway(BifrostAuthError("401"), "completed")
     poller = gateway.poller("a")
     poller.poll()
@@ -151,7 +151,7 @@ def test_progress_is_known_when_every_batch_has_answered() -> None:
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, -300.0])
-def test_a_clock_that_is_set_back_puts_the_next_poll_off_by_one_pause_at_most(jump: float) -> None:
+def test_setting_the_clock_back_delays_the_next_poll_by_at_most_one_pause(jump: float) -> None:
     gateway = Gateway("in_progress", "completed")
     poller = gateway.poller("a")
     poller.poll()

@@ -39,7 +39,7 @@ def test_it_is_written_no_more_often_than_once_per_interval_and_only_if_it_chang
     assert [value["percent"] for value in ti.pushed] == [10, 30, 40]
 
 
-def test_the_last_is_always_written(clock: list[float]) -> None:
+def test_the_last_progress_is_always_written(clock: list[float]) -> None:
     ti = TaskInstance()
     xcom = ProgressXCom(ti, clock=lambda: clock[0])
     xcom.offer(progress(10))
@@ -53,5 +53,5 @@ def test_nothing_is_written_while_nothing_is_known(clock: list[float]) -> None:
     assert ti.pushed == []
 
 
-def test_an_xcom_backend_that_fails_does_not_harm_the_wait(clock: list[float]) -> None:
+def test_the_wait_continues_if_the_xcom_backend_fails(clock: list[float]) -> None:
     ProgressXCom(TaskInstance(OSError("disk full")), clock=lambda: clock[0]).offer(progress(10), last=True)

@@ -1,4 +1,4 @@
-"""What a task remembers: in Airflow's store, or in a file."""
+"""A task remembers its records in Airflow's store or in a file."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def state_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def test_airflows_store_takes_what_is_written(state_path: Path) -> None:
+def test_airflows_store_is_used_if_there_is_one(state_path: Path) -> None:
     store = Store()
     open_state_store(context(task_state_store=store)).set("key", 1)
     assert store.get("key") == 1
     assert not list(state_path.rglob("*.json"))
 
 
-def test_a_file_remembers_where_airflow_has_no_store(state_path: Path) -> None:
+def test_a_file_is_the_store_if_airflow_has_none(state_path: Path) -> None:
     open_state_store(context()).set("key", {"deadline": 1.5})
     assert open_state_store(context()).get("key") == {"deadline": 1.5}
 
 
-def test_what_an_older_store_has_is_found_after_an_upgrade_of_airflow(state_path: Path) -> None:
+def test_a_record_in_the_file_is_found_after_an_upgrade_of_airflow(state_path: Path) -> None:
     open_state_store(context()).set("key", 1)
     store = open_state_store(context(task_state_store=Store()))
     assert store.get("key") == 1
@@ -49,7 +49,7 @@ def test_what_an_older_store_has_is_found_after_an_upgrade_of_airflow(state_path
     assert store.get("key") == 2
 
 
-def test_what_is_next_to_the_output_is_found_after_state_path_was_set(
+def test_a_record_next_to_the_output_is_found_after_state_path_was_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_state_store(context(), folder=str(tmp_path / "out")).set("key", 1)
@@ -74,7 +74,7 @@ def test_without_a_store_only_a_first_attempt_has_nothing_to_remember() -> None:
     assert not is_remembering(NoStateStore(), context(try_number=2))
 
 
-def test_other_tasks_and_mapped_siblings_have_memories_of_their_own(state_path: Path) -> None:
+def test_other_tasks_and_mapped_siblings_have_separate_records(state_path: Path) -> None:
     open_state_store(context()).set("key", 1)
     assert open_state_store(context(task_id="other")).get("key") is None
     assert open_state_store(context(map_index=0)).get("key") is None
@@ -88,7 +88,7 @@ def test_a_record_that_cannot_be_read_is_an_error_and_not_absence(state_path: Pa
         open_state_store(context()).get("key")
 
 
-def test_without_either_nothing_is_remembered() -> None:
+def test_nothing_is_remembered_without_a_store() -> None:
     memory = open_state_store(context())
     memory.set("key", 1)
     assert memory.get("key") is None
