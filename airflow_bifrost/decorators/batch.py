@@ -50,8 +50,8 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
 
         before = run.recall()
         written = before.written if before is not None else None
-        in_vain = written is not None and outcome_of_rows(written["rows"]) not in self.accept
-        if before is not None and not in_vain and (manifest := run.go_on()) is not None:
+        rejected = written is not None and outcome_of_rows(written["rows"]) not in self.accept
+        if before is not None and not rejected and (manifest := run.go_on()) is not None:
             return manifest
         return super()._begin(run)
 

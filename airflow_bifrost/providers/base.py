@@ -35,7 +35,7 @@ class Limits:
 
 
 class ListedCounts(Enum):
-    """Where a provider reports how many rows are done."""
+    """Where a provider reports how many rows it has processed."""
 
     IN_LIST = "in the list"
     IN_RETRIEVE = "when the batch is retrieved"
@@ -130,8 +130,8 @@ class Provider:
     :param lines: the form of an input line.
     :param prompts: how a prompt becomes a request body, by endpoint. The entry under None applies to all endpoints.
     :param schema: how a request asks for an answer in a JSON schema; None: unsupported, because it depends on the model.
-    :param needs_model: whether the create call must name the model. Other providers do not need one in the create call, where the gateway's
-        governance could rewrite it to another provider's model.
+    :param needs_model: whether the create call must name the model. For other providers it must not: the gateway's governance could rewrite
+        the model to one of another provider.
     :param metadata: whether the provider stores a batch's metadata and shows it in the list.
     :param expires_output: whether the create call takes ``output_expires_after``.
     :param listing: what the list of batches shows; None: unknown, so the list is not used.

@@ -131,7 +131,7 @@ class _Check:
 
     def __call__(self, taken: Taken) -> None:
         if self.rows is not None and taken.results >= self.rows:
-            return  # every row has a result, whatever the counts say
+            return  # every row has a result, even if the batch counts more
         flaw = self.promise.flaw(taken)
         doubt = None
         if self.rows is not None and self.is_last_source:

@@ -116,12 +116,12 @@ def _parsed_object(value: Any) -> JsonObject:
     return object_of(value)
 
 
-def _error(told: list[Any], code: str) -> RowError:
-    """The first error in ``told`` that has a code or a message.
+def _error(errors: list[Any], code: str) -> RowError:
+    """The first error in ``errors`` that has a code or a message.
 
     :param code: the code to use if it has none.
     """
-    for error in told:
+    for error in errors:
         error = object_of(error) or {"message": error}
         said = next(filter(None, (word_of(error.get(name)) for name in ("code", "type", "errorCode"))), None)
         message = text_of(error.get("message")) or text_of(error.get("errorMessage"))

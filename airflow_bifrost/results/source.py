@@ -168,13 +168,14 @@ def _in_storage(
         names = _result_files(fs, prefix.path, stored, provider.native_id(batch_id))
     except (ImportError, ValueError) as error:
         raise ResultsUnavailable(
-            f"The results of batch {batch_id} are below {uri}, but this Airflow cannot read them: {error}"
+            f"The processed rows of batch {batch_id} are billed. Their results are below {uri}, but this Airflow cannot read them: {error}"
         ) from error
     if not names and needed:
         credentials = f"connection {storage_conn_id}" if storage_conn_id else "the worker's environment"
         raise ResultsUnavailable(
             f"There is no file {stored.file.pattern} below {uri}, where batch {batch_id} has its results. Check the credentials for"
-            f" {stored.scheme}:// (from {credentials}; storage_conn_id names a connection), and whether somebody moved the files."
+            f" {stored.scheme}:// (from {credentials}; storage_conn_id names a connection), and whether the files were moved. The rows are paid"
+            " for. Clear the task to read the results again."
         )
     if not names:
         return []

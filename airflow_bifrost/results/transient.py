@@ -11,7 +11,7 @@ EMPTY_RESPONSE = "empty_response"
 
 # The last three are google.rpc.Code: RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE.
 TRANSIENT_STATUS = frozenset({408, 429, 8, 13, 14})
-# Without a status: OpenAI's and Anthropic's types of error, AWS's exceptions, and our own words.
+# Without a status: OpenAI's and Anthropic's error types, AWS's exceptions, and this package's own codes.
 TRANSIENT_CODES = frozenset(
     {
         "rate_limit_exceeded",

@@ -119,7 +119,7 @@ class BatchRun(RunDriver):
         self.state = self.record.load()
         if self.state is None:
             raise RuntimeError(
-                "The record of this run is gone, though it was there when the task was deferred. The batches keep running and are billed."
+                "The record of this run is missing, although it existed when the task was deferred. The batches keep running and are billed."
                 " Clear the task: it then searches the provider's list for them."
             )
         return self.state

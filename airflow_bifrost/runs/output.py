@@ -119,7 +119,7 @@ class RunResults:
         ids = self.lines.custom_ids(state.input)
         if ids is None:
             log.warning(
-                "The run's folder %s is gone, and the task no longer makes the same request lines. So the output has only rows with a result,"
+                "The run's folder %s is missing, and the task no longer makes the same request lines. So the output has only rows with a result,"
                 " in the order of the results.",
                 state.folder,
             )

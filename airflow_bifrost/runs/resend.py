@@ -69,14 +69,14 @@ def plan_resend(state: RunState, survey: Survey, now: float) -> Resend:
 def _probed(state: RunState, survey: Survey, *, cancelled: bool) -> Resend:
     latest = state.latest
     rows = sum(part.rows for part in latest)
-    code, alike = max(survey.codes.items(), key=lambda item: item[1], default=("", 0))
+    code, same = max(survey.codes.items(), key=lambda item: item[1], default=("", 0))
     if all(part.probe for part in latest):
         if survey.probe_succeeded:
             return Resend("all", cancelled)
         why = f"all {rows} rows of a probe failed again, most often with {code!r}, so nothing more is sent. Check the request itself"
         return Resend("none", cancelled, why)
-    if not cancelled and rows >= PROBE_ROWS and alike > state.policy.resend_limit * rows:
-        why = f"{alike:,} of {rows:,} rows failed with {code!r}, so only {PROBE_ROWS} of them are sent again first"
+    if not cancelled and rows >= PROBE_ROWS and same > state.policy.resend_limit * rows:
+        why = f"{same:,} of {rows:,} rows failed with {code!r}, so only {PROBE_ROWS} of them are sent again first"
         return Resend("probe", cancelled, why)
     return Resend("all", cancelled)
 

@@ -55,7 +55,7 @@ class RunState:
     :param collected: the results of all batches were read, and no more rows are sent again.
     :param stop: why nothing more is sent.
     :param cancelled_at: when the run cancelled its remaining batches, in Unix seconds.
-    :param grace_over: the time that cancelled batches get to end is over.
+    :param grace_over: whether the time that cancelled batches get to end has passed.
     :param blocked: see :class:`Blocked`.
     :param written: the manifest without the output's path; None until the output is written.
     :param highest: the highest part number so far. The ledger identifies submissions by it, so a number is never used twice.

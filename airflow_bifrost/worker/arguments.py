@@ -138,7 +138,7 @@ def provider_of(value: Any) -> str | None:
     :raises ValueError: it is not a string, or a None that Jinja rendered to text.
     """
     if value == "None":
-        raise ValueError("provider is None that Jinja rendered to text: the task that it comes from pushed no XCom")
+        raise ValueError("provider is None, which Jinja rendered to text: the task that it comes from pushed no XCom")
     if value is not None and not isinstance(value, str):
         raise ValueError(f"provider must be a string, not {type(value).__name__}")
     return value or None

@@ -1,4 +1,4 @@
-"""A row succeeds only with an answer in it, whatever its HTTP status."""
+"""A row succeeds only if it has an answer. The HTTP status does not suffice."""
 
 from __future__ import annotations
 

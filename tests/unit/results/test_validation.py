@@ -54,12 +54,12 @@ def row_of(text: str | None, **members: Any) -> ResultRow:
 def failure(text: str | None, adapter: TypeAdapter[Any] = INVOICES, **members: Any) -> str:
     """The error message of an invalid row. Its other members must be unchanged."""
     row = row_of(text, **members)
-    told = validated(row, adapter)
-    assert told.error is not None
-    assert told.error.code == "invalid_output"
-    assert told.error.message is not None
-    assert told == replace(row, outcome=RowOutcome.FAILED, error=told.error)
-    return told.error.message
+    invalid = validated(row, adapter)
+    assert invalid.error is not None
+    assert invalid.error.code == "invalid_output"
+    assert invalid.error.message is not None
+    assert invalid == replace(row, outcome=RowOutcome.FAILED, error=invalid.error)
+    return invalid.error.message
 
 
 # Valid answers
