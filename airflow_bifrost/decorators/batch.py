@@ -37,7 +37,9 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
     ) -> None:
         for name in ("rows", "input_path"):
             if name in kwargs:
-                raise ValueError(f"@task.bifrost_batch does not take {name}: the decorated function returns the rows")
+                raise ValueError(
+                    f"@task.bifrost_batch does not take {name}: the decorated function returns the rows. Remove the argument"
+                )
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, rows=(), **kwargs)
 
     def _begin(self, run: BatchRun) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class BatchCancelOperator(OneBatchOperator):
         with BifrostHook(self.bifrost_conn_id) as hook:
             summary = self._retrieve(hook)
             if _needs_no_cancel(summary):
-                self.log.info("There is nothing to cancel")
+                self.log.info("There is nothing to cancel: the batch has ended or is already being cancelled")
             else:
                 summary = self._cancel(hook)
         return summary.to_xcom()

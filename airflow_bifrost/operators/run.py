@@ -54,12 +54,12 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         input (see :class:`airflow_bifrost.results.rows.ResultRow`). While the task runs, a folder next to it holds the input. (templated)
     :param endpoint: the API that each row calls, e.g. ``/v1/embeddings``. (templated)
     :param provider: the model provider. Defaults to the connection's provider. (templated)
-    :param model: the model for rows whose body does not name one. Gemini and Bedrock require it for the whole batch. (templated)
+    :param model: the model for rows whose body does not name one. Gemini, Bedrock and Vertex require it for the whole batch. (templated)
     :param system_prompt: a system prompt for each row that does not have one.
     :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
     :param output_type: a pydantic model. Each request asks for an answer in its JSON schema, and each valid answer becomes the row's
         ``output``. An answer that fails validation makes its row ``failed`` (code ``invalid_output``), and the row is sent again. Not
-        supported for Bedrock, where each model needs a different request.
+        supported for Bedrock and Vertex.
     :param accept: the task succeeds if the outcome of all rows together is one of these. ``partial``: some rows have succeeded.
     :param max_parallel_batches: the maximum number of batches in progress at a time.
     :param max_row_attempts: the maximum number of times that a row is sent.

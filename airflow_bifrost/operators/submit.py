@@ -33,7 +33,7 @@ class BatchSubmitOperator(RowsOperator):
     :param input_file_id: ID of a file that is already at the provider. (templated)
     :param endpoint: the API that each row calls, e.g. ``/v1/embeddings``. (templated)
     :param provider: the model provider. Defaults to the connection's provider. (templated)
-    :param model: the model for rows whose body does not name one. Gemini and Bedrock require it for the whole batch. (templated)
+    :param model: the model for rows whose body does not name one. Gemini, Bedrock and Vertex require it for the whole batch. (templated)
     :param system_prompt: a system prompt for each row that does not have one.
     :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
     :param completion_window: the time in which the provider is to finish the batch. Passed on unchanged.

@@ -129,7 +129,7 @@ class Provider:
     :param custom_ids: which IDs a row may have.
     :param lines: the form of an input line.
     :param prompts: how a prompt becomes a request body, by endpoint. The entry under None applies to all endpoints.
-    :param schema: how a request asks for an answer in a JSON schema; None: unsupported, because it depends on the model.
+    :param schema: how a request asks for an answer in a JSON schema; None: unsupported.
     :param needs_model: whether the create call must name the model. For other providers it must not: the gateway's governance could rewrite
         the model to one of another provider.
     :param metadata: whether the provider stores a batch's metadata and shows it in the list.

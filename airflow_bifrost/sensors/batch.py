@@ -87,7 +87,7 @@ class BatchSensor(WaitsForBatches, BaseSensorOperator):
         for name in ("exponential_backoff", "max_wait", "silent_fail"):
             if kwargs.get(name):
                 raise ValueError(
-                    f"BatchSensor does not take {name}: it already tolerates transient errors. Use poll_backoff to poll less often"
+                    f"BatchSensor does not take {name}: it already tolerates transient errors. Remove the argument, and use poll_backoff to poll less often"
                 )
         super().__init__(
             poke_interval=DEFAULT_POLL_INTERVAL if poke_interval is None else poke_interval,

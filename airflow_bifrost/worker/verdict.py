@@ -66,10 +66,10 @@ def raise_unless_rows_accepted(manifest: Mapping[str, Any], accept: Collection[s
 
 
 def timeout_error(waiting: Sequence[str], timeout: float) -> AirflowSensorTimeout:
-    """The error of a task whose batches did not end in time.
+    """The error for a task whose batches did not end in time.
 
-    :param waiting: their IDs.
-    :param timeout: seconds, of the task.
+    :param waiting: IDs of these batches.
+    :param timeout: the task's timeout in seconds.
     """
     what = "The batch continues to run and is" if len(waiting) == 1 else "The batches continue to run and are"
     return AirflowSensorTimeout(
@@ -93,7 +93,7 @@ def skipping(*, soft_fail: bool, never_fail: bool) -> Iterator[None]:
 
 
 def names_of(batch_ids: Sequence[str]) -> str:
-    """Batches, for an error: ten IDs at most."""
+    """The batches as an error names them, with at most ten IDs."""
     shown = ", ".join(batch_ids[:10]) + (f" and {len(batch_ids) - 10} more" if len(batch_ids) > 10 else "")
     return f"Batch {shown}" if len(batch_ids) == 1 else f"{len(batch_ids)} batches ({shown})"
 
