@@ -57,9 +57,11 @@ def airflow(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def waits(airflow: LocalAirflow, gateway: GatewayProcess) -> dict[str, Wait]:
     """A started run of each DAG in ``dags/waits.py``, by the DAG's id; each waits for a running batch of its own."""
-    waits = {}
-    dag_ids = ("times_out", "survives", "skips", "cleared", "marked", "marked_and_cancelled", "ended_by_airflow")
-    for dag_id in dag_ids:
-        batch_id = gateway.add_batch(**RUNNING)
-        waits[dag_id] = Wait(airflow, dag_id, airflow.trigger(dag_id, {"batch_id": batch_id}), batch_id)
-    return waits
+    dag_ids = ("times_out", "survives", "skips", "cleared", "marked", "marked_and_cancelled")
+    return {dag_id: Wait.start(airflow, gateway, dag_id, RUNNING) for dag_id in dag_ids}
+
+
+@pytest.fixture
+def short_wait(airflow: LocalAirflow, gateway: GatewayProcess) -> Wait:
+    """A run whose deferral Airflow ends after seconds, so it starts with the test that needs it."""
+    return Wait.start(airflow, gateway, "ended_by_airflow", RUNNING)

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+TESTS = Path(__file__).parents[1]
+
 # The grandchild leaves the process group, as Airflow's tasks do, and ignores SIGTERM.
 CHILD = """
 import os, signal, time
@@ -58,6 +60,7 @@ def test_no_process_outlives_its_owner(tmp_path: Path, end: signal.Signals) -> N
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, CHILD],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -10,7 +10,7 @@ import httpx
 
 from support.local_airflow import LocalAirflow
 
-PATIENCE = 90.0  # seconds, for a step that takes five on an idle machine
+PATIENCE = 240.0  # seconds, for a step that takes five on an idle machine
 
 
 class GatewayProcess:
@@ -49,6 +49,12 @@ class Wait:
     dag_id: str
     run_id: str
     batch_id: str
+
+    @classmethod
+    def start(cls, airflow: LocalAirflow, gateway: GatewayProcess, dag_id: str, batch: dict[str, Any]) -> Wait:
+        """Start a run of a DAG that waits for a new batch."""
+        batch_id = gateway.add_batch(**batch)
+        return cls(airflow, dag_id, airflow.trigger(dag_id, {"batch_id": batch_id}), batch_id)
 
     def reaches(self, states: str | Collection[str], task_id: str = "wait") -> dict[str, Any]:
         return self.airflow.wait_for(self.dag_id, self.run_id, task_id, states, timeout=PATIENCE)
