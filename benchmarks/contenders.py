@@ -150,7 +150,7 @@ class Anthropic(Contender):
 
 
 class BareClient(Contender):
-    """What a careful engineer would write without a framework: one client for all, enough connections, kept open. It bears faults."""
+    """What a careful engineer would write without a framework: one client for all waits, with enough kept-alive connections. It tolerates faults."""
 
     label = "one bare shared httpx client"
     connections = 100

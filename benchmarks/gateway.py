@@ -1,4 +1,4 @@
-"""The scripted gateway of the benchmarks, in a process of its own, so that its cost is nobody's: a bare asyncio protocol.
+"""The scripted gateway of the benchmarks: a bare asyncio protocol in a separate process, so that no contender pays for it.
 
 Batch ``i`` of ``n`` is done at a moment that is known beforehand (:func:`moments`). It can be asked for in every shape that a
 contender speaks: through Bifrost, one by one and as a list, and as OpenAI and Anthropic have it themselves. What it says is what
@@ -176,7 +176,7 @@ class Gateway:
         self._process.communicate()
 
     def script(self, n: int, first: float, last: float, latency: float) -> list[float]:
-        """Begin anew: ``n`` batches, done between two moments (unix seconds).
+        """Start over with ``n`` batches that end between two moments (unix seconds).
 
         :param latency: seconds that each answer takes.
         :return: when each batch is done.

@@ -67,7 +67,7 @@ def through_it(name: str, gateway: Gateway, home: str, options: argparse.Namespa
 
 
 def section(results: dict[str, Any]) -> str:
-    head = ["Contender", "Requests a second before", "Tries while away", "Requests in the first second after"]
+    head = ["Contender", "Requests a second before", "Requests during the outage", "Requests in the first second after"]
     head += ["Waits that failed", "Last noticed, s after"]
     rows = []
     for run in results["runs"]:

@@ -1,4 +1,4 @@
-"""The scripted gateway of rows.py, in a process of its own: it takes files, and each batch is completed as soon as it is created.
+"""The scripted gateway of rows.py, in a separate process: it takes files, and each batch is completed as soon as it is created.
 
 The answers are made from the input while the batch is created, and handed out as they are. What that took is counted, so that it can be
 left out (``GET /made``: seconds). An answer stands up to so many rows away from the place of its request: requests overtake each other.

@@ -1,7 +1,7 @@
 """Waits for N batches, by this package and by others, one after the other in fresh processes against one scripted gateway.
 
 python benchmarks/run.py                       all of it, 45 minutes: writes results.json, docs/benchmarks.md and the plot
-python benchmarks/run.py --quick               three minutes; a look, written nowhere
+python benchmarks/run.py --quick               three minutes; the figures are not written
 python benchmarks/run.py --only ours floor     while developing; written nowhere
 python benchmarks/run.py --sizes 10,100 --latency 50
 """

@@ -97,7 +97,7 @@ class Transport:
         self._worked.add(request.prefixed)
 
     def has_worked(self, request: GatewayRequest) -> bool:
-        """Whether this kind of route has answered before. A proxy may pass on only one kind."""
+        """Whether this kind of route has answered before. A proxy may forward only one kind."""
         return request.prefixed in self._worked
 
     def take_token_of(self, config: GatewayConfig) -> bool:

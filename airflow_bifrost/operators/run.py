@@ -44,7 +44,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     error (429, 5xx, expired). After a retry, a clear or a crash, the task continues where the last attempt stopped and does not pay twice.
     If there are no rows, the task is skipped.
 
-    Returns the manifest (``output_path``, ``rows``, ``errors``, ``batches``, ``usage``, ``usage_by_model``, ``duplicates``), and pushes each
+    Returns the manifest (``output_path``, ``rows``, ``batches``, ``usage``, ``usage_by_model``, ``duplicates``), and pushes each
     key of it as an XCom.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).

@@ -85,7 +85,7 @@ class ProviderAnswer:
 
     @property
     def content_type(self) -> str:
-        """The content type; empty if there is none."""
+        """The content type, or an empty string."""
         return next((value for name, value in self.headers.items() if name.lower() == "content-type"), "")
 
 

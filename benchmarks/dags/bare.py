@@ -1,4 +1,4 @@
-"""What any DAG file with a sensor and an operator of its own costs: the same DAG as ours.py, without this package."""
+"""The cost of any DAG file with a sensor and an operator: the same DAG as ours.py, without this package."""
 
 from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
 

@@ -39,7 +39,7 @@ COMPONENTS: dict[str, list[str]] = {
 """Arguments of the ``airflow`` command for each component."""
 
 FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""States that a task instance does not leave by itself."""
+"""States in which a task instance stays."""
 
 _START_SECONDS = 180.0
 _POLL_SECONDS = 0.25
