@@ -17,13 +17,6 @@ DAGS = Path(__file__).parent / "dags"
 RUNNING = {"status": "in_progress", "counts": {"total": 10, "completed": 4, "failed": 1}}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all end-to-end tests in one process of pytest-xdist, since they share one Airflow."""
-    for item in items:
-        if DAGS.parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-
-
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("gateway")

@@ -11,6 +11,8 @@ from support.local_airflow import LocalAirflow
 
 from airflow_bifrost.testing import LocalGateway, VirtualKey
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one process of pytest-xdist, since they share one Airflow
+
 
 @pytest.fixture(scope="module")
 def guarded_gateway() -> Iterator[LocalGateway]:
@@ -80,7 +82,7 @@ def test_a_refused_token_is_said_to_be_refused_and_not_repeated(
     assert "sk-bf-wrong" not in message
 
 
-def test_an_provider_that_is_not_allowed_is_named(airflow: LocalAirflow, guarded_gateway: LocalGateway) -> None:
+def test_a_provider_that_is_not_allowed_is_named(airflow: LocalAirflow, guarded_gateway: LocalGateway) -> None:
     status, message = press_test(
         airflow, host=guarded_gateway.url, password="sk-bf-good", extra='{"provider": "anthropic"}'
     )

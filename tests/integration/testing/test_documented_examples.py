@@ -64,13 +64,13 @@ def test_a_virtual_key_has_no_budget(bifrost_gateway: LocalGateway) -> None:
 
 
 @pytest.mark.bifrost_gateway(token="sk-bf-narrow", virtual_keys=[NARROW])
-def test_a_virtual_key_may_not_use_an_provider(bifrost_gateway: LocalGateway) -> None:
+def test_a_virtual_key_may_not_use_a_provider(bifrost_gateway: LocalGateway) -> None:
     assert refusal() == 403
     assert BifrostHook().list_batches(provider="gemini") == []
 
 
 @pytest.mark.bifrost_gateway(keys={"openai": "not_for_batches"})
-def test_an_provider_is_not_set_up_for_batches(bifrost_gateway: LocalGateway) -> None:
+def test_a_provider_is_not_set_up_for_batches(bifrost_gateway: LocalGateway) -> None:
     assert refusal() == 500
 
 

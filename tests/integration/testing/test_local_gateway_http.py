@@ -110,7 +110,7 @@ def test_keys_that_are_not_for_batches_serve_files_only() -> None:
         assert httpx.get(f"{gateway.url}/openai/v1/files/{file_id}").status_code == 200
 
 
-def test_an_provider_without_a_key_serves_nothing() -> None:
+def test_a_provider_without_a_key_serves_nothing() -> None:
     with LocalGateway(keys={"gemini": "none"}) as gateway:
         for path in ("batches", "files/f1"):
             refused = httpx.get(f"{gateway.url}/openai/v1/{path}?provider=gemini")
