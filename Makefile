@@ -35,7 +35,7 @@ demo: $(VENV)/installed
 	@PYTHONPATH=tests $(VENV)/bin/python demo/run.py
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadgroup)
+	$(VENV)/bin/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadscope --no-loadscope-reorder)
 
 test-live: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest tests/conformance/live $(ARGS)

@@ -10,9 +10,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 DAG_FOLDERS = {"examples": TESTS.parent / "dags_examples", "integration": TESTS / "integration" / "dags"}
@@ -50,6 +52,18 @@ settings.load_profile("tests")
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores, because that of the end-to-end tests mostly waits."""
     return (os.cpu_count() or 1) + 1
+
+
+class OneAirflow(LoadScopeScheduling):
+    """Keeps the tests of a file in one process of pytest-xdist, and all end-to-end tests, since they share one Airflow."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAirflow:
+    return OneAirflow(config, log)
 
 
 def pytest_unconfigure() -> None:

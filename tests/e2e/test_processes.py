@@ -12,8 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one process of pytest-xdist, since they share one Airflow
-
 TESTS = Path(__file__).parents[1]
 
 # The grandchild leaves the process group, as Airflow's tasks do, and ignores SIGTERM.

@@ -11,8 +11,6 @@ from support.local_airflow import LocalAirflow
 
 from airflow_bifrost.testing import LocalGateway, VirtualKey
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one process of pytest-xdist, since they share one Airflow
-
 
 @pytest.fixture(scope="module")
 def guarded_gateway() -> Iterator[LocalGateway]:

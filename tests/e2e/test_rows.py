@@ -16,8 +16,6 @@ from support.local_airflow import LocalAirflow
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.testing import Fault, LocalGateway
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one process of pytest-xdist, since they share one Airflow
-
 PATIENCE = 240.0  # seconds, for a step that takes five on an idle machine
 TEXTS = [f"echo: {word}" for word in ("one", "two", "three", "four", "five")]
 PARTS = [2, 2, 1]  # rows of each

@@ -5,10 +5,6 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("e2e")  # one process of pytest-xdist, since they share one Airflow
-
 if TYPE_CHECKING:
     from support.end_to_end import GatewayProcess, Wait
     from support.local_airflow import LocalAirflow
