@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from support.local_airflow import LocalAirflow
 
 PATIENCE = 240.0
+FAILED = {"status": "failed", "request_counts": {"total": 10, "completed": 0, "failed": 10}}
 DONE = {"status": "completed", "request_counts": {"total": 10, "completed": 9, "failed": 1}}
 TRIGGERS_LEARN_THAT_THEIR_TASK_ENDED = tuple(map(int, version("apache-airflow").split(".")[:2])) >= (3, 3)
 
@@ -18,7 +19,7 @@ def test_soft_fail_skips_the_task_when_the_batch_fails(waits: dict[str, Wait], g
     wait = waits["skips"]
     wait.reaches("deferred")
 
-    gateway.set_batch(wait.batch_id, status="failed")
+    gateway.set_batch(wait.batch_id, **FAILED)
 
     wait.reaches("skipped")
 
