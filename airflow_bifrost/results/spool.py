@@ -24,11 +24,7 @@ PRAGMA synchronous = OFF;
 PRAGMA cache_size = -256;
 CREATE TABLE results (custom_id TEXT PRIMARY KEY, place INTEGER, size INTEGER, flags INTEGER) WITHOUT ROWID;
 """
-<<<<<<< HEAD
 # Of several rows with one ID, keep the first that succeeded; if none did, keep the last.
-=======
-# Of several rows with one ID, keep the first that succeeded, otherwise the last.
->>>>>>> 1e8aa5b (Plain English in the last comments; the manifest has no errors yet)
 _KEEP = f"""
 INSERT INTO results VALUES (?, ?, ?, ?)
 ON CONFLICT (custom_id) DO UPDATE SET place = excluded.place, size = excluded.size, flags = excluded.flags
@@ -57,11 +53,7 @@ class Spool:
         self._rows.close()
 
     def keep(self, records: Iterable[ResultRecord]) -> None:
-<<<<<<< HEAD
         """Keep records. Of several with one ID, keep the first that succeeded; if none did, keep the last."""
-=======
-        """Keep records; of several with one ID, the first that succeeded, otherwise the last."""
->>>>>>> 1e8aa5b (Plain English in the last comments; the manifest has no errors yet)
         self._index.executemany(_KEEP, self._placed(records))
 
     def keep_if_new(self, records: Iterable[ResultRecord]) -> int:

@@ -48,12 +48,8 @@ class ResultsWriter:
             collect(client, batch_id, provider, results)
             tally = results.write(custom_ids, "s3://bucket/answers.jsonl")
 
-<<<<<<< HEAD
     Of several results for one row, the first that succeeded counts; if none did, the last. The class implements
     :class:`airflow_bifrost.results.source.Sink`.
-=======
-    Of several results for one row, the first that succeeded counts, otherwise the last. It is a :class:`airflow_bifrost.results.source.Sink`.
->>>>>>> 1e8aa5b (Plain English in the last comments; the manifest has no errors yet)
     """
 
     def __init__(self, output_type: Any = None) -> None:

@@ -26,6 +26,7 @@ CONTRACT = (
     "connection_ttl",
     "coalesce",
     "transport",
+    "retry_budget",
 )
 
 
