@@ -25,6 +25,7 @@ for _name in [name for name in os.environ if "AIRFLOW" in name.upper()]:
 
 os.environ |= {
     "AIRFLOW_HOME": HOME,
+    "AIRFLOW__CORE__FERNET_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",  # a deployment has one, and is known by it
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
         [

@@ -19,7 +19,9 @@ def this_deployment() -> Deployment:
     if name := conf.get("bifrost", "deployment", fallback="").strip():
         return Deployment.named(name)
     key = (conf.get("core", "fernet_key", fallback="") or "").strip()
-    if not key:
+    if not key or key.startswith(
+        "{"
+    ):  # without airflow.cfg, Airflow's SDK returns the default's placeholder, {FERNET_KEY}
         return Deployment()
     urls = [
         conf.get(section, option, fallback="") or ""
