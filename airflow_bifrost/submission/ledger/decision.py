@@ -220,7 +220,11 @@ def _from_candidate(situation: Situation, record: SubmissionRecord) -> Step:
         return _unknown(
             situation, Unknown(f"batch {record.candidate}, which may have been it, is gone ({current.why})")
         )
-    return Tentative(current.id) if current.outcome is None else Compare(current)
+    if current.outcome is None:
+        return Tentative(current.id)
+    if not situation.ids_prove:  # for example, the task has other rows by now, so these are not there to compare
+        return _unknown(situation, Unknown(f"{current} may be it, and cannot be compared with the rows now", (current,)))
+    return Compare(current)
 
 
 def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> Step:

@@ -191,6 +191,19 @@ def test_a_candidate_with_other_custom_ids_is_not_adopted(gateway: LocalGateway)
     assert len(gateway.batches) == 2
 
 
+def test_other_rows_are_submitted_although_a_candidate_for_the_rows_before_has_ended(gateway: LocalGateway) -> None:
+    arguments = own_ids("doc-1", "doc-2")
+    store = killed_after_the_create(**arguments)
+    [batch] = gateway.batches
+    gateway.set_batch(batch["id"], status="in_progress")
+    submit(store, try_number=2, **arguments)
+    gateway.set_batch(batch["id"], status="ended")
+    end = submit(store, try_number=3, **own_ids("doc-3"))
+    assert end.state == "success", end.error
+    assert end.value != batch["id"]
+    assert len(gateway.batches) == 2
+
+
 # Twins
 
 

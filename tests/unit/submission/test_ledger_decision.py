@@ -35,6 +35,7 @@ from airflow_bifrost.submission.ledger.record import (
 )
 from airflow_bifrost.submission.ledger.steps import (
     Adopt,
+    Compare,
     Create,
     Keep,
     ReadList,
@@ -104,6 +105,10 @@ def read(*batches: ListedBatch, complete: bool = True, problem: str = "cut") -> 
             Undetermined("batch b1 was submitted then, and is gone (404)"),
         ),
         (situation(record(candidate="b1"), tagged=False, current=batch()), Tentative("b1")),
+        (
+            situation(record(candidate="b1"), tagged=False, ids_prove=True, current=batch(outcome=Outcome.SUCCEEDED)),
+            Compare(batch(outcome=Outcome.SUCCEEDED)),
+        ),
     ],
     ids=lambda value: None,
 )
@@ -246,3 +251,10 @@ def test_what_is_no_tag_is_nobodys(text: object) -> None:
 )
 def test_whether_two_deployments_are_the_same(one: Deployment, other: Deployment, same: bool | None) -> None:
     assert one.is_same(other) is same
+
+
+def test_a_candidate_that_has_ended_is_not_compared_with_rows_that_the_task_no_longer_has() -> None:
+    known = situation(record(candidate="b1"), tagged=False, rows=None, current=batch(outcome=Outcome.SUCCEEDED))
+    step = next_step(known, NOW)
+    assert isinstance(step, Undetermined)
+    assert step.candidates == ("b1",)
