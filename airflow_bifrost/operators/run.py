@@ -313,7 +313,9 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
 
     def _wait(self, step: Wait, provider: str, state_folder: str) -> BatchWait:
         wait = self._wait_for(step.batch_ids, provider, any_ended=step.any_ended, state_folder=state_folder)
-        return replace(wait, deadline=step.deadline, resume_with={"state_folder": state_folder})
+        return replace(
+            wait, deadline=step.deadline, may_cancel=step.may_cancel, resume_with={"state_folder": state_folder}
+        )
 
     def _finish(self, context: Context, run: BatchRun, manifest: dict[str, Any]) -> dict[str, Any]:
         from airflow_bifrost.worker.verdict import raise_unless_rows_accepted

@@ -127,7 +127,7 @@ class BatchRun(RunDriver):
     def _wait_of(self, state: RunState) -> BatchWait:
         step = next_step(state, self.clock())
         if not isinstance(step, Wait):  # the deadline has passed
-            step = Wait(state.in_flight, any_ended=False, deadline=state.deadline)
+            step = state.wait(any_ended=False, deadline=state.deadline)
         return self.wait(step, state.request.provider, self.place)
 
     # How an attempt begins

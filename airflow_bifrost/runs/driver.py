@@ -270,7 +270,7 @@ class RunDriver(RunWorkspace):
 
     def cancel_if_a_user_ended_it(self) -> None:
         """Cancel the running batches in a thread. Those that cannot be cancelled are recorded for the next attempt."""
-        batch_ids = [batch_id for batch_id in self.known.in_flight if batch_id not in self._cancelled]
+        batch_ids = [batch_id for batch_id in self.known.may_cancel if batch_id not in self._cancelled]
         if not batch_ids:
             return
         self._cancelled += batch_ids

@@ -119,6 +119,18 @@ class RunState:
         return [part.batch_id for part in self.parts if part.batch_id is not None and not part.ended]
 
     @property
+    def may_cancel(self) -> list[str]:
+        """IDs of the batches in flight that certainly belong to this run. The others may belong to another task, so they are never cancelled."""
+        return [
+            part.batch_id for part in self.parts if part.batch_id is not None and not part.ended and part.confirmed
+        ]
+
+    def wait(self, *, any_ended: bool, deadline: float) -> Wait:
+        """The step that waits for the batches in flight."""
+        may_cancel = None if self.may_cancel == self.in_flight else self.may_cancel
+        return Wait(self.in_flight, any_ended, deadline, may_cancel)
+
+    @property
     def unsent(self) -> list[RunPart]:
         return [part for part in self.parts if part.batch_id is None]
 
@@ -285,7 +297,7 @@ def next_step(state: RunState, now: float) -> Step:
         return Submit(unconfirmed[0])
     if in_flight:
         more = state.stop is None and bool(state.unsent)
-        return Wait(in_flight, any_ended=more, deadline=state.deadline)
+        return state.wait(any_ended=more, deadline=state.deadline)
     return Collect()
 
 
@@ -305,10 +317,10 @@ def _send(state: RunState, in_flight: list[str]) -> Submit | Split | None:
 def _wind_up(state: RunState, in_flight: list[str], now: float) -> Cancel | Wait | Collect:
     """After the deadline: cancel the running batches, give them time to end, and collect their results."""
     asked = {part.batch_id for part in state.parts if part.cancel_requested}
-    running = [batch_id for batch_id in in_flight if batch_id not in asked]
+    running = [batch_id for batch_id in state.may_cancel if batch_id not in asked]
     if running or state.cancelled_at is None:
         return Cancel(running)
     ends = state.cancelled_at + CANCEL_GRACE
     if in_flight and now < ends and not state.grace_over:
-        return Wait(in_flight, any_ended=False, deadline=ends)
+        return state.wait(any_ended=False, deadline=ends)
     return Collect()

@@ -26,11 +26,13 @@ class Wait:
     """Wait until all batches, or one of them, are terminal.
 
     :param deadline: Unix seconds.
+    :param may_cancel: those of the batches that a user's stop cancels; None: all of them.
     """
 
     batch_ids: list[str]
     any_ended: bool
     deadline: float
+    may_cancel: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

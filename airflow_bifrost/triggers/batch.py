@@ -56,6 +56,7 @@ class BatchTrigger(BaseTrigger):
         itself skips, after ``dagrun_timeout`` or with ``fail_fast``, keeps its batches.
     :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
     :param any_ended: fire as soon as one of the batches has ended, instead of when all have.
+    :param may_cancel: with ``cancel_on_kill``, the batches that may be cancelled; None: all of them. The others may belong to another task.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class BatchTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         poll_backoff: bool = False,
         any_ended: bool = False,
+        may_cancel: list[str] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         self.batch_ids = batch_ids
@@ -89,6 +91,7 @@ class BatchTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.poll_backoff = poll_backoff
         self.any_ended = any_ended
+        self.may_cancel = may_cancel
         self._has_ended = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -108,6 +111,7 @@ class BatchTrigger(BaseTrigger):
                 "cancel_on_kill": self.cancel_on_kill,
                 "poll_backoff": self.poll_backoff,
                 "any_ended": self.any_ended,
+                "may_cancel": self.may_cancel,
             },
         )
 
@@ -144,7 +148,8 @@ class BatchTrigger(BaseTrigger):
                 why,
             )
             return
-        cancellation = Cancellation(self.batch_ids, self.provider, deadline)
+        batch_ids = self.batch_ids if self.may_cancel is None else self.may_cancel
+        cancellation = Cancellation(batch_ids, self.provider, deadline)
         try:
             async with self._hub() as hub:
                 await cancellation.run(hub.client)

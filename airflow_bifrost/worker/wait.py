@@ -62,6 +62,7 @@ class BatchWait:
     :param cancel_on_kill: passed on to the trigger, see :class:`airflow_bifrost.triggers.batch.BatchTrigger`.
     :param any_ended: end the wait as soon as one batch has ended.
     :param deadline: Unix seconds at which the wait gives up; None: ``timeout`` after the start of the first attempt.
+    :param may_cancel: with ``cancel_on_kill``, the batches that the trigger may cancel; None: all of them.
     :param resume_with: additional arguments for the method that resumes the task after a deferral.
     :param state_folder: see :func:`airflow_bifrost.worker.state_store.open_state_store`.
     :param clock: returns Unix seconds.
@@ -83,6 +84,7 @@ class BatchWait:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], object] = time.sleep
     deadline: float | None = None
+    may_cancel: Sequence[str] | None = None
     resume_with: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
@@ -230,6 +232,7 @@ class BatchWait:
                 cancel_on_kill=self.cancel_on_kill,
                 poll_backoff=self.poll_backoff,
                 any_ended=self.any_ended,
+                may_cancel=None if self.may_cancel is None else list(self.may_cancel),
             ),
             method_name="execute_complete",
             kwargs=dict(self.resume_with) or None,

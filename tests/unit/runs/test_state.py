@@ -166,6 +166,16 @@ def test_a_batch_of_unknown_origin_is_checked_after_it_has_ended_and_before_its_
     assert isinstance(next_step(state.after(Submitted(1, "b2")), 1.0), Wait)
 
 
+def test_a_batch_of_unknown_origin_is_never_cancelled() -> None:
+    state = a_run(10, 10).after(Submitted(1, "theirs?", new=False, confirmed=False)).after(Submitted(2, "b2"))
+    assert state.may_cancel == ["b2"]
+    step = next_step(state, 1.0)
+    assert isinstance(step, Wait)
+    assert (step.batch_ids, step.may_cancel) == (["theirs?", "b2"], ["b2"])
+    late = 25 * HOUR + 1
+    assert next_step(state.after(DeadlinePassed()), late) == Cancel(["b2"])
+
+
 # All orders of events
 
 MOST_STEPS = 400
