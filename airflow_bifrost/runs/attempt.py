@@ -70,6 +70,8 @@ class BatchRun(RunDriver):
         """
         with self.working():
             before = self._recall()
+            if before is not None and before.written is not None and before.lost_rows:
+                return None
             request = self.request(self.client.config.provider_for(self.provider))
             how = self._beginning(before, request, None)
             if how == "new" or before is None:

@@ -150,7 +150,12 @@ class RunState:
     @property
     def finished(self) -> bool:
         """The output is written, and a further attempt could not improve it."""
-        return self.written is not None and not self.written["rows"]["cancelled"]
+        return self.written is not None and not self.written["rows"]["cancelled"] and not self.lost_rows
+
+    @property
+    def lost_rows(self) -> int:
+        """Rows of the input that were never sent, because their request lines were lost. An attempt that has the input sends them."""
+        return max(0, self.input.rows - sum(part.rows for part in self.parts if part.first is not None))
 
     def next_number(self) -> int:
         return max([self.highest, *(part.number for part in self.parts)]) + 1

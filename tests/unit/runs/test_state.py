@@ -157,6 +157,15 @@ def test_a_later_round_whose_lines_are_lost_is_planned_again() -> None:
     assert next_step(state.after(LinesLost([2])), 1.0) == Collect()
 
 
+def test_a_run_that_lost_rows_before_they_were_sent_is_not_finished() -> None:
+    state = with_batches(a_run(10, 10), ended=True)
+    written = Written({"rows": {"cancelled": 0}}, {"size": 1})
+    assert state.after(written).finished
+    lost = a_run(10, 10).after(Submitted(1, "b1")).after(LinesLost([2])).after(written)
+    assert lost.lost_rows == 10
+    assert not lost.finished
+
+
 def test_a_batch_of_unknown_origin_is_checked_after_it_has_ended_and_before_its_results_count() -> None:
     state = a_run(10).after(Submitted(1, "b1", new=False, confirmed=False))
     assert isinstance(next_step(state, 1.0), Wait)
