@@ -238,7 +238,9 @@ class RunDriver(RunWorkspace):
     def _cancel(self, batch_ids: Sequence[str]) -> None:
         if batch_ids:
             log.warning("The time limit has passed: cancelling %s", ", ".join(batch_ids))
-            cancel_batches(self.client, batch_ids, provider=self.known.request.provider, within=CANCEL_WITHIN)
+            provider = self.known.request.provider
+            if left := cancel_batches(self.client, batch_ids, provider=provider, within=CANCEL_WITHIN):
+                self.record.keep_to_cancel([*self.record.to_cancel(), *left])
 
     def _clean(self) -> None:
         state = self.known

@@ -121,9 +121,7 @@ class RunState:
     @property
     def may_cancel(self) -> list[str]:
         """IDs of the batches in flight that certainly belong to this run. The others may belong to another task, so they are never cancelled."""
-        return [
-            part.batch_id for part in self.parts if part.batch_id is not None and not part.ended and part.confirmed
-        ]
+        return [part.batch_id for part in self.parts if part.batch_id is not None and not part.ended and part.confirmed]
 
     def wait(self, *, any_ended: bool, deadline: float) -> Wait:
         """The step that waits for the batches in flight."""

@@ -223,7 +223,9 @@ def _from_candidate(situation: Situation, record: SubmissionRecord) -> Step:
     if current.outcome is None:
         return Tentative(current.id)
     if not situation.ids_prove:  # for example, the task has other rows by now, so these are not there to compare
-        return _unknown(situation, Unknown(f"{current} may be it, and cannot be compared with the rows now", (current,)))
+        return _unknown(
+            situation, Unknown(f"{current} may be it, and cannot be compared with the rows now", (current,))
+        )
     return Compare(current)
 
 
