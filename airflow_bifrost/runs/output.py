@@ -25,6 +25,7 @@ from airflow_bifrost.runs.request import JsonObject, sha256_of
 from airflow_bifrost.runs.resend import PROBE_ROWS, Resend, Survey
 from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.submission.ids import custom_id_of
+from airflow_bifrost.submission.output_schema import without_values
 from airflow_bifrost.worker.download import manifest, report
 
 NOT_SENT = "not_sent"  # error code of a row that the run did not send
@@ -33,8 +34,11 @@ log = logging.getLogger("airflow.task")
 
 
 def schema_of(output_type: Any) -> JsonObject | None:
-    """The JSON schema that answers are validated against, the same in every process; None if answers are not validated."""
-    return None if output_type is None else TypeAdapter(output_type).json_schema()
+    """The JSON schema that answers are validated against; None if answers are not validated.
+
+    It has no defaults: one that is computed at import would differ from process to process, as if the DAG file had changed.
+    """
+    return None if output_type is None else without_values(TypeAdapter(output_type).json_schema())
 
 
 def type_of_run(output_type: Any, schema: JsonObject | None) -> Any:

@@ -53,7 +53,7 @@ def _schema_of(output_type: Any) -> JsonObject:
     """The schema of the input that the type accepts, with an object at its root."""
     try:
         adapter = TypeAdapter(output_type)
-        schema: JsonObject = _without_values(adapter.json_schema())
+        schema: JsonObject = without_values(adapter.json_schema())
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise ValueError(f"output_type has no JSON schema: {error.message}") from error
     if any(map(_has_set, _extras(adapter.core_schema))):
@@ -92,18 +92,18 @@ def _has_set(value: Any) -> bool:
     return isinstance(value, Set)
 
 
-def _without_values(schema: Any) -> Any:
+def without_values(schema: Any) -> Any:
     """A schema without defaults and examples."""
     if not isinstance(schema, dict):
         return schema
     cleaned: JsonObject = {}
     for key, part in schema.items():
         if key in {"properties", "$defs", "patternProperties"} and isinstance(part, dict):
-            cleaned[key] = {name: _without_values(inner) for name, inner in part.items()}
+            cleaned[key] = {name: without_values(inner) for name, inner in part.items()}
         elif key in {"anyOf", "oneOf", "allOf", "prefixItems"} and isinstance(part, list):
-            cleaned[key] = [_without_values(inner) for inner in part]
+            cleaned[key] = [without_values(inner) for inner in part]
         elif key not in {"default", "examples"}:
-            cleaned[key] = _without_values(part) if key in {"items", "additionalProperties"} else part
+            cleaned[key] = without_values(part) if key in {"items", "additionalProperties"} else part
     return cleaned
 
 

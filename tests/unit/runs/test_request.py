@@ -3,14 +3,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from pydantic import BaseModel, Field
 from support.run_states import REQUEST, a_run
 
-from airflow_bifrost.runs.request import RunInput, run_digest, sha256_of
+from airflow_bifrost.runs.output import schema_of
+from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest, sha256_of
 
 
 def test_a_value_without_a_stable_order_has_no_digest() -> None:
@@ -66,3 +69,15 @@ def test_the_arguments_in_which_two_requests_differ_are_named(changes: dict[str,
 def test_a_state_survives_a_round_trip_through_json() -> None:
     state = a_run(10, 20)
     assert type(state).from_json(state.to_json()) == state
+
+
+def test_a_default_that_is_computed_at_import_does_not_look_like_a_changed_request() -> None:
+    def imported() -> RunRequest:
+        class Answer(BaseModel):
+            text: str
+            id: str = str(uuid4())
+            at: datetime = Field(default=datetime.now(UTC), examples=[str(uuid4())])
+
+        return replace(REQUEST, output_schema=schema_of(Answer))
+
+    assert imported().differences(imported()) == []
