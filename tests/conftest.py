@@ -50,6 +50,7 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
+@pytest.hookimpl(optionalhook=True)  # also with -p no:xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores, because that of the end-to-end tests mostly waits."""
     return (os.cpu_count() or 1) + 1
@@ -63,6 +64,7 @@ class OneAirflow(LoadScopeScheduling):
         return "tests/e2e" if file.startswith("tests/e2e/") else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAirflow:
     return OneAirflow(config, log)
 
