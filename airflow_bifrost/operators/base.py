@@ -89,6 +89,7 @@ class RowsOperator(BaseOperator):
         "bifrost_conn_id",
     )
     ui_color = "#d9f2e6"
+    waits_for_batches = True
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class RowsOperator(BaseOperator):
     def _recovery(self) -> RecoveryPolicy:
         from airflow_bifrost.worker.batch_spec import RecoveryPolicy
 
-        return RecoveryPolicy(self.on_unknown, self.on_changed_input, self.resubmit)
+        return RecoveryPolicy(self.on_unknown, self.on_changed_input, self.resubmit, self.waits_for_batches)
 
     def _limits(self, provider: str) -> Limits:
         from airflow_bifrost.submission.limits import limits_of

@@ -55,6 +55,7 @@ class BatchSubmitOperator(RowsOperator):
     """
 
     template_fields: Sequence[str] = (*RowsOperator.template_fields, "input_file_id")
+    waits_for_batches = False
 
     def __init__(
         self,

@@ -73,11 +73,13 @@ class RecoveryPolicy:
         ``{"adopt": ID}``, or by part ``{"adopt": {number: ID}}``.
     :param on_changed_input: what to do with a batch that was submitted for a different input: ``"leave"`` or ``"cancel"`` it.
     :param resubmit: outcomes of an earlier batch after which its rows are submitted again.
+    :param can_wait: whether the task waits for a batch that may be the one, and then compares its custom IDs.
     """
 
     on_unknown: str | Mapping[str, Any] = "fail"
     on_changed_input: str = "leave"
     resubmit: Collection[str] = ()
+    can_wait: bool = True
 
     def __post_init__(self) -> None:
         checked_on_unknown(self.on_unknown)
@@ -93,4 +95,5 @@ class RecoveryPolicy:
             resubmit=self.resubmit,
             keep_cancelled=keep_cancelled,
             cancels_others=self.on_changed_input == "cancel",
+            can_wait=self.can_wait,
         )

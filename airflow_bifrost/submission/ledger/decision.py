@@ -33,6 +33,7 @@ from airflow_bifrost.submission.ledger.record import SETTLE, Deployment, Submiss
 from airflow_bifrost.submission.ledger.steps import (
     Adopt,
     Compare,
+    Consider,
     Create,
     Keep,
     ReadList,
@@ -57,6 +58,7 @@ class Policy:
     :param resubmit: outcomes after which an earlier batch is submitted again.
     :param keep_cancelled: if an input comes back whose batch was cancelled for another input, continue with that batch.
     :param cancels_others: whether batches for other inputs are cancelled.
+    :param can_wait: whether the task waits until a candidate has ended, and then submits again. If not, a running candidate is unknown.
     """
 
     resubmit_unknown: bool = False
@@ -64,6 +66,7 @@ class Policy:
     resubmit: Collection[str] = ()
     keep_cancelled: bool = False
     cancels_others: bool = False
+    can_wait: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ def _keep(situation: Situation, found: Found, quiet: bool) -> Step:
 def _from_candidate_found(situation: Situation, found: Candidate) -> Step:
     batch = found.batch
     if situation.ids_prove:
-        return Tentative(batch.id) if batch.outcome is None else Compare(batch)
+        return Consider(batch)
     return _unknown(
         situation,
         Unknown(
@@ -221,12 +224,17 @@ def _from_candidate(situation: Situation, record: SubmissionRecord) -> Step:
             situation, Unknown(f"batch {record.candidate}, which may have been it, is gone ({current.why})")
         )
     if current.outcome is None:
-        return Tentative(current.id)
+        return Tentative(current.id) if situation.policy.can_wait else _unknown(situation, _still_running(current))
     if not situation.ids_prove:  # for example, the task has other rows by now, so these are not there to compare
         return _unknown(
             situation, Unknown(f"{current} may be it, and cannot be compared with the rows now", (current,))
         )
     return Compare(current)
+
+
+def _still_running(candidate: ListedBatch) -> Unknown:
+    how = "its custom IDs can be compared only after it has ended: when it has ended, clear this task, which compares them"
+    return Unknown(f"{candidate} may be it, but {how}", (candidate,))
 
 
 def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> Step:

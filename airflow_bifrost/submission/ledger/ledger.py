@@ -36,6 +36,7 @@ from airflow_bifrost.submission.ledger.settling import Settler
 from airflow_bifrost.submission.ledger.steps import (
     Adopt,
     Compare,
+    Consider,
     Create,
     Keep,
     ReadList,
@@ -194,6 +195,9 @@ class Ledger:
                     situation = replace(self._situation(digest, source, policy), waited=situation.waited + step.seconds)
                 case Retrieve():
                     situation = replace(situation, current=self._calls.retrieve(step.batch_id, situation.provider))
+                case Consider(batch):
+                    self._settler.consider(digest, batch)
+                    situation = replace(self._situation(digest, source, policy), current=batch, waited=situation.waited)
                 case Keep() | Compare() | Adopt():
                     self._settler.settle(digest, source, step)
                     situation = replace(self._situation(digest, source, policy), waited=situation.waited)
@@ -298,8 +302,6 @@ class Ledger:
                     "Batch %s may have been submitted for this input by an earlier attempt. Its results are compared when it has ended",
                     step.batch_id,
                 )
-                assert record is not None
-                self._records.put(digest, replace(record, candidate=step.batch_id))
                 return Submission(step.batch_id, new=False, confirmed=False)
             case Undetermined():
                 raise self._settler.in_doubt(record, step)

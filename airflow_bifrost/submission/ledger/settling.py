@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, SubmissionInDoubt
+from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, ResultsUnavailable, SubmissionInDoubt
 from airflow_bifrost.submission.ledger.calls import Calls
 from airflow_bifrost.submission.ledger.creating import BatchInput
 from airflow_bifrost.submission.ledger.evidence import ListedBatch, has_the_rows, ids_prove
@@ -48,6 +48,11 @@ class Settler:
         else:
             self._adopt(digest, record, source, step)
 
+    def consider(self, digest: str, candidate: ListedBatch) -> None:
+        record = self.records.get(digest)
+        assert record is not None
+        self.records.put(digest, replace(record, candidate=candidate.id))
+
     def keep(self, digest: str, record: SubmissionRecord | None, step: Keep) -> None:
         """Record the batch first, so that a crash while the others are cancelled does not lose it."""
         provider = record.provider if record else self.provider
@@ -82,12 +87,16 @@ class Settler:
     def _compare(self, digest: str, record: SubmissionRecord, source: BatchInput, batch: ListedBatch) -> None:
         """Compare an ended batch with the input."""
         same = self._is_same(source, batch, record.provider)
-        if same:
-            log.info("Batch %s has the custom IDs of this input, so an earlier attempt submitted it", batch.id)
+        named = record.state == "submitted"  # by the user
+        if same or (same is None and named):
+            log.info(
+                "Batch %s %s",
+                batch.id,
+                "has the custom IDs of this input" if same else "has no results that contradict it",
+            )
             kept = replace(record, state="submitted", batch_id=batch.id, candidate=None, confirmed=True, quiet_at=None)
             self.records.put(digest, kept)
             return
-        named = record.state == "submitted"
         excluded = [*record.excluded, batch.id] if same is False else record.excluded
         self.records.put(
             digest, replace(record, state="intent", batch_id=None, candidate=None, confirmed=True, excluded=excluded)
@@ -110,7 +119,7 @@ class Settler:
         comparable = source.custom_ids is not None and self.result_ids is not None
         if batch.outcome is not None and comparable and self._is_same(source, batch, provider) is False:
             raise self._not_adopted(step, "its results have other custom IDs than this part")
-        log.warning("%s: continuing with batch %s, which on_unknown names", step.reason, step.batch_id)
+        log.warning("Continuing with batch %s, which on_unknown names, because: %s", step.batch_id, step.reason)
         record = record or SubmissionRecord("intent", provider, 1, self.calls.timing.now())
         confirmed = batch.outcome is not None or not comparable
         adopted = replace(
@@ -121,7 +130,12 @@ class Settler:
     def _is_same(self, source: BatchInput, batch: ListedBatch, provider: str) -> bool | None:
         assert source.custom_ids is not None
         assert self.result_ids is not None
-        return has_the_rows(batch, set(source.custom_ids()), set(self.result_ids(batch.id)))
+        try:
+            found = set(self.result_ids(batch.id))
+        except ResultsUnavailable as error:
+            log.warning("%s", error)
+            return None
+        return has_the_rows(batch, set(source.custom_ids()), found)
 
     def _not_adopted(self, step: Adopt, why: str) -> SubmissionInDoubt:
         return SubmissionInDoubt(

@@ -39,6 +39,13 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Consider:
+    """Record this batch as the candidate, so that a later attempt knows it even if the list no longer shows it."""
+
+    batch: ListedBatch
+
+
+@dataclass(frozen=True, slots=True)
 class Compare:
     """The batch has ended: adopt it if it has the custom IDs of this part, otherwise exclude it."""
 
@@ -89,4 +96,4 @@ class Undetermined:
     candidates: tuple[str, ...] = ()
 
 
-Step = ReadList | Wait | Retrieve | Keep | Compare | Reattach | Tentative | Adopt | Create | Undetermined
+Step = ReadList | Wait | Retrieve | Keep | Consider | Compare | Reattach | Tentative | Adopt | Create | Undetermined

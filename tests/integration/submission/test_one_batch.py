@@ -191,6 +191,38 @@ def test_a_candidate_with_other_custom_ids_is_not_adopted(gateway: LocalGateway)
     assert len(gateway.batches) == 2
 
 
+def test_a_running_candidate_is_never_returned_as_the_tasks_own_batch(gateway: LocalGateway) -> None:
+    """Its custom IDs can only be compared when it has ended, and this operator does not wait for it."""
+    arguments = own_ids("doc-1", "doc-2")
+    store = killed_before_the_create(**arguments)
+    theirs = gateway.add_batch(provider="anthropic", rows=2, status="in_progress")
+    for try_number in (2, 3):
+        error = submit(store, try_number=try_number, **arguments).error
+        assert isinstance(error, SubmissionInDoubt)
+        assert theirs in str(error)
+        assert "when it has ended, clear this task" in str(error)
+    gateway.set_batch(theirs, status="ended")
+    end = submit(store, try_number=4, **arguments)
+    assert end.state == "success", end.error
+    assert end.value != theirs
+    assert len(gateway.batches) == 2
+
+
+@pytest.mark.parametrize("answer", ["adopt", "resubmit"])
+def test_the_user_decides_about_a_running_candidate(gateway: LocalGateway, answer: str) -> None:
+    arguments = own_ids("doc-1", "doc-2")
+    store = killed_after_the_create(**arguments)
+    [batch] = gateway.batches
+    gateway.set_batch(batch["id"], status="in_progress")
+    on_unknown: Any = {"adopt": batch["id"]} if answer == "adopt" else answer
+    end = submit(store, try_number=2, on_unknown=on_unknown, **arguments)
+    assert end.state == "success", end.error
+    assert (end.value == batch["id"]) == (answer == "adopt")
+    assert submit(store, try_number=3, **arguments).value == end.value
+    gateway.set_batch(end.value, status="ended")
+    assert submit(store, try_number=4, **arguments).value == end.value
+
+
 def test_other_rows_are_submitted_although_a_candidate_for_the_rows_before_has_ended(gateway: LocalGateway) -> None:
     arguments = own_ids("doc-1", "doc-2")
     store = killed_after_the_create(**arguments)

@@ -1,0 +1,136 @@
+"""The ledger against a gateway in memory: one rule per test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from support.batch_api import BatchApi
+
+from airflow_bifrost.exceptions import ResultsUnavailable, SubmissionInDoubt
+from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.submission.ledger import (
+    BatchInput,
+    Deployment,
+    Ledger,
+    LedgerTiming,
+    Origin,
+    Policy,
+    Submission,
+    read_records,
+)
+from airflow_bifrost.submission.ledger.record import DIGEST_LENGTH, SubmissionRecord
+
+DIGEST = "1" * 64
+POLICY = Policy()
+ORIGIN = Origin("dag", "task", "run")
+OWN_IDS = ("doc-7", "doc-8")
+
+
+class Killed(BaseException):
+    """The worker got SIGKILL."""
+
+
+@dataclass
+class Store:
+    values: dict[str, str] = field(default_factory=dict)
+    after_set: Callable[[Any], None] = lambda _: None
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.values[key]) if key in self.values else None
+
+    def set(self, key: str, value: Any) -> None:
+        self.values[key] = json.dumps(value)
+        self.after_set(value)
+
+
+@dataclass
+class Task:
+    """One task instance, whose attempts are made one after another."""
+
+    provider: str = "openai"
+    custom_ids: tuple[str, ...] = OWN_IDS
+    api: BatchApi = field(default_factory=BatchApi)
+    store: Store = field(default_factory=Store)
+    clock_is_off: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.api.keeps_metadata = self.provider == "openai"
+
+    @property
+    def record(self) -> SubmissionRecord:
+        return read_records(self.store, 1)[DIGEST[:DIGEST_LENGTH]]
+
+    def ledger(
+        self, policy: Policy = POLICY, result_ids: Callable[[str], Iterable[str]] | None = None, **options: Any
+    ) -> Ledger:
+        timing = LedgerTiming(
+            sleep=self.api.sleep, now=lambda: self.api.now + self.clock_is_off, clock=lambda: self.api.now
+        )
+        return Ledger(
+            ORIGIN,
+            self.api,  # type: ignore[arg-type]
+            provider=self.provider,
+            store=self.store,
+            deployment=Deployment.named("production"),
+            policy=policy,
+            result_ids=result_ids or self.api.result_ids,
+            timing=timing,
+            **options,
+        )
+
+    def source(self) -> BatchInput:
+        def create(file_id: str | None, metadata: dict[str, str], key: str) -> Batch:
+            return self.api.create(metadata, input_file_id=file_id, custom_ids=self.custom_ids)
+
+        upload = self.api.upload if self.provider == "openai" else None
+        return BatchInput(create, upload, rows=2, custom_ids=lambda: self.custom_ids)
+
+    def submit(self, policy: Policy = POLICY, **options: Any) -> Submission:
+        return self.ledger(policy, **options).submit(DIGEST, self.source())
+
+    def killed_after_the_create(self) -> None:
+        def die(value: Any) -> None:
+            if any(record["state"] == "intent" for record in value.values()):
+                self.store.after_set = lambda _: None
+                self.api.make(custom_ids=self.custom_ids)
+                raise Killed
+
+        self.store.after_set = die
+        with pytest.raises(Killed):
+            self.submit()
+        self.api.now += 700
+
+    def end_batches(self, status: str = "completed") -> None:
+        for made in self.api.batches:
+            made.status = status
+
+
+def unavailable(batch_id: str) -> list[str]:
+    raise ResultsUnavailable(f"{batch_id} has no results")
+
+
+# Candidates
+
+
+def test_a_candidate_without_results_is_neither_adopted_nor_excluded() -> None:
+    task = Task("anthropic")
+    task.killed_after_the_create()
+    assert not task.submit().confirmed
+    task.end_batches("failed")
+    with pytest.raises(SubmissionInDoubt, match="has no results to compare"):
+        task.submit(result_ids=unavailable)
+    with pytest.raises(SubmissionInDoubt, match="batch_1"):
+        task.submit(result_ids=unavailable)
+
+
+def test_the_users_word_stands_if_the_results_do_not_contradict_it() -> None:
+    task = Task("anthropic")
+    task.killed_after_the_create()
+    assert task.submit(Policy(adopt="batch_1", can_wait=False)).batch_id == "batch_1"
+    task.end_batches("failed")
+    submission = task.submit(result_ids=unavailable)
+    assert (submission.batch_id, submission.confirmed) == ("batch_1", True)
