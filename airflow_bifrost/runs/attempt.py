@@ -175,6 +175,7 @@ class BatchRun(RunDriver):
         digests = {part.number: self.spec().digest(request.provider, part.sha256) for part in self.known.parts}
         self._supersede(before, request.provider, digests)
         self.keep(self.known)
+        self._complete()
 
     def _go_on(self, before: RunState, *, stopped: bool) -> None:
         ti = self.context["ti"]

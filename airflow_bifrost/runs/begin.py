@@ -60,11 +60,11 @@ def new_run(
     wait_id: int,
     now: float,
 ) -> RunState:
-    """A run of the given rows. If the task has run the same rows before, the run reuses the parts of that time: the ledger knows them."""
+    """A run of the given rows. If the task has run the same rows before, the run reuses the parts of that time, of all rounds: the ledger
+    knows them. It may lack rows whose lines were lost then, see :func:`uncovered`."""
     earlier: dict[str, list[JsonObject]] = {}
     if before is not None:
-        first_round = [to_json(part.unsent()) for part in before.parts if part.round == 1]
-        earlier = before.earlier | {before.digest: first_round}
+        earlier = before.earlier | {before.digest: [to_json(part.unsent()) for part in before.parts]}
     then = [RunPart(**part) for part in earlier.pop(run_digest(request, known), [])]
     return RunState(
         request=request,
@@ -76,7 +76,7 @@ def new_run(
         wait_id=wait_id,
         started_at=now,
         round_started_at=now,
-        parts=then if then and not uncovered(then, known.rows) else list(parts),
+        parts=then or list(parts),
         earlier=earlier,
     )
 

@@ -231,7 +231,8 @@ class RunDriver(RunWorkspace):
         if parts:
             log.info("Sending %d rows again", sum(part.rows for part in parts))
             self.forget_results()
-        return Collected(survey.outcomes, parts, now)
+        lost = (plan.failed != "none" or plan.cancelled) and not self.lines.has_input(state.input)
+        return Collected(survey.outcomes, parts, now, plan.cancelled and bool(parts), plan.held_back or lost)
 
     # Ending
 

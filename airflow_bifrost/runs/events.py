@@ -89,11 +89,15 @@ class Collected:
 
     :param outcomes: outcomes of the batches, by part number.
     :param parts: the parts of the next round; empty if no rows are sent again.
+    :param cancelled: the next round has the rows of all batches that were cancelled before this attempt.
+    :param held_back: some rows are not sent again now, but an attempt after a clear may send them.
     """
 
     outcomes: Mapping[int, str]
     parts: Sequence[RunPart]
     at: float
+    cancelled: bool = False
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,14 @@ class Resend:
     :param cancelled: whether rows are sent whose batch was cancelled before this attempt of the task.
     :param why_not: why some retryable rows are not sent again; empty if all of them are.
     :param rounds: how often every row has been sent so far.
+    :param held_back: see :class:`airflow_bifrost.runs.events.Collected`.
     """
 
     failed: Literal["all", "probe", "none"]
     cancelled: bool
     why_not: str = ""
     rounds: int = 0
+    held_back: bool = False
 
 
 def plan_resend(state: RunState, survey: Survey, now: float) -> Resend:
@@ -48,18 +50,19 @@ def plan_resend(state: RunState, survey: Survey, now: float) -> Resend:
 
     :param now: Unix seconds.
     """
-    if state.stop is not None:
-        return Resend("none", cancelled=False)
     cancelled = _cancelled_before(state, survey)
     rounds = _rounds_sent(state, survey)
     failed = survey.retryable > 0 and rounds < state.policy.max_row_attempts
     if not failed and not cancelled:
         return Resend("none", cancelled=False)
+    if state.stop is not None:
+        return Resend("none", cancelled=False, held_back=True)
     if now + state.policy.timeout > state.run_deadline:
         return Resend(
             "none",
             cancelled=False,
             why_not="they are not sent again, because another round could not end within run_timeout",
+            held_back=True,
         )
     if not failed:
         return Resend("none", cancelled)
@@ -82,8 +85,8 @@ def _probed(state: RunState, survey: Survey, *, cancelled: bool) -> Resend:
 
 
 def _cancelled_before(state: RunState, survey: Survey) -> bool:
-    """Whether a batch of the latest round was cancelled when an earlier attempt was ended."""
-    return any(_is_void(state, survey, part.number) for part in state.latest)
+    """Whether a batch of an earlier attempt was cancelled, and its rows were not sent again since."""
+    return any(_is_void(state, survey, part.number) for part in state.parts if not part.resent)
 
 
 def _is_void(state: RunState, survey: Survey, number: int) -> bool:

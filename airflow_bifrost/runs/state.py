@@ -57,6 +57,7 @@ class RunState:
     :param cancelled_at: when the run cancelled its remaining batches, in Unix seconds.
     :param grace_over: whether the time that cancelled batches get to end has passed.
     :param blocked: see :class:`Blocked`.
+    :param held_back: see :class:`Collected`.
     :param written: the manifest without the output's path; None until the output is written.
     :param highest: the highest part number so far. The ledger identifies submissions by it, so a number is never used twice.
     :param earlier: parts of earlier inputs of the task, by the digest of their run.
@@ -77,6 +78,7 @@ class RunState:
     cancelled_at: float | None = None
     grace_over: bool = False
     blocked: bool = False
+    held_back: bool = False
     written: JsonObject | None = None
     fingerprint: JsonObject | None = None
     cleaned: bool = False
@@ -133,6 +135,11 @@ class RunState:
         return [part for part in self.parts if part.batch_id is None]
 
     @property
+    def to_compare(self) -> list[RunPart]:
+        """Parts whose batch has ended and may be another task's."""
+        return [part for part in self.parts if part.ended and not part.confirmed]
+
+    @property
     def submitted(self) -> list[RunPart]:
         return [part for part in self.parts if part.batch_id is not None]
 
@@ -148,7 +155,9 @@ class RunState:
     @property
     def finished(self) -> bool:
         """The output is written, and a further attempt could not improve it."""
-        return self.written is not None and not self.written["rows"]["cancelled"] and not self.lost_rows
+        if self.written is None:
+            return False
+        return not (self.written["rows"]["cancelled"] or self.unsent or self.lost_rows or self.held_back)
 
     @property
     def lost_rows(self) -> int:
@@ -176,6 +185,7 @@ class RunState:
             cancelled_at=None,
             grace_over=False,
             blocked=False,
+            held_back=False,
             written=None,
             fingerprint=None,
             cleaned=False,
@@ -269,11 +279,17 @@ class RunState:
 
     def _after_collection(self, event: Collected) -> RunState:
         parts = [
-            replace(part, outcome=event.outcomes[part.number]) if part.number in event.outcomes else part
+            replace(
+                part,
+                outcome=event.outcomes[part.number],
+                resent=part.resent or (event.cancelled and event.outcomes[part.number] == "cancelled"),
+            )
+            if part.number in event.outcomes
+            else part
             for part in self.parts
         ]
         if not event.parts:
-            return replace(self, parts=parts, collected=True)
+            return replace(self, parts=parts, collected=True, held_back=event.held_back)
         return replace(self, parts=[*parts, *event.parts], collected=False, round_started_at=event.at)
 
 
@@ -291,24 +307,25 @@ def next_step(state: RunState, now: float) -> Step:
     in_flight = state.in_flight
     if state.stop == "timeout":
         return _wind_up(state, in_flight, now)
-    if state.stop is None and state.unsent:
+    to_send = state.stop is None and bool(state.unsent or state.to_compare)
+    if to_send:
         if now >= state.deadline and not in_flight:
             return Cancel([])
         if now < state.deadline and (step := _send(state, in_flight)) is not None:
             return step
-    if state.stop is None and (unconfirmed := [part for part in state.parts if part.ended and not part.confirmed]):
-        return Submit(unconfirmed[0])
     if in_flight:
-        more = state.stop is None and bool(state.unsent)
-        return state.wait(any_ended=more, deadline=state.deadline)
+        return state.wait(any_ended=to_send, deadline=state.deadline)
     return Collect()
 
 
 def _send(state: RunState, in_flight: list[str]) -> Submit | Split | None:
     """The step that submits or splits the next part; None while no other batch may run."""
-    part, limits = state.unsent[0], state.policy
+    limits = state.policy
     if len(in_flight) >= limits.max_parallel_batches:
         return None
+    if state.to_compare:  # if its batch turns out to be another task's, the part is submitted
+        return Submit(state.to_compare[0])
+    part = state.unsent[0]
     if part.waits_for and set(part.waits_for) <= set(in_flight):
         return None
     too_large = part.rows > limits.part_rows or part.bytes > limits.part_bytes

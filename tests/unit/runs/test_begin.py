@@ -7,6 +7,7 @@ import pytest
 from support.run_states import REQUEST, a_part, a_run
 
 from airflow_bifrost.runs.begin import beginning, new_run, uncovered
+from airflow_bifrost.runs.events import LinesLost, Submitted
 from airflow_bifrost.runs.request import RunInput, RunPolicy
 from airflow_bifrost.runs.state import RunState
 
@@ -14,8 +15,9 @@ BEFORE = a_run(10)
 SAME = BEFORE.input
 OTHER_ROWS = replace(SAME, digest="other lines")
 OTHER_REQUEST = replace(REQUEST, model="other")
-WRITTEN = replace(BEFORE, written={"rows": {"cancelled": 0}})
-CANCELLED = replace(BEFORE, written={"rows": {"cancelled": 3}})
+SENT = BEFORE.after(Submitted(1, "b1"))
+WRITTEN = replace(SENT, written={"rows": {"cancelled": 0}})
+CANCELLED = replace(SENT, written={"rows": {"cancelled": 3}})
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,21 @@ def test_rows_of_an_earlier_input_keep_their_parts_even_if_the_limits_have_chang
     back = begun_after(other, SAME, 7)
     assert [part.rows for part in back.parts] == [4, 6]
     assert list(back.earlier) == [other.digest]
+
+
+def test_rows_of_an_earlier_input_keep_the_parts_of_their_later_rounds_which_may_be_paid_for() -> None:
+    first = begun_after(None, SAME, 4)
+    resent = a_part(3, 2, None, round=2, batch_id="b3", attempt=2)
+    other = begun_after(replace(first, parts=[*first.parts, resent]), OTHER_ROWS, 5)
+    assert begun_after(other, SAME, 7).parts == [*first.parts, resent.unsent()]
+
+
+def test_rows_of_an_earlier_input_keep_their_parts_even_if_others_were_lost() -> None:
+    first = begun_after(None, SAME, 4)
+    other = begun_after(first.after(LinesLost([2])), OTHER_ROWS, 5)
+    back = begun_after(other, SAME, 7)
+    assert back.parts == first.parts[:1]
+    assert uncovered(back.parts, SAME.rows) == [(4, 6)]
 
 
 def test_rows_that_are_in_no_part_are_found() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from support.run_states import HOUR, POLICY, a_part, a_run
 
+from airflow_bifrost.runs.events import Collected
 from airflow_bifrost.runs.resend import Resend, Survey, plan_resend
 from airflow_bifrost.runs.state import RunState
 
@@ -80,7 +81,7 @@ def test_no_round_starts_that_cannot_end_within_run_timeout() -> None:
 
 @pytest.mark.parametrize("stop", ["timeout", "request_changed"])
 def test_nothing_is_sent_again_once_the_run_is_stopped(stop: Any) -> None:
-    assert plan_resend(collected(10, stop=stop), failing(3), 1.0) == Resend("none", cancelled=False)
+    assert plan_resend(collected(10, stop=stop), failing(3), 1.0) == Resend("none", cancelled=False, held_back=True)
 
 
 def test_rows_cancelled_with_an_earlier_attempt_are_sent_again_and_that_attempt_does_not_count() -> None:
@@ -91,3 +92,19 @@ def test_rows_cancelled_with_an_earlier_attempt_are_sent_again_and_that_attempt_
 
 def test_rows_that_were_cancelled_in_this_attempt_stay_cancelled() -> None:
     assert not plan_resend(collected(10, attempt=1), Survey({1: "cancelled"}), 1.0).cancelled
+
+
+def test_rows_of_a_batch_that_was_cancelled_are_sent_again_even_if_other_rows_had_a_later_round() -> None:
+    state = collected(10, 10, attempt=2)
+    state = replace(state, parts=[*state.parts, a_part(3, 4, None, round=2, batch_id="b3", attempt=1, ended=True)])
+    survey = Survey({1: "cancelled", 2: "succeeded", 3: "succeeded"})
+    assert plan_resend(state, survey, 1.0).cancelled
+    again = state.after(Collected(survey.outcomes, [a_part(4, 10, None, round=3)], 1.0, cancelled=True))
+    assert not plan_resend(again, survey, 1.0).cancelled
+
+
+def test_rows_that_only_a_stop_or_the_runs_timeout_keeps_from_being_sent_are_held_back() -> None:
+    assert plan_resend(collected(10, stop="timeout"), failing(1), 1.0).held_back
+    assert plan_resend(collected(10, policy=replace(POLICY, run_timeout=30 * HOUR)), failing(1), 10 * HOUR).held_back
+    assert not plan_resend(collected(10, policy=replace(POLICY, max_row_attempts=1)), failing(1), 1.0).held_back
+    assert not plan_resend(collected(10, stop="timeout"), Survey({1: "succeeded"}), 1.0).held_back
