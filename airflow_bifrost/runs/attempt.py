@@ -211,7 +211,8 @@ class BatchRun(RunDriver):
         """
         numbers = {1, *(part.number for part in before.parts)} if before is not None else {1}
         digests: dict[int, str | None] = {**dict.fromkeys(numbers), **wanted}
-        supersede_others(self.context, self.client, provider, self.recovery, digests, self.record.store)
+        whole = self.whole(1) if wanted else None
+        supersede_others(self.context, self.client, provider, self.recovery, digests, self.record.store, whole=whole)
 
     def _changed(self) -> list[str]:
         """Names of the arguments that differ between the DAG file and the run."""

@@ -174,6 +174,7 @@ class RunDriver(RunWorkspace):
                 self.spec(),
                 self.recovery,
                 Part(part.number, path, part.rows, part.bytes, part.sha256, ()),
+                whole=self.whole(part.round),
                 store=self.record.store,
                 keep_cancelled=True,
                 fetch=fetch,

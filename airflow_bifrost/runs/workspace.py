@@ -23,7 +23,7 @@ from airflow_bifrost.runs.record import RunRecord
 from airflow_bifrost.runs.request import RunPolicy, RunRequest
 from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.runs.steps import Wait
-from airflow_bifrost.submission.ledger import may_have_submitted
+from airflow_bifrost.submission.ledger import Whole, may_have_submitted
 from airflow_bifrost.submission.parts import Part, RequestFiles, write_parts
 from airflow_bifrost.submission.reading import read_row
 from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
@@ -135,6 +135,12 @@ class RunWorkspace:
             request.extra_form,
             request.output_expires_after,
         )
+
+    def whole(self, round_: int) -> Whole:
+        """The rows of a round, however they are split."""
+        spec, provider = self.spec(), self.known.request.provider
+        digests = [spec.digest(provider, part.sha256) for part in self.known.parts]
+        return Whole.of(origin_of(self.context, 1), self.known.digest, round_, digests)
 
     def may_be_submitted(self, part: RunPart) -> bool:
         """Whether a create call may have been made for a part, according to the ledger."""

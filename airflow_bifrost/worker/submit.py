@@ -20,6 +20,7 @@ from airflow_bifrost.submission.ledger import (
     Origin,
     Submission,
     TaskStateStore,
+    Whole,
     delete_lost_uploads,
 )
 from airflow_bifrost.submission.parts import Part
@@ -50,6 +51,7 @@ def submit_part(
     recovery: RecoveryPolicy,
     part: Part,
     *,
+    whole: Whole | None = None,
     store: TaskStateStore | None = None,
     keep_cancelled: bool = False,
     fetch: Callable[[], None] | None = None,
@@ -60,6 +62,7 @@ def submit_part(
 ) -> Submission:
     """Submit a part of the task's input, unless an earlier attempt did.
 
+    :param whole: what the part is a part of; None: it is the whole input.
     :param store: where the submission is recorded; None: the task's own store.
     :param keep_cancelled: if the input had a batch before that was cancelled for another input, continue with that batch.
     :param fetch: copies the part's file to the local disk when it is needed; None: it is already there.
@@ -84,6 +87,7 @@ def submit_part(
         recovery,
         part.number,
         store or open_state_store(context),
+        whole=whole,
         keep_cancelled=keep_cancelled,
         check_stop=check_stop,
         known=known_ids,
@@ -117,13 +121,16 @@ def supersede_others(
     recovery: RecoveryPolicy,
     wanted: Mapping[int, str | None],
     store: TaskStateStore,
+    *,
+    whole: Whole | None = None,
 ) -> None:
     """Leave or cancel the batches that earlier attempts submitted for other inputs.
 
     :param wanted: the digest of each part's current input, by part number; None: an earlier input had this part, the current one has not.
+    :param whole: what the parts are parts of; None: there are no rows.
     """
     for number, digest in wanted.items():
-        _ledger(context, client, provider, recovery, number, store).supersede_others(digest)
+        _ledger(context, client, provider, recovery, number, store, whole=whole).supersede_others(digest)
 
 
 @dataclass(slots=True)
@@ -209,6 +216,7 @@ def _ledger(
     part: int,
     store: TaskStateStore,
     *,
+    whole: Whole | None = None,
     keep_cancelled: bool = False,
     check_stop: Callable[[], None] = _never,
     known: Iterable[str] = (),
@@ -221,6 +229,7 @@ def _ledger(
         provider=provider,
         store=None if isinstance(store, NoStateStore) else store,
         deployment=this_deployment(),
+        whole=whole,
         may_be_lost=not is_remembering(store, context),
         floor=_earliest(context),
         policy=recovery.for_part(part, keep_cancelled=keep_cancelled),

@@ -27,6 +27,7 @@ from airflow_bifrost.submission.ledger.record import (
     Records,
     SubmissionRecord,
     Tag,
+    Whole,
 )
 
 log = logging.getLogger("airflow.task")
@@ -66,6 +67,7 @@ class Creator:
     calls: Calls
     records: Records
     origin: Origin
+    whole: Whole | None
     provider: str
     deployment: Deployment
     deletes_orphans: bool
@@ -88,7 +90,9 @@ class Creator:
         if self.records.get(digest) != previous:
             return None
         now = self.calls.timing.now()
-        tag = Tag(self.origin.key, self.deployment, digest, number, secrets.token_hex(NONCE_LENGTH // 2))
+        whole = self.whole or Whole.of(self.origin, digest, 1, [digest])
+        nonce = secrets.token_hex(NONCE_LENGTH // 2)
+        tag = Tag(self.origin.key, self.deployment, digest, number, whole.key, whole.round, nonce)
         intent = SubmissionRecord(
             "intent",
             self.provider,

@@ -29,7 +29,7 @@ from airflow_bifrost.submission.ledger.evidence import (
     by_tag,
     by_time,
 )
-from airflow_bifrost.submission.ledger.record import SETTLE, Deployment, SubmissionRecord
+from airflow_bifrost.submission.ledger.record import SETTLE, Deployment, SubmissionRecord, Whole
 from airflow_bifrost.submission.ledger.steps import (
     Adopt,
     Compare,
@@ -84,6 +84,7 @@ class Situation:
     """What is known about one input of one part.
 
     :param origin: key of the part's :class:`Origin`.
+    :param whole: what the part is a part of; None: the input has no other split.
     :param tagged: whether the provider's list shows the tags of batches.
     :param listed: whether the provider has a usable list.
     :param record: None: no record exists.
@@ -105,6 +106,7 @@ class Situation:
     tagged: bool
     listed: bool
     record: SubmissionRecord | None
+    whole: Whole | None = None
     may_be_lost: bool = False
     floor: float | None = None
     rows: int | None = None
@@ -144,7 +146,7 @@ def evidence_of(situation: Situation, read: ListRead) -> Evidence:
     """What the list says about the create of the record, or about any create if there is no record."""
     record = situation.record
     if situation.tagged:
-        return by_tag(read, situation.origin, situation.deployment, situation.digest, record)
+        return by_tag(read, situation.origin, situation.deployment, situation.digest, situation.whole, record)
     return by_time(
         read,
         floor=record.floor if record else situation.floor,

@@ -14,7 +14,7 @@ from typing import Self
 from airflow_bifrost import providers
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.providers.statuses import BatchStatus, Outcome
-from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Tag
+from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Tag, Whole
 
 CLOCK_SKEW = 300.0  # seconds by which this worker's clock and the provider's may differ
 DEFAULT_ID = re.compile(r"row-[0-9]+")  # the default custom ID of a row, the same in every run
@@ -114,10 +114,16 @@ Evidence = Found | Absent | Candidate | Unknown
 
 
 def by_tag(
-    read: ListRead, origin: str, deployment: Deployment, digest: str, record: SubmissionRecord | None
+    read: ListRead,
+    origin: str,
+    deployment: Deployment,
+    digest: str,
+    whole: Whole | None,
+    record: SubmissionRecord | None,
 ) -> Evidence:
     """What a list proves if its batches carry tags.
 
+    :param whole: what the part is a part of; None: the input has no other split.
     :param record: None: no record exists, so only the deployment in the tag tells whose batch it is.
     """
     same_input = [b for b in read.batches if b.tag and (b.tag.origin, b.tag.digest) == (origin, digest)]
@@ -133,7 +139,26 @@ def by_tag(
         return Unknown(
             f"{names} has the same DAG, task, run and input, and may belong to another Airflow deployment", unclear
         )
+    if record is None and whole is not None and (others := in_another_split(read.batches, deployment, whole)):
+        names = ", ".join(batch.id for batch in others)
+        return Unknown(
+            f"the same rows were submitted in another split ({names}). Restore the limits of that time, such as max_request_body_size_mb,"
+            " and clear this task, which then continues with these batches",
+            others,
+        )
     return Absent() if read.complete else Unknown(read.problem)
+
+
+def in_another_split(batches: Sequence[ListedBatch], deployment: Deployment, whole: Whole) -> tuple[ListedBatch, ...]:
+    """The batches of the same rows and round that are no part of the current split, unless they belong to another deployment."""
+    return tuple(
+        batch
+        for batch in batches
+        if batch.tag is not None
+        and (batch.tag.whole, batch.tag.round) == (whole.key, whole.round)
+        and batch.tag.digest not in whole.digests
+        and deployment.is_same(batch.tag.deployment) is not False
+    )
 
 
 def own_number(

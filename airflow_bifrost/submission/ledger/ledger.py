@@ -31,6 +31,7 @@ from airflow_bifrost.submission.ledger.record import (
     Submission,
     SubmissionRecord,
     TaskStateStore,
+    Whole,
 )
 from airflow_bifrost.submission.ledger.settling import Settler
 from airflow_bifrost.submission.ledger.steps import (
@@ -59,6 +60,7 @@ class Ledger:
     """The submissions of one part of a task's input: one record for each input that it ever had.
 
     :param store: None: nothing is remembered, and the provider's list is the only record.
+    :param whole: what the part is a part of; None: it is the whole input, or the task submits nothing now.
     :param may_be_lost: an earlier attempt may have submitted without a record in the store.
     :param floor: unix seconds before which no attempt of this task began; None: unknown.
     :param policy: what the user wants if an earlier attempt left something.
@@ -76,6 +78,7 @@ class Ledger:
         provider: str,
         store: TaskStateStore | None,
         deployment: Deployment = Deployment(),  # noqa: B008 - frozen
+        whole: Whole | None = None,
         may_be_lost: bool = False,
         floor: float | None = None,
         policy: Policy = Policy(),  # noqa: B008 - frozen
@@ -88,6 +91,7 @@ class Ledger:
         self._origin = origin
         self._provider = provider
         self._deployment = deployment
+        self._whole = whole
         self._may_be_lost = may_be_lost
         self._floor = floor
         self._policy = policy
@@ -96,7 +100,7 @@ class Ledger:
         self._records = Records(store, origin.part)
         self._calls = Calls(client, check_stop, timing)
         self._settler = Settler(self._calls, self._records, origin, provider, self._known, result_ids)
-        self._creator = Creator(self._calls, self._records, origin, provider, deployment, deletes_orphans)
+        self._creator = Creator(self._calls, self._records, origin, whole, provider, deployment, deletes_orphans)
 
     def submit(self, digest: str, source: BatchInput) -> Submission:
         """Create a batch, unless an earlier attempt did.
@@ -167,6 +171,8 @@ class Ledger:
         for batch in self._calls.read_list(self._provider, None).batches:
             if batch.tag is None or batch.tag.origin != self._origin.key or batch.tag.digest in (wanted, *recorded):
                 continue
+            if self._whole is not None and batch.tag.whole == self._whole.key:  # the same rows
+                continue
             if batch.outcome is None and is_own(batch, self._deployment, None):
                 self._supersede(batch.id, self._provider)
 
@@ -218,6 +224,7 @@ class Ledger:
             tagged=facts.metadata,
             listed=facts.listing is not None,
             record=record,
+            whole=self._whole,
             may_be_lost=self._may_be_lost,
             floor=self._floor,
             rows=source.rows if source else None,

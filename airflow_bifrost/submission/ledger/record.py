@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, Self
 
 TAG_KEY = "airflow_bifrost"  # key of the tag in a batch's metadata
@@ -78,12 +78,38 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """What a part is a part of: the rows that a task instance sends in one round, however they are split.
+
+    :param key: of the task instance and its rows, 32 hex digits.
+    :param round: 1 for the task's input, then one more each time that rows are sent again.
+    :param digests: of the parts of the current split, as in tags.
+    """
+
+    key: str
+    round: int
+    digests: frozenset[str]
+
+    @classmethod
+    def of(cls, origin: Origin, digest: str, round_: int, digests: Iterable[str]) -> Self:
+        """
+        :param origin: of any part of the task instance.
+        :param digest: SHA-256 of the rows and the request, whatever the split.
+        """
+        text = json.dumps([replace(origin, part=0).key, digest])
+        short = frozenset(digest[:DIGEST_LENGTH] for digest in digests)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:32], round_, short)
+
+
+@dataclass(frozen=True, slots=True)
 class Tag:
     """What a batch's metadata says about where the batch comes from.
 
     :param origin: the key of its :class:`Origin`.
-    :param digest: of the input.
+    :param digest: of the part's input.
     :param number: counts the creates that were made on purpose for this input, from 1.
+    :param whole: the key of its :class:`Whole`.
+    :param round: the round of its :class:`Whole`.
     :param nonce: of this one create. A batch with a nonce of the record belongs to the task.
     """
 
@@ -91,10 +117,12 @@ class Tag:
     deployment: Deployment
     digest: str
     number: int
+    whole: str
+    round: int
     nonce: str
 
     def __str__(self) -> str:
-        return f"{self.idempotency_key}.{self.nonce}"
+        return f"{self.idempotency_key}.{self.whole}.{self.round}.{self.nonce}"
 
     @property
     def idempotency_key(self) -> str:
@@ -105,12 +133,15 @@ class Tag:
     def of(cls, metadata: Mapping[str, Any] | None) -> Self | None:
         """None: this package did not create the batch, or its provider stores no metadata."""
         value = (metadata or {}).get(TAG_KEY)
-        found = (
-            re.fullmatch(r"([0-9a-f]{32})\.([cd][0-9a-f]{0,16})\.([0-9a-f]{32})\.([0-9]{1,6})\.([0-9a-f]{16})", value)
-            if isinstance(value, str)
-            else None
-        )
-        return cls(found[1], Deployment.parse(found[2]), found[3], int(found[4]), found[5]) if found else None
+        found = _TAG.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            return None
+        origin, deployment, digest, number, whole, round_, nonce = found.groups()
+        return cls(origin, Deployment.parse(deployment), digest, int(number), whole, int(round_), nonce)
+
+
+_KEY, _COUNT = "([0-9a-f]{32})", "([0-9]{1,6})"
+_TAG = re.compile(rf"{_KEY}\.([cd][0-9a-f]{{0,16}})\.{_KEY}\.{_COUNT}\.{_KEY}\.{_COUNT}\.([0-9a-f]{{16}})")
 
 
 @dataclass(frozen=True, slots=True)

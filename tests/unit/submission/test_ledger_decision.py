@@ -49,7 +49,7 @@ from airflow_bifrost.submission.ledger.steps import (
 NOW = 1_800_000_000.0
 ORIGIN, DIGEST = Origin("dag", "task", "run").key, "1" * 32
 HERE, THERE = Deployment.named("here"), Deployment.named("there")
-NONCE = "a" * 16
+NONCE, WHOLE = "a" * 16, "2" * 32
 
 
 def record(state: str = "intent", **fields: Any) -> SubmissionRecord:
@@ -68,7 +68,7 @@ def batch(
     created_at: float | None = NOW,
     rows: int | None = 2,
 ) -> ListedBatch:
-    tag = Tag(ORIGIN, deployment, DIGEST, number, nonce) if tagged else None
+    tag = Tag(ORIGIN, deployment, DIGEST, number, WHOLE, 1, nonce) if tagged else None
     status = BatchStatus.FAILED if outcome is Outcome.FAILED else BatchStatus.IN_PROGRESS
     return ListedBatch(id_, status, outcome, created_at, rows, tag)
 
@@ -221,6 +221,8 @@ def test_ids_that_every_task_uses_prove_nothing() -> None:
         st.just(ORIGIN),
         st.sampled_from([HERE, Deployment(), Deployment("f" * 16)]),
         st.just(DIGEST),
+        st.integers(1, 10**6 - 1),
+        st.just(WHOLE),
         st.integers(1, 10**6 - 1),
         st.just(NONCE),
     )
