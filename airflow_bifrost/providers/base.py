@@ -220,10 +220,12 @@ class Provider:
     def results_late(
         self, status: str, counts: Counts, *, output_file_id: str | None, error_file_id: str | None
     ) -> bool:
-        """Whether a terminal batch does not name its results yet, although rows have succeeded or may have.
+        """Whether a terminal batch does not name its output file yet, although rows have succeeded or may have.
 
         Some batches are ``completed`` several polls before their ``output_file_id`` appears (seen with OpenAI behind gateways, with and
         without counts). Keep polling such a batch for a while. If it still names no file, its results may exist, but cannot be found.
+
+        An error file proves nothing: it may be named before the output file. Only counts of all rows prove that no row succeeded.
 
         :param status: as the gateway sent it.
         """
@@ -232,11 +234,16 @@ class Provider:
         succeeded = self.succeeded_rows(counts)
         if succeeded:
             return True
-        if BatchStatus.of(status) not in FINISHED:
-            return False  # usually, a batch that failed, expired or was cancelled before a row succeeded has no output file
+        if BatchStatus.of(status) in FINISHED:
+            return not (succeeded == 0 and self.counts_all_rows(counts))
+        # Usually, a batch that failed, expired or was cancelled before a row succeeded has no output file. If it has an error file, some of
+        # its rows were processed.
+        return succeeded is None and error_file_id is not None
+
+    def counts_all_rows(self, counts: Counts) -> bool:
+        """Whether each row of a batch is counted as processed. Counts may be late, just as files may."""
         processed = self.processed_rows(counts)
-        nothing_succeeded = succeeded == 0 and (counts.total is None or (processed or 0) >= counts.total)
-        return not (nothing_succeeded or error_file_id)
+        return bool(counts.total) and processed is not None and processed >= (counts.total or 0)
 
     def _outcome_of_completed(self, status: str, counts: Counts) -> Outcome:
         if not counts.failed:

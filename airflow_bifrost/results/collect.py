@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, BifrostProtocolError
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.results.completeness import Promise, Taken
-from airflow_bifrost.results.source import Sink, Source, sources_of
+from airflow_bifrost.providers.base import Provider, ResultLocation
+from airflow_bifrost.providers.statuses import FINISHED, BatchStatus
+from airflow_bifrost.results.completeness import Promise, RowsOfBatch, Taken
+from airflow_bifrost.results.source import Sink, Source, error_sources_of, sources_of
 
 log = logging.getLogger("airflow.task")
 
@@ -48,6 +51,7 @@ def collect(
     sink: Sink,
     *,
     rows: int | None = None,
+    ids: Iterable[str] | None = None,
     storage_conn_id: str | None = None,
     policy: ReadPolicy | None = None,
 ) -> Batch:
@@ -56,86 +60,158 @@ def collect(
     :param client: see :func:`airflow_bifrost.results.source.sources_of`, as for ``storage_conn_id``.
     :param sink: for example a :class:`airflow_bifrost.results.writer.ResultsWriter`. Do not use it after an error.
     :param rows: number of rows of the batch, if known. If each has a result, the results are complete, even if the batch counts more.
+    :param ids: custom IDs of these rows, if known. A result of another row is then no result of the batch.
     :return: the batch, as retrieved just before its results were read.
     :raises BifrostProtocolError: the batch does not name its files, or its results cannot be read or are incomplete. The rows are already
         paid for, and a retry reads their results again.
     :raises BifrostUnavailable: the download broke off in every attempt.
     :raises ResultsUnavailable: there are no results, or this gateway cannot return them.
     """
-    policy = policy or POLICY
-    batch = _with_files(client, batch_id, provider, policy)
-    sources = sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id)
-    taken = 0
-    for source in sources:
-        check = _Check(
-            source,
-            source.promise(taken),
-            rows=None if rows is None else max(0, rows - taken),
-            is_last_source=source is sources[-1],
-            allow_incomplete=policy.allow_incomplete,
+    policy, known = policy or POLICY, providers.get(provider)
+    reading = _Reading(sink, policy, known, RowsOfBatch(rows, ids))
+    batch, late = _poll(client, batch_id, provider, policy, "output file", partial(_lacks_output, known))
+    unnamed = _unnamed(batch, batch_id, known, policy) if late else None
+    if unnamed is not None and batch.error_file_id is None:
+        _give_up(unnamed, policy)
+    reading.read(batch, sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id))
+    if unnamed is not None and batch.error_file_id is not None and reading.rows.left != 0:
+        _give_up(unnamed, policy)
+    if not late and _lacks_errors(known, reading.rows.found, batch):
+        batch, late = _poll(
+            client, batch_id, provider, policy, "error file", partial(_lacks_errors, known, reading.rows.found)
         )
-        try:
-            taken += _read(source, sink, check, policy).results
-        except BatchNotFound as error:
-            nothing_paid = providers.get(provider).succeeded_rows(batch.request_counts) == 0
-            if not source.errors or not (batch.output_file_id or nothing_paid):
-                raise
-            log.warning("%s The failed rows therefore have no result. They were not billed.", error)
+        if late:
+            log.warning(
+                "Batch %s counts failed rows, but has not named its error file. These rows have no result.", batch_id
+            )
+        reading.read(batch, error_sources_of(client, batch, batch_id, provider))
     return batch
 
 
-def _with_files(client: GatewayClient, batch_id: str, provider: str, policy: ReadPolicy) -> Batch:
-    """Poll the batch until it names its files."""
+def _lacks_output(provider: Provider, batch: Batch) -> bool:
+    return provider.results_late(
+        batch.status, batch.request_counts, output_file_id=batch.output_file_id, error_file_id=batch.error_file_id
+    )
+
+
+def _lacks_errors(provider: Provider, found: int, batch: Batch) -> bool:
+    """Whether a batch that counts failed rows names no file with their errors. Some providers write them into the output file.
+
+    :param found: number of rows that have a result in the output file.
+    """
+    if provider.results is not ResultLocation.FILES or batch.output_file_id is None or batch.error_file_id is not None:
+        return False
+    finished = BatchStatus.of(batch.status) in FINISHED
+    return (
+        finished and bool(batch.request_counts.failed) and found < (provider.processed_rows(batch.request_counts) or 0)
+    )
+
+
+def _unnamed(batch: Batch, batch_id: str, provider: Provider, policy: ReadPolicy) -> BifrostProtocolError | None:
+    """The error for a batch that has not named its output file in time; None if it may have no such file."""
+    if BatchStatus.of(batch.status) not in FINISHED and not provider.succeeded_rows(batch.request_counts):
+        return None
+    problem = f"Batch {batch_id} of {provider.name} is {batch.status}, but has not named its output file within {policy.grace:g} s."
+    return BifrostProtocolError(
+        f"{problem} Its rows are paid for, and nothing was written. Retry or clear the task to poll the batch again. If the file never"
+        " appears, contact the provider, or set allow_incomplete=True to write the results that can be read.",
+        problem=problem,
+        transient=True,
+    )
+
+
+def _give_up(error: BifrostProtocolError, policy: ReadPolicy) -> None:
+    if not policy.allow_incomplete:
+        raise error
+    log.warning(
+        "%s Because allow_incomplete is set, the task continues without the missing results. They are paid for.",
+        error.problem,
+    )
+
+
+def _poll(
+    client: GatewayClient,
+    batch_id: str,
+    provider: str,
+    policy: ReadPolicy,
+    what: str,
+    is_late: Callable[[Batch], bool],
+) -> tuple[Batch, bool]:
+    """Poll the batch until it names a file, or the time for it is over. Return the batch, and whether the file is still late."""
     deadline = None
     while True:
         batch = client.get_batch(batch_id, provider=provider)
-        late = providers.get(provider).results_late(
-            batch.status, batch.request_counts, output_file_id=batch.output_file_id, error_file_id=batch.error_file_id
-        )
-        if not late:
-            return batch
+        if not is_late(batch):
+            return batch, False
         now = policy.clock()
         if deadline is None:
             deadline = now + policy.grace
             log.warning(
-                "Batch %s of %s is %s, but does not name its output file yet. Polling it for up to %g s.",
+                "Batch %s of %s is %s, but does not name its %s yet. Polling it for up to %g s.",
                 batch_id,
                 provider,
                 batch.status,
+                what,
                 policy.grace,
             )
         if now >= deadline:
-            raise BifrostProtocolError(
-                f"Batch {batch_id} of {provider} is {batch.status}, but has not named its output file within {policy.grace:g} s."
-                " Its rows are paid for, and nothing was written. Retry or clear the task to poll the batch again. If the file never"
-                " appears, contact the provider.",
-                transient=True,
-            )
+            return batch, True
         policy.sleep(min(policy.poll_interval, deadline - now))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Reads the sources of a batch, one after the other."""
+
+    sink: Sink
+    policy: ReadPolicy
+    provider: Provider
+    rows: RowsOfBatch
+
+    def read(self, batch: Batch, sources: Sequence[Source]) -> None:
+        total = batch.request_counts.total
+        partly_counted = total is not None and self.rows.number is not None and total < self.rows.number
+        for source in sources:
+            promise = source.promise(self.rows.found)
+            check = _Check(
+                source,
+                replace(promise, is_all=False) if partly_counted else promise,
+                self.rows,
+                is_last_source=source is sources[-1],
+                allow_incomplete=self.policy.allow_incomplete,
+            )
+            try:
+                self.rows.keep(_read(source, self.sink, check, self.policy))
+            except BatchNotFound as error:
+                nothing_paid = self.provider.succeeded_rows(batch.request_counts) == 0
+                if not source.errors or not (batch.output_file_id or nothing_paid):
+                    raise
+                log.warning("%s The failed rows therefore have no result. They were not billed.", error)
 
 
 @dataclass(slots=True)
 class _Check:
     """Raises if the results that were read from a source are not complete.
 
-    :param rows: number of rows of the batch without a result in the earlier sources; None if unknown.
+    :param rows: the rows of the batch, with what the earlier sources returned for them.
     :param is_last_attempt: whether this is the last time that the source is read.
     """
 
     source: Source
     promise: Promise
-    rows: int | None
+    rows: RowsOfBatch
     is_last_source: bool = False
     is_last_attempt: bool = False
     allow_incomplete: bool = False
 
     def __call__(self, taken: Taken) -> None:
-        if self.rows is not None and taken.results >= self.rows:
+        taken, left = self.rows.of(taken), self.rows.left
+        if left is not None and taken.results >= left:
             return  # every row has a result, even if the batch counts more
         flaw = self.promise.flaw(taken)
         doubt = None
-        if self.rows is not None and self.is_last_source:
-            doubt = self.promise.doubt(taken, self.rows)
+        if left is not None and self.is_last_source:
+            doubt = self.promise.doubt(taken, left)
         if flaw is None and (doubt is None or self.is_last_attempt):
             return
         name = self.source.name

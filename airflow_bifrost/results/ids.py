@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,7 @@ class CustomIds:
         """Add the gateway's native results, or other lines that are already JSON types."""
         rows = [result_row(value) for value in values if not is_invented(value)]
         found = [row.custom_id for row in rows if row is not None]
-        taken = Taken(len(found), len(rows) - len(found))
+        taken = Taken(len(found), len(rows) - len(found), array("q", map(hash, found)))
         if check is not None:
             check(taken)
         self.ids += found

@@ -138,6 +138,11 @@ def sources_of(
     return _in_files(client, batch, batch_id, known)
 
 
+def error_sources_of(client: GatewayClient, batch: Batch, batch_id: str, provider: str) -> list[Source]:
+    """The error file of a batch, if it names one."""
+    return [source for source in _in_files(client, batch, batch_id, providers.get(provider)) if source.errors]
+
+
 def _in_files(client: GatewayClient, batch: Batch, batch_id: str, provider: Provider) -> list[Source]:
     def source(kind: str, file_id: str, promise: Callable[[int], Promise]) -> Source:
         content = partial(client.file_content, file_id, provider=provider.name)

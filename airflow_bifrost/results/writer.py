@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -142,21 +143,25 @@ class ResultsWriter:
             return self._write(map(well_formed, custom_ids), file)
 
     def _take(self, records: Iterable[ResultRecord | None], check: Check | None) -> Taken:
-        results, unreadable = self._flags.total(), self._unreadable
+        rows, unreadable = array("q"), self._unreadable
         with self._whole_or_not_at_all():
-            self._spool.keep(self._counted(records))
-            taken = Taken(self._flags.total() - results, self._unreadable - unreadable)
+            self._spool.keep(self._counted(records, rows))
+            taken = Taken(len(rows), self._unreadable - unreadable, rows)
             if check is not None:
                 check(taken)
         return taken
 
-    def _counted(self, records: Iterable[ResultRecord | None]) -> Iterator[ResultRecord]:
+    def _counted(self, records: Iterable[ResultRecord | None], rows: array[int]) -> Iterator[ResultRecord]:
+        """
+        :param rows: gets the hash of each result's custom ID.
+        """
         flags, tokens = self._flags, self._tokens
         for record in records:
             if record is None:
                 self._unreadable += 1
                 continue
             flags[record.flags] += 1
+            rows.append(hash(record.custom_id))
             input_, output, total = record.tokens
             if total is not None:
                 try:

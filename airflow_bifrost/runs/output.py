@@ -15,6 +15,7 @@ from pydantic import AfterValidator, TypeAdapter
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.results import collect
+from airflow_bifrost.results.lines import well_formed
 from airflow_bifrost.results.rows import RowError, RowOutcome
 from airflow_bifrost.results.storage import fingerprint
 from airflow_bifrost.results.tally import Tally, differences
@@ -148,12 +149,14 @@ class RunResults:
             return
         before = self.writer.came()
         policy = replace(collect.POLICY, allow_incomplete=self.allow_incomplete)
+        ids = self.lines.part_ids(state.input, part)
         batch = collect.collect(
             client,
             part.batch_id,
             provider,
             self.writer,
             rows=part.rows,
+            ids=None if ids is None else map(well_formed, ids),
             storage_conn_id=storage_conn_id,
             policy=policy,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import threading
@@ -389,6 +390,18 @@ def test_unreadable_results_are_a_transient_error_and_nothing_is_written(gateway
     assert run(output, ["a", "b"], store=store, try_number=2).state == "success"
     assert outcomes(output) == ["succeeded", "succeeded"]
     assert len(gateway.batches) == 1
+
+
+def test_the_results_of_another_batch_are_a_transient_error_and_nothing_is_written(
+    gateway: LocalGateway, output: str
+) -> None:
+    answer = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
+    others = [{"custom_id": name, "response": {"status_code": 200, "body": answer}} for name in ("x", "y")]
+    gateway.inject(Fault(call="file_content", status=200, body="\n".join(map(json.dumps, others)), times=None))
+    end = run(output, ["a", "b"])
+    assert isinstance(end.error, BifrostProtocolError), end.error
+    assert "rows that are not in the batch" in str(end.error)
+    assert not Path(output).exists()
 
 
 @pytest.mark.parametrize(("cleanup", "left"), [("never", 2), ("input", 1), ("all", 0)])

@@ -37,10 +37,20 @@ def test_a_batch_that_ended_early_without_a_file_is_late_if_rows_succeeded(statu
     assert not late(status, NOT_GIVEN)
 
 
-def test_a_batch_with_only_an_error_file_is_complete_only_if_it_counts_no_succeeded_row() -> None:
-    assert late("completed", SOME, error_file_id="file-errors")
-    assert not late("completed", NONE, error_file_id="file-errors")
-    assert not late("completed", NOT_GIVEN, error_file_id="file-errors")
+@pytest.mark.parametrize("error_file_id", [None, "file-errors"])
+def test_only_counts_prove_that_a_completed_batch_has_no_output_file(error_file_id: str | None) -> None:
+    named = {"error_file_id": error_file_id}
+    assert late("completed", SOME, **named)
+    assert late("completed", NOT_GIVEN, **named)
+    assert late("completed", {"total": 10, "completed": 0, "failed": 0}, **named)
+    assert late("completed", {"total": 0, "completed": 0, "failed": 3}, **named)  # of how many rows?
+    assert not late("completed", NONE, **named)
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled", "failed"])
+def test_without_counts_a_batch_that_ended_early_and_names_its_error_file_may_have_an_output_file(status: str) -> None:
+    assert late(status, NOT_GIVEN, error_file_id="file-errors")
+    assert not late(status, NONE, error_file_id="file-errors")
 
 
 def test_a_batch_that_names_its_output_is_not_late() -> None:

@@ -185,7 +185,58 @@ def test_rows_of_a_batch_that_ended_early_need_no_result(clock: Clock) -> None:
     assert clock.pauses == []
 
 
+def test_several_results_of_one_row_count_once(clock: Clock) -> None:
+    """Otherwise a repeated line would hide that another row's line is missing."""
+    script = Script([counted(2)], {"out": [line("a") * 2, line("a") + line("b")]})
+    assert read(script, clock) == ["a", "b"]
+    with pytest.raises(BifrostProtocolError, match="1 results can be read, but the batch counts 2"):
+        read(Script([counted(2)], {"out": [line("a") * 2]}), clock)
+    both = counted(1, 1, error_file_id="err")
+    with pytest.raises(BifrostProtocolError, match="0 results can be read, but the batch counts 1"):
+        read(Script([both], {"out": [line("a")], "err": [line("a")]}), clock)
+
+
+def test_the_file_of_another_batch_is_read_again(clock: Clock) -> None:
+    other, own = line("x") + line("y"), line("a") + line("b")
+    wanted: dict[str, Any] = {"rows": 2, "ids": ["a", "b"]}
+    assert read(Script([counted(2)], {"out": [other, own]}), clock, **wanted) == ["a", "b"]
+    for batch in (counted(2), counted(0, status="expired"), {"status": "completed", "output_file_id": "out"}):
+        with pytest.raises(BifrostProtocolError, match="2 results are of rows that are not in the batch") as caught:
+            read(Script([batch], {"out": [other]}), clock, **wanted)
+        assert caught.value.transient
+
+
+def test_results_of_other_rows_do_no_harm_if_each_row_has_its_own(clock: Clock) -> None:
+    script = Script([counted(1)], {"out": [line("info") + line("a")]})
+    assert read(script, clock, rows=1, ids=["a"]) == ["info", "a"]
+
+
+def test_counts_of_fewer_rows_than_the_batch_has_prove_nothing(clock: Clock) -> None:
+    script = Script([counted(1)], {"out": [line("a"), line("a") + line("b")]})
+    assert read(script, clock, rows=2) == ["a", "b"]
+
+
 # The error file
+
+
+def test_an_error_file_that_is_named_late_is_read(clock: Clock) -> None:
+    late = counted(1, 1)
+    script = Script([late, late, late | {"error_file_id": "err"}], {"out": [line("a")], "err": [line("b")]})
+    assert read(script, clock, rows=2) == ["a", "b"]
+    assert clock.pauses == [15.0]
+
+
+def test_an_error_file_that_never_appears_does_not_block_the_output(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read(Script([counted(1, 1)], {"out": [line("a")]}), clock, rows=2) == ["a"]
+    assert clock.time == 600
+    assert "counts failed rows, but has not named its error file" in caplog.text
+
+
+def test_no_error_file_is_awaited_if_the_output_file_has_the_failed_rows(clock: Clock) -> None:
+    assert read(Script([counted(1, 1)], {"out": [line("a") + line("b")]}), clock, rows=2) == ["a", "b"]
+    assert clock.pauses == []
 
 
 def test_a_deleted_error_file_is_left_out(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -200,7 +251,7 @@ def test_an_error_file_that_appears_late_is_read(clock: Clock) -> None:
 
 
 def test_a_deleted_error_file_is_an_error_if_it_may_hold_all_results(clock: Clock) -> None:
-    batch = {"status": "completed", "error_file_id": "err"}
+    batch: dict[str, Any] = {"status": "completed", "error_file_id": "err"}
     with pytest.raises(BatchNotFound):
         read(Script([batch], {"err": [GONE]}), clock)
     proof = {"request_counts": {"total": 1, "completed": 0, "failed": 1}}
@@ -212,7 +263,7 @@ def test_a_deleted_error_file_is_an_error_if_it_may_hold_all_results(clock: Cloc
 
 @pytest.mark.parametrize("status", ["completed", "expired", "cancelled", "failed"])
 def test_a_batch_is_polled_until_it_names_its_output(status: str, clock: Clock) -> None:
-    late = counted(1, 1, status, output_file_id=None)
+    late = counted(1, status=status, output_file_id=None)
     script = Script([late, late, late | {"output_file_id": "out"}], {"out": [line("a")]})
     assert read(script, clock) == ["a"]
     assert clock.pauses == [15.0, 15.0]
@@ -224,6 +275,40 @@ def test_a_batch_that_never_names_its_output_is_an_error_after_the_grace(clock: 
         read(script, clock, policy=clock.policy(grace=20.0))
     assert caught.value.transient
     assert clock.pauses == [15.0, 5.0]
+
+
+ERRORS_ONLY: dict[str, Any] = {"status": "completed", "error_file_id": "err"}
+
+
+def test_an_error_file_that_is_named_before_the_output_file_is_not_the_whole_result(clock: Clock) -> None:
+    script = Script(
+        [ERRORS_ONLY] * 3 + [ERRORS_ONLY | {"output_file_id": "out"}], {"out": [line("a")], "err": [line("b")]}
+    )
+    assert read(script, clock, rows=2) == ["a", "b"]
+
+
+def test_an_error_file_alone_is_the_whole_result_only_if_it_has_every_row(clock: Clock) -> None:
+    whole = {"err": [line("a") + line("b")]}
+    assert read(Script([ERRORS_ONLY], whole), clock, rows=2) == ["a", "b"]
+    for rows in (3, None):
+        with pytest.raises(BifrostProtocolError, match="has not named its output file within 600 s") as caught:
+            read(Script([ERRORS_ONLY], whole), clock, rows=rows)
+        assert caught.value.transient
+
+
+def test_without_an_output_file_the_rows_of_the_error_file_are_accepted_if_allowed(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = clock.policy(allow_incomplete=True)
+    assert read(Script([ERRORS_ONLY], {"err": [line("a")]}), clock, policy=policy) == ["a"]
+    assert read(Script([{"status": "completed"}]), clock, policy=policy) == []
+    assert "has not named its output file within 600 s" in caplog.text
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled", "failed"])
+def test_a_batch_that_ended_early_without_counts_may_have_no_output_file(status: str, clock: Clock) -> None:
+    assert read(Script([ERRORS_ONLY | {"status": status}], {"err": [line("a")]}), clock, rows=2) == ["a"]
+    assert clock.time == 600
 
 
 def test_a_running_batch_has_no_results_yet(clock: Clock) -> None:
