@@ -41,11 +41,18 @@ class BatchDownloadOperator(OneBatchOperator):
     :param download_timeout: how long the gateway may take to send one file, in seconds or as a timedelta. The gateway reads the whole file
         from the provider before it sends any of it. Default: 10 minutes.
     :param storage_conn_id: the Airflow connection for the object store in which Bedrock and Vertex keep results. Without it, the
-        credentials of the worker's environment apply. (templated)
+        credentials of the worker's environment apply. If they cannot read Vertex's results, the gateway returns them. (templated)
+    :param results_folder: the folder in the object store that the results must be below, e.g. ``gs://bucket/out``. Without it, the task reads
+        any place in the provider's store that the gateway names. (templated)
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
-    template_fields: Sequence[str] = (*OneBatchOperator.template_fields, "output_path", "storage_conn_id")
+    template_fields: Sequence[str] = (
+        *OneBatchOperator.template_fields,
+        "output_path",
+        "storage_conn_id",
+        "results_folder",
+    )
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class BatchDownloadOperator(OneBatchOperator):
         results_grace: float | timedelta = DEFAULT_RESULTS_GRACE,
         download_timeout: float | timedelta = DEFAULT_DOWNLOAD_TIMEOUT,
         storage_conn_id: str | None = None,
+        results_folder: str | None = None,
         bifrost_conn_id: str = "bifrost_default",
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -68,6 +76,7 @@ class BatchDownloadOperator(OneBatchOperator):
         self.results_grace = seconds_of("results_grace", results_grace)
         self.download_timeout = seconds_of("download_timeout", download_timeout)
         self.storage_conn_id = storage_conn_id
+        self.results_folder = results_folder
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_bifrost.hooks.bifrost import BifrostHook
@@ -87,5 +96,6 @@ class BatchDownloadOperator(OneBatchOperator):
                 self.output_path,
                 raw=self.raw,
                 storage_conn_id=self.storage_conn_id,
+                folder=self.results_folder,
                 policy=replace(POLICY, grace=self.results_grace, allow_incomplete=self.allow_incomplete),
             )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_bifrost.providers.forms import ANY_ID, IdRule, LineForm, PromptForm, SchemaForm, canonical_endpoint
 from airflow_bifrost.providers.statuses import FINISHED, BatchStatus, Counts, Outcome
@@ -62,6 +62,11 @@ class ResultLocation(Enum):
     OBJECT_STORAGE = "an object store, below output_file_id"
 
 
+def same_id(batch_id: str) -> str:
+    """The mapping for a provider whose batches have the same ID everywhere."""
+    return batch_id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResults:
     """How a provider lays out results in an object store.
@@ -69,11 +74,17 @@ class StoredResults:
     :param scheme: the URI's scheme, such as ``s3``.
     :param file: matches the name of a file of results, without its folder.
     :param in_job_folder: whether each job writes into a folder named after it, so that one prefix may serve many jobs.
+    :param folder: the folder that the additional members of a create call name; None if they name none.
+    :param usual_file: the name of the only file, as a rule, if the gateway also returns the results; None: only the store has them.
+    :param file_id: converts the URI of a file to the ID by which the gateway knows the file.
     """
 
     scheme: str
     file: re.Pattern[str]
     in_job_folder: bool
+    folder: Callable[[Mapping[str, Any]], str | None]
+    usual_file: str | None = None
+    file_id: Callable[[str], str] = same_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +124,6 @@ class FileReadiness:
 
     ready: frozenset[str]
     failed: frozenset[str]
-
-
-def same_id(batch_id: str) -> str:
-    """The mapping for a provider whose batches have the same ID everywhere."""
-    return batch_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

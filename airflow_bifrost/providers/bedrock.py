@@ -17,7 +17,7 @@ from airflow_bifrost.providers.base import (
     StoredResults,
     says,
 )
-from airflow_bifrost.providers.forms import LineForm, PromptForm
+from airflow_bifrost.providers.forms import LineForm, PromptForm, text_of
 from airflow_bifrost.providers.openai import messages
 
 
@@ -49,7 +49,12 @@ PROVIDER = Provider(
     results=ResultLocation.OBJECT_STORAGE,
     # Below the prefix, AWS writes the results of each job into a folder of that job. One prefix may hold many jobs:
     # https://docs.aws.amazon.com/bedrock/latest/userguide/batch-inference-results.html
-    stored=StoredResults(scheme="s3", file=re.compile(r".*\.jsonl\.out"), in_job_folder=True),
+    stored=StoredResults(
+        scheme="s3",
+        file=re.compile(r".*\.jsonl\.out"),
+        in_job_folder=True,
+        folder=lambda create: text_of(create.get("output_s3_uri")),
+    ),
     failed_hides_results=True,
     full_queues=(
         # ServiceQuotaExceededException, 400, "The number of requests exceeds the service quota. Resubmit your request later.":

@@ -30,6 +30,7 @@ class LineForm:
     """The form of an input line.
 
     :param id: member that holds the custom ID.
+    :param label: the entry of the body's ``labels`` that holds the custom ID instead.
     :param body: member that holds the request body.
     :param envelope: whether the line also has ``method`` and ``url``.
     :param names_model: whether the body names the model. If not, the create call does.
@@ -37,6 +38,7 @@ class LineForm:
     """
 
     id: str = "custom_id"
+    label: str | None = None
     body: str = "body"
     envelope: bool = True
     names_model: bool = True
@@ -98,6 +100,11 @@ class SchemaForm:
 
     dialect: SchemaDialect
     request: Callable[[OutputSchema, str], JsonObject]
+
+
+def text_of(value: Any) -> str | None:
+    """The value if it is text that is not empty."""
+    return value if isinstance(value, str) and value else None
 
 
 def canonical_endpoint(endpoint: str) -> str:

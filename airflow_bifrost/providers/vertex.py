@@ -6,7 +6,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from airflow_bifrost.providers import gemini
 from airflow_bifrost.providers.base import (
     MB,
     Limits,
@@ -16,8 +19,18 @@ from airflow_bifrost.providers.base import (
     ResultLocation,
     StoredResults,
 )
-from airflow_bifrost.providers.forms import ANY_ID, LineForm
-from airflow_bifrost.providers.openai import PROMPTS
+from airflow_bifrost.providers.forms import IdRule, LineForm, text_of
+
+
+def file_id(uri: str) -> str:
+    """The ID of a file in Google Cloud Storage: base64url of its URI, without padding (gateway 1.5.16, recorded)."""
+    return base64.urlsafe_b64encode(uri.encode()).decode().rstrip("=")
+
+
+def output_folder(create: Mapping[str, Any]) -> str | None:
+    """The folder of the results, from the additional members of a create call."""
+    folder = create.get("output_folder")
+    return text_of(folder.get("url")) if isinstance(folder, Mapping) else None
 
 
 def job_number(batch_id: str) -> str:
@@ -33,19 +46,30 @@ PROVIDER = Provider(
     name="vertex",
     # 200,000 requests in a file of at most 1 GB:
     # https://docs.cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini
-    # The model in the create call applies to all rows.
-    limits=Limits(rows=200_000, bytes=1_000 * MB, one_model=True),
-    # The gateway puts the custom ID of an inline row into the label `bifrost_custom_id`, but passes an uploaded file on unchanged. This
-    # package writes OpenAI's lines, so upload a file in Vertex's own form and submit it with `input_file_id`.
-    custom_ids=ANY_ID,
-    lines=LineForm(),
-    prompts=PROMPTS,
-    schema=None,
+    limits=Limits(rows=200_000, bytes=1_000 * MB),
+    # The gateway passes an uploaded file on unchanged, so its lines have Google's own form. Google keeps no ID of a row, but returns the
+    # request. So the ID is a label of the request: the one that the gateway sets for inline rows, and reads from results (1.5.16, recorded).
+    # A label's value has at most 63 lower-case letters, digits, underscores and dashes:
+    # https://docs.cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/projects.locations.endpoints/generateContent
+    custom_ids=IdRule(re.compile(r"[a-z0-9_-]{1,63}"), "1 to 63 of the characters a-z, 0-9, _ and -"),
+    lines=LineForm(label="bifrost_custom_id", body="request", envelope=False, names_model=False),
+    prompts=gemini.PROMPTS,
+    # The same API, whose GenerationConfig is also here:
+    # https://docs.cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerationConfig
+    schema=gemini.PROVIDER.schema,
     needs_model=True,  # gateway 1.5.16, recorded
     listing=ListBehavior(pages=True, counts=ListedCounts.IN_LIST),  # gateway 1.5.16, recorded
     results=ResultLocation.OBJECT_STORAGE,
     # ``output_file_id`` is a folder of the job: gateway 1.5.16, recorded
-    stored=StoredResults(scheme="gs", file=re.compile(r"predictions.*\.jsonl"), in_job_folder=False),
+    stored=StoredResults(
+        scheme="gs",
+        file=re.compile(r"predictions.*\.jsonl"),
+        in_job_folder=False,
+        folder=output_folder,
+        # gateway 1.5.16, recorded: its native results route reads all such files, and its file routes each of them
+        usual_file="predictions.jsonl",
+        file_id=file_id,
+    ),
     completed_hides_failures=True,
     native_id=job_number,
 )

@@ -53,11 +53,12 @@ def collect(
     rows: int | None = None,
     ids: Iterable[str] | None = None,
     storage_conn_id: str | None = None,
+    folder: str | None = None,
     policy: ReadPolicy | None = None,
 ) -> Batch:
     """Read all results of a terminal batch into ``sink``.
 
-    :param client: see :func:`airflow_bifrost.results.source.sources_of`, as for ``storage_conn_id``.
+    :param client: see :func:`airflow_bifrost.results.source.sources_of`, as for ``storage_conn_id`` and ``folder``.
     :param sink: for example a :class:`airflow_bifrost.results.writer.ResultsWriter`. Do not use it after an error.
     :param rows: number of rows of the batch, if known. If each has a result, the results are complete, even if the batch counts more.
     :param ids: custom IDs of these rows, if known. A result of another row is then no result of the batch.
@@ -73,7 +74,7 @@ def collect(
     unnamed = _unnamed(batch, batch_id, known, policy) if late else None
     if unnamed is not None and batch.error_file_id is None:
         _give_up(unnamed, policy)
-    reading.read(batch, sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id))
+    reading.read(batch, sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id, folder=folder))
     if unnamed is not None and batch.error_file_id is not None and reading.rows.left != 0:
         _give_up(unnamed, policy)
     if not late and _lacks_errors(known, reading.rows.found, batch):

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Protocol
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BifrostProtocolError, ResultsUnavailable
+from airflow_bifrost.exceptions import BatchNotFound, BifrostProtocolError, BifrostRequestError, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.ids import checked_id
 from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.providers.base import Provider, ResultLocation, StoredResults
+from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.providers.base import Provider, ResultLocation
 from airflow_bifrost.providers.statuses import WITH_RESULTS
 from airflow_bifrost.results.completeness import (
     Promise,
@@ -25,11 +28,14 @@ from airflow_bifrost.results.completeness import (
     promise_of_errors,
     promise_of_output,
 )
-from airflow_bifrost.results.lines import chunks_of
 from airflow_bifrost.results.members import list_of, object_of, text_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.parse import is_invented
-from airflow_bifrost.results.storage import locate
+from airflow_bifrost.results.stored import content_of, misplaced, result_files
+
+log = logging.getLogger("airflow.task")
+
+MAX_URI = 200  # characters of a place that an error shows
 
 Content = Callable[[], AbstractContextManager[Iterator[bytes]]]
 Check = Callable[[Taken], None]
@@ -54,6 +60,7 @@ class Source:
     :param native: whether these are the gateway's native results.
     :param is_ours: whether a batch ID in native results is this batch's ID.
     :param made_up: the error to raise if the gateway found no native results and invented a row; None: accept that there are no results.
+    :param instead: what to read if the gateway cannot return this source.
     """
 
     name: str
@@ -63,6 +70,7 @@ class Source:
     native: bool = False
     is_ours: Callable[[str], bool] = lambda _: True
     made_up: ResultsUnavailable | None = None
+    instead: Source | None = None
 
     def read(self, sink: Sink, check: Check) -> Taken:
         """Read the source once.
@@ -71,8 +79,14 @@ class Source:
         :raises BifrostProtocolError: the answer is not what the API promises.
         :raises BifrostUnavailable: the download broke off.
         """
-        with self.content() as chunks:
-            return sink.add(self._entries(chunks), check) if self.native else sink.add_lines(chunks, check)
+        try:
+            with self.content() as chunks:
+                return sink.add(self._entries(chunks), check) if self.native else sink.add_lines(chunks, check)
+        except (BatchNotFound, BifrostRequestError) as error:
+            if self.instead is None:
+                raise
+            log.info("%s Reading %s instead.", error.problem, self.instead.name)
+            return self.instead.read(sink, check)
 
     def _entries(self, chunks: Iterator[bytes]) -> Iterator[Any]:
         lost = 0
@@ -100,13 +114,21 @@ class Source:
 
 
 def sources_of(
-    client: GatewayClient, batch: Batch, batch_id: str, provider: str, *, storage_conn_id: str | None = None
+    client: GatewayClient,
+    batch: Batch,
+    batch_id: str,
+    provider: str,
+    *,
+    storage_conn_id: str | None = None,
+    folder: str | None = None,
 ) -> list[Source]:
     """The sources that together hold all results of a terminal batch.
 
     :param client: its timeout must cover the time that the provider takes for a whole file, because the gateway sends nothing before that.
     :param batch_id: the ID with which the batch was retrieved.
-    :param storage_conn_id: Airflow connection for the object store; None: the credentials of the worker's environment.
+    :param storage_conn_id: Airflow connection for the object store; None: the credentials of the worker's environment. If they cannot read
+        the results, the gateway may.
+    :param folder: the folder in the object store that the task's own arguments name. Results in another place are not read.
     :raises ResultsUnavailable: the batch has no results, or this gateway cannot return them.
     """
     known = providers.get(provider)
@@ -117,21 +139,18 @@ def sources_of(
             " BatchRetrieveOperator(wait_for_completion=True)."
         )
     if known.results is ResultLocation.OBJECT_STORAGE:
-        return _in_storage(batch, batch_id, known, storage_conn_id, needed=outcome in WITH_RESULTS)
+        return _in_storage(client, batch, batch_id, known, storage_conn_id, folder, needed=outcome in WITH_RESULTS)
     if known.results is ResultLocation.NATIVE:
         made_up = ResultsUnavailable(
             f"The gateway has no results of batch {batch_id}: it returned only a placeholder row that says so. The rows may be billed. If the"
             " batch was created with Google's REST API, its results are in the file response.responsesFile: download it from Google."
         )
         return [
-            Source(
-                f"the results of batch {batch_id}",
-                partial(client.results_content, batch_id, provider=provider),
+            _native(
+                client,
+                batch_id,
+                known,
                 lambda _: promise_of_all(batch, known),
-                native=True,
-                is_ours=lambda answered: (
-                    known.is_same_batch(batch_id, answered) or answered == known.native_id(batch_id)
-                ),
                 made_up=made_up if outcome in WITH_RESULTS else None,
             )
         ]
@@ -143,8 +162,28 @@ def error_sources_of(client: GatewayClient, batch: Batch, batch_id: str, provide
     return [source for source in _in_files(client, batch, batch_id, providers.get(provider)) if source.errors]
 
 
+def _native(
+    client: GatewayClient, batch_id: str, provider: Provider, promise: Callable[[int], Promise], **members: Any
+) -> Source:
+    return Source(
+        f"the results of batch {batch_id}",
+        partial(client.results_content, batch_id, provider=provider.name),
+        promise,
+        native=True,
+        is_ours=lambda answered: provider.is_same_batch(batch_id, answered) or answered == provider.native_id(batch_id),
+        **members,
+    )
+
+
 def _in_files(client: GatewayClient, batch: Batch, batch_id: str, provider: Provider) -> list[Source]:
     def source(kind: str, file_id: str, promise: Callable[[int], Promise]) -> Source:
+        try:
+            checked_id(file_id, "its ID")
+        except ValueError as error:
+            raise ResultsUnavailable(
+                f"The gateway cannot return the {kind} file of batch {batch_id}: {error} Its rows may be billed. Find the file in the"
+                " provider's console."
+            ) from error
         content = partial(client.file_content, file_id, provider=provider.name)
         return Source(f"the {kind} file {file_id} of batch {batch_id}", content, promise, errors=kind == "error")
 
@@ -157,7 +196,14 @@ def _in_files(client: GatewayClient, batch: Batch, batch_id: str, provider: Prov
 
 
 def _in_storage(
-    batch: Batch, batch_id: str, provider: Provider, storage_conn_id: str | None, *, needed: bool
+    client: GatewayClient,
+    batch: Batch,
+    batch_id: str,
+    provider: Provider,
+    storage_conn_id: str | None,
+    folder: str | None,
+    *,
+    needed: bool,
 ) -> list[Source]:
     stored = provider.stored
     assert stored is not None
@@ -168,13 +214,18 @@ def _in_storage(
         raise ResultsUnavailable(
             f"Batch {batch_id} does not say where in {stored.scheme}:// its results are. Its rows may be billed. Find them in the provider's console."
         )
-    try:
-        prefix, fs = locate(uri, storage_conn_id)
-        names = _result_files(fs, prefix.path, stored, provider.native_id(batch_id))
-    except (ImportError, ValueError) as error:
+    if problem := misplaced(uri, stored.scheme, folder):
         raise ResultsUnavailable(
-            f"The processed rows of batch {batch_id} are billed. Their results are below {uri}, but this Airflow cannot read them: {error}"
-        ) from error
+            f"The gateway says that the results of batch {batch_id} are at {quote(uri, MAX_URI)}, but {problem}. Nothing was read. The processed"
+            " rows are billed: find their results in the provider's console, and check which gateway the connection leads to."
+        )
+    try:
+        fs, names = result_files(uri, stored, provider.native_id(batch_id), batch_id, storage_conn_id)
+    except ResultsUnavailable as error:
+        if storage_conn_id is not None or stored.usual_file is None:
+            raise
+        log.info("%s Reading them through the gateway instead.", error)
+        return [_through_gateway(client, batch, batch_id, provider, f"{uri.rstrip('/')}/{stored.usual_file}", needed)]
     if not names and needed:
         credentials = f"connection {storage_conn_id}" if storage_conn_id else "the worker's environment"
         raise ResultsUnavailable(
@@ -184,23 +235,20 @@ def _in_storage(
         )
     if not names:
         return []
-    return [Source(f"the results below {uri}", partial(_stored, fs, names), lambda _: promise_of_all(batch, provider))]
+    return [
+        Source(f"the results below {uri}", partial(content_of, fs, names), lambda _: promise_of_all(batch, provider))
+    ]
 
 
-def _result_files(fs: Any, prefix: str, stored: StoredResults, job: str) -> list[str]:
-    return sorted(
-        path
-        for path in fs.find(prefix)
-        if stored.file.fullmatch(path.rpartition("/")[2]) and (not stored.in_job_folder or f"/{job}/" in path)
-    )
+def _through_gateway(
+    client: GatewayClient, batch: Batch, batch_id: str, provider: Provider, usual: str, needed: bool
+) -> Source:
+    """Stored results that the gateway reads: it lists the folder itself. Where it cannot, it may still return the usual file."""
+    assert provider.stored is not None
+    file_id = provider.stored.file_id(usual)
 
+    def promise(_: int) -> Promise:
+        return promise_of_all(batch, provider)
 
-@contextmanager
-def _stored(fs: Any, names: list[str]) -> Iterator[Iterator[bytes]]:
-    def chunks() -> Iterator[bytes]:
-        for name in names:
-            with fs.open(name, "rb") as file:
-                yield from chunks_of(file)
-            yield b"\n"  # the last line of a file may have no newline
-
-    yield chunks()
+    by_name = Source(f"the results in {usual}", partial(client.file_content, file_id, provider=provider.name), promise)
+    return _native(client, batch_id, provider, promise, instead=by_name)

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from airflow_bifrost import providers
 from airflow_bifrost._compat import AirflowSensorTimeout
 from airflow_bifrost.exceptions import BatchInputError, BifrostError, BifrostGatewayError, BifrostRateLimited
 from airflow_bifrost.runs.events import (
@@ -254,7 +255,7 @@ class RunDriver(RunWorkspace):
         provider, written = state.request.provider, state.written or {}
         if self.cleanup != "never":
             self._delete([part.input_file_id for part in state.parts if part.ended], provider)
-        if self.cleanup == "all":
+        if self.cleanup == "all" and providers.get(provider).stored is None:  # the gateway does not delete folders
             files: list[JsonObject] = written["batches"]
             self._delete([batch[name] for batch in files for name in ("output_file_id", "error_file_id")], provider)
 

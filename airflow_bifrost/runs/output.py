@@ -18,6 +18,7 @@ from airflow_bifrost.results import collect
 from airflow_bifrost.results.lines import well_formed
 from airflow_bifrost.results.rows import RowError, RowOutcome
 from airflow_bifrost.results.storage import fingerprint
+from airflow_bifrost.results.stored import results_folder
 from airflow_bifrost.results.tally import Tally, differences
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.runs.folder import RunLines
@@ -158,6 +159,7 @@ class RunResults:
             rows=part.rows,
             ids=None if ids is None else map(well_formed, ids),
             storage_conn_id=storage_conn_id,
+            folder=results_folder(provider, state.request.extra_body),
             policy=policy,
         )
         came = self.writer.came() - before

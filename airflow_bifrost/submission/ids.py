@@ -72,10 +72,26 @@ class _Identified(msgspec.Struct):
     recordId: str | None = None  # noqa: N815
 
 
+class _Labels(msgspec.Struct):
+    bifrost_custom_id: str = ""
+
+
+class _Request(msgspec.Struct):
+    labels: _Labels = msgspec.field(default_factory=_Labels)
+
+
+class _Labeled(msgspec.Struct):
+    """A line whose ID is a label of the request: Vertex's."""
+
+    request: _Request = msgspec.field(default_factory=_Request)
+
+
 _decode_identified = msgspec.json.Decoder(_Identified).decode
+_decode_labeled = msgspec.json.Decoder(_Labeled).decode
 
 
 def custom_id_of(line: bytes) -> str:
     """The ID of a request line that this package has written."""
     found = _decode_identified(line)
-    return found.custom_id or found.key or found.recordId or ""
+    custom_id = found.custom_id or found.key or found.recordId
+    return custom_id or _decode_labeled(line).request.labels.bifrost_custom_id

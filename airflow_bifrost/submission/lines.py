@@ -120,9 +120,9 @@ class RequestLines:
         """The ID (None: the row has none) and the body of a row that is not a prompt."""
         if not isinstance(row, dict):
             raise BadRow(_wrong_shape(row))
-        if self._line_names.isdisjoint(row):
-            return None, row
         form = self._form
+        if self._line_names.isdisjoint(row):
+            return self._one_id([], row), row
         if unknown := row.keys() - self._known_names:
             names = ", ".join(sorted(map(str, unknown)))
             raise BadRow(
@@ -137,9 +137,23 @@ class RequestLines:
         if not isinstance(url, str) or canonical_endpoint(url) != canonical_endpoint(self._endpoint):
             raise BadRow(f"has the url {shown(url)}, but the batch is for {self._endpoint}")
         ids = [row[name] for name in self._id_names if name in row]
+        return self._one_id(ids, bodies[0]), bodies[0]
+
+    def _one_id(self, ids: list[Any], body: JsonObject) -> str | None:
+        """The only one of the IDs that a row sets; None if it sets none."""
+        label = self._form.label
+        if label and label in (labels := self._labels_of(body)):
+            ids = [*ids, labels[label]]
         if len(ids) > 1 or (ids and not isinstance(ids[0], str)):
-            raise BadRow(f"is a batch line whose `{form.id}` is not one string (put a number in quotes)")
-        return (str.__str__(ids[0]) if ids else None), bodies[0]
+            raise BadRow(f"is a batch line whose `{label or self._form.id}` is not one string (put a number in quotes)")
+        return str.__str__(ids[0]) if ids else None
+
+    @staticmethod
+    def _labels_of(body: JsonObject) -> JsonObject:
+        labels = body.get("labels", {})
+        if not isinstance(labels, dict):
+            raise BadRow(f"has `labels` that are not an object: {shown(labels)}")
+        return labels
 
     def _complete(self, body: JsonObject) -> JsonObject:
         """The body with the task's defaults for what it does not set."""
@@ -167,6 +181,9 @@ class RequestLines:
 
     def _written(self, custom_id: Any, body: JsonObject) -> bytes:
         form = self._form
+        if form.label is not None:  # first, because the template of a prompt has its ID before the prompt
+            labels = {"labels": {**self._labels_of(body), form.label: custom_id}}
+            return encode({form.body: labels | body | labels}) + b"\n"
         envelope = {"method": "POST", "url": self._endpoint} if form.envelope else {}
         return encode({form.id: custom_id, **envelope, form.body: body}) + b"\n"
 

@@ -14,6 +14,8 @@ from typing import Any
 
 JsonObject = dict[str, Any]
 
+LABEL = "bifrost_custom_id"  # of a request to Vertex: the custom ID of its row
+
 
 class Fate(StrEnum):
     """The fate of a row."""
@@ -45,11 +47,11 @@ class Row:
 
     @classmethod
     def read(cls, line: JsonObject) -> Row:
-        """Read a request line of OpenAI (``body``), Anthropic (``params``), Gemini (``request``) or Bedrock (``modelInput``)."""
+        """Read a request line of OpenAI (``body``), Anthropic (``params``), Gemini and Vertex (``request``) or Bedrock (``modelInput``)."""
         body: JsonObject = next(
             (line[k] for k in ("body", "params", "request", "modelInput") if isinstance(line.get(k), dict)), {}
         )
-        custom_id = next((line[k] for k in ("custom_id", "key", "recordId") if line.get(k)), "")
+        custom_id = next((line[k] for k in ("custom_id", "key", "recordId") if line.get(k)), "") or _label(body)
         turns = _turns(body)
         asked = [text for role, text in turns if role == "user"] or [text for _, text in turns] or [""]
         return cls(str(custom_id), body, asked[-1], sum(tokens(text) for _, text in turns))
@@ -83,6 +85,11 @@ def tokens(text: str) -> int:
 def digest(*parts: object, length: int = 24) -> str:
     """A name that is the same for the same parts."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:length]
+
+
+def _label(body: JsonObject) -> Any:
+    labels = body.get("labels")
+    return labels.get(LABEL, "") if isinstance(labels, dict) else ""
 
 
 def _text(content: Any) -> str:
@@ -183,6 +190,23 @@ def anthropic_answer(row: Row, seed: str) -> JsonObject:
     }
 
 
+def vertex_answer(row: Row, seed: str, model: str) -> JsonObject:
+    """A response of Google's ``generateContent``."""
+    text = reply(row.prompt)
+    return {
+        "candidates": [
+            {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP", "index": 0},
+        ],
+        "modelVersion": model,
+        "responseId": seed,
+        "usageMetadata": {
+            "promptTokenCount": row.input_tokens,
+            "candidatesTokenCount": tokens(text),
+            "totalTokenCount": row.input_tokens + tokens(text),
+        },
+    }
+
+
 def gemini_summary(row: Row) -> JsonObject:
     """What the gateway leaves of Gemini's answer."""
     text = reply(row.prompt)
@@ -210,6 +234,9 @@ def echo_lines(provider: str, count: int) -> list[JsonObject]:
             }
         elif provider == "gemini":
             line = {"key": custom_id, "request": {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}}
+        elif provider == "vertex":
+            contents = [{"role": "user", "parts": [{"text": prompt}]}]
+            line = {"request": {"contents": contents, "labels": {LABEL: custom_id}}}
         elif provider == "bedrock":
             line = {"recordId": custom_id, "modelInput": {"max_tokens": 64, "messages": messages}}
         else:

@@ -27,22 +27,25 @@ def download(
     *,
     raw: bool = False,
     storage_conn_id: str | None = None,
+    folder: str | None = None,
     policy: ReadPolicy | None = None,
 ) -> dict[str, Any]:
     """Write the results of a terminal batch to a file.
 
     :param raw: write the provider's own lines instead of result rows.
+    :param folder: the folder in the object store that the results must be below; None: anywhere in the provider's store.
     :return: the manifest.
     :raises BifrostError: see :func:`airflow_bifrost.results.collect.collect`. The file is unchanged in this case.
     """
+    where: dict[str, Any] = {"storage_conn_id": storage_conn_id, "folder": folder, "policy": policy}
     if raw:
         with RawLines() as lines:
-            batch = collect(client, batch_id, provider, lines, storage_conn_id=storage_conn_id, policy=policy)
+            batch = collect(client, batch_id, provider, lines, **where)
             with whole_file(output_path) as file:
                 lines.copy_to(file)
         return manifest(output_path, [_summary(batch, batch_id, provider)], None)
     with ResultsWriter() as results:
-        batch = collect(client, batch_id, provider, results, storage_conn_id=storage_conn_id, policy=policy)
+        batch = collect(client, batch_id, provider, results, **where)
         tally = results.write(results.custom_ids(), output_path)
         report(tally, output_path, differences(results.came(), tally.total, batch.request_counts, provider))
     return manifest(output_path, [_summary(batch, batch_id, provider)], tally)

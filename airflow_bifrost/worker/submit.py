@@ -12,6 +12,7 @@ from typing import Any
 from airflow_bifrost import providers
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch, File
+from airflow_bifrost.results.stored import results_folder
 from airflow_bifrost.submission.ids import custom_id_of
 from airflow_bifrost.submission.ledger import (
     BatchInput,
@@ -92,7 +93,9 @@ def submit_part(
         check_stop=check_stop,
         known=known_ids,
         deletes_orphans=cleanup != "never",
-        ids=lambda batch_id: result_ids(client, batch_id, provider, storage_conn_id),
+        ids=lambda batch_id: result_ids(
+            client, batch_id, provider, storage_conn_id, results_folder(provider, spec.extra_body)
+        ),
     )
     return ledger.submit(spec.digest(provider, part.sha256), source)
 

@@ -22,7 +22,7 @@ def written(
     rows: Iterable[Any], folder: Path, provider: str = "openai", endpoint: str = CHAT, **options: Any
 ) -> RequestFiles:
     """The input, with the arguments that each provider needs."""
-    if provider not in ("gemini", "bedrock"):
+    if provider not in ("gemini", "bedrock", "vertex"):
         options.setdefault("model", "m")
     if provider == "anthropic":
         options.setdefault("request_params", {"max_tokens": 64})

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
+from support.scripts import Clock, Script, counted, line, read
 
 from airflow_bifrost.exceptions import (
     BatchNotFound,
@@ -19,20 +17,13 @@ from airflow_bifrost.exceptions import (
     BifrostUnavailable,
     ResultsUnavailable,
 )
-from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.results.collect import ReadPolicy, collect
+from airflow_bifrost.results.collect import collect
 from airflow_bifrost.results.ids import CustomIds
 from airflow_bifrost.results.raw import RawLines
-from airflow_bifrost.results.reader import read_rows
 from airflow_bifrost.results.writer import ResultsWriter
 
 AWAY = BifrostUnavailable("The download broke off.")
 GONE = BatchNotFound("There is no such file.")
-
-
-def line(custom_id: str) -> bytes:
-    body = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
-    return json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": body}}).encode() + b"\n"
 
 
 def native(*ids: str, batch_id: str = "b1", **members: Any) -> bytes:
@@ -40,66 +31,9 @@ def native(*ids: str, batch_id: str = "b1", **members: Any) -> bytes:
     return json.dumps({"batch_id": batch_id, "results": results, **members}).encode()
 
 
-@dataclass
-class Script:
-    """A gateway with scripted answers; it repeats the last one. An error in the script breaks off an answer."""
-
-    batches: list[dict[str, Any]]
-    files: dict[str, list[Any]] = field(default_factory=dict)
-    opened: list[str] = field(default_factory=list)
-
-    def get_batch(self, batch_id: str, *, provider: str | None = None) -> Batch:
-        answer = self.batches.pop(0) if len(self.batches) > 1 else self.batches[0]
-        return Batch.model_validate({"id": batch_id, **answer})
-
-    @contextmanager
-    def file_content(self, file_id: str, *, provider: str | None = None) -> Iterator[Iterator[bytes]]:
-        self.opened.append(file_id)
-        answers = self.files[file_id]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, Exception) and not isinstance(answer, BifrostUnavailable):
-            raise answer
-
-        def chunks() -> Iterator[bytes]:
-            if isinstance(answer, Exception):
-                yield line("broken off")
-                raise answer
-            yield answer
-
-        yield chunks()
-
-    def results_content(self, batch_id: str, *, provider: str | None = None) -> Any:
-        return self.file_content("native")
-
-
-@dataclass
-class Clock:
-    time: float = 0.0
-    pauses: list[float] = field(default_factory=list)
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-        self.pauses.append(seconds)
-
-    def policy(self, **changes: Any) -> ReadPolicy:
-        return replace(ReadPolicy(sleep=self.sleep, clock=lambda: self.time), **changes)
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def counted(succeeded: int, failed: int = 0, status: str = "completed", **members: Any) -> dict[str, Any]:
-    counts = {"total": succeeded + failed, "completed": succeeded, "failed": failed}
-    return {"status": status, "request_counts": counts, "output_file_id": "out", **members}
-
-
-def read(script: Script, clock: Clock, provider: str = "openai", **arguments: Any) -> list[str]:
-    ids = CustomIds()
-    policy = arguments.pop("policy", clock.policy())
-    collect(script, "b1", provider, ids, policy=policy, **arguments)  # type: ignore[arg-type]
-    return ids.ids
 
 
 # Reading again
@@ -376,56 +310,3 @@ def test_a_row_that_the_gateway_invents_is_not_a_result(clock: Clock) -> None:
     answer = json.dumps({"batch_id": "b1", "results": [row]}).encode()
     with pytest.raises(ResultsUnavailable, match="responsesFile"):
         read(Script([counted(1)], {"native": [answer]}), clock, "gemini")
-
-
-# Object stores
-
-
-@pytest.fixture
-def bucket() -> Iterator[Any]:
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    yield memory
-    memory.store.clear()
-
-
-def of_vertex(custom_id: str, status: str = "") -> bytes:
-    candidate = {"content": {"parts": [{"text": "Hello"}], "role": "model"}, "finishReason": "STOP"}
-    response = {"candidates": [candidate], "modelVersion": "g", "usageMetadata": {"totalTokenCount": 12}}
-    request = {"contents": [], "labels": {"bifrost_custom_id": custom_id}}
-    answer = {"request": request, "status": status, "response": None if status else response, "processed_time": "t"}
-    return json.dumps(answer).encode()
-
-
-def test_results_of_vertex_are_read_below_its_folder(bucket: Any, clock: Clock, tmp_path: Path) -> None:
-    folder = "bucket/out/prediction-model-2026-04-05T14:40:00.123456Z"
-    bucket.pipe(f"{folder}/predictions_00001.jsonl", of_vertex("b", "Bad Request: invalid argument"))
-    bucket.pipe(f"{folder}/predictions.jsonl", of_vertex("a"))  # the last line has no newline
-    bucket.pipe(f"{folder}/other.txt", b"odd")
-    batch = counted(1, 1, output_file_id=f"memory://{folder}")
-    with ResultsWriter() as results:
-        collect(Script([batch]), "b1", "vertex", results, policy=clock.policy())  # type: ignore[arg-type]
-        results.write("ab", tmp_path / "out.jsonl")
-    a, b = read_rows(tmp_path / "out.jsonl")
-    assert (a["outcome"], a["text"], a["usage"]["total_tokens"]) == ("succeeded", "Hello", 12)
-    assert (b["outcome"], b["error"]["message"]) == ("failed", "Bad Request: invalid argument")
-
-
-@pytest.mark.parametrize("provider", ["vertex", "bedrock"])
-def test_missing_stored_results_are_an_error_that_says_where_they_should_be(
-    provider: str, bucket: Any, clock: Clock
-) -> None:
-    batch = counted(1, output_file_id="memory://bucket/none")
-    with pytest.raises(ResultsUnavailable, match=r"below memory://bucket/none.*storage_conn_id"):
-        read(Script([batch]), clock, provider)
-
-
-def test_a_store_that_this_airflow_cannot_open_is_a_clear_error(clock: Clock) -> None:
-    with pytest.raises(ResultsUnavailable, match="this Airflow cannot read them: Airflow cannot open odd://"):
-        read(Script([counted(1, output_file_id="odd://bucket/out")]), clock, "vertex")
-
-
-def test_fewer_stored_results_than_the_batch_counts_are_an_error(bucket: Any, clock: Clock) -> None:
-    bucket.pipe("bucket/out/predictions.jsonl", of_vertex("a"))
-    with pytest.raises(BifrostProtocolError, match="1 results can be read, but the batch counts 2"):
-        read(Script([counted(2, output_file_id="memory://bucket/out")]), clock, "vertex")

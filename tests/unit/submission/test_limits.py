@@ -17,7 +17,7 @@ LIMITS = {
     "anthropic": (100_000, 256_000_000 - FORM_ROOM, 0, False, True),
     "gemini": (UNLIMITED, 2_000_000_000, 0, False, False),
     "bedrock": (50_000, 1_000_000_000, 100, False, False),
-    "vertex": (200_000, 1_000_000_000, 0, True, False),
+    "vertex": (200_000, 1_000_000_000, 0, False, False),
     "a new one": (50_000, 200_000_000, 0, True, False),  # the strictest of each
 }
 

@@ -10,6 +10,7 @@ import pytest
 from support.requests import CHAT, line_of, lines, reason, refused, write
 
 from airflow_bifrost.exceptions import BatchInputError
+from airflow_bifrost.submission.ids import custom_id_of
 from airflow_bifrost.submission.reading import Unreadable
 from airflow_bifrost.testing.model import echo_lines
 
@@ -56,7 +57,43 @@ def test_a_prompt_becomes_a_line_of_bedrock(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "bedrock"])
+def test_a_prompt_becomes_a_line_of_vertex_whose_id_is_a_label(tmp_path: Path) -> None:
+    params = {"generationConfig": {"temperature": 0}, "labels": {"team": "growth"}}
+    assert line_of("Hi", tmp_path, provider="vertex", request_params=params) == {
+        "request": {
+            "labels": {"team": "growth", "bifrost_custom_id": "row-000000001"},
+            "generationConfig": {"temperature": 0},
+            "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
+        }
+    }
+
+
+@pytest.mark.parametrize("as_line", [True, False])
+def test_the_label_of_a_vertex_request_is_its_id(as_line: bool, tmp_path: Path) -> None:
+    request = {"contents": [], "labels": {"bifrost_custom_id": "own", "team": "growth"}}
+    row = {"request": request} if as_line else request
+    assert line_of(row, tmp_path, provider="vertex") == {"request": request}
+    assert custom_id_of(json.dumps({"request": request}).encode()) == "own"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"custom_id": "a", "request": {"labels": {"bifrost_custom_id": "b"}}},
+            "`bifrost_custom_id` is not one string",
+        ),
+        ({"request": {"labels": {"bifrost_custom_id": 7}}}, "`bifrost_custom_id` is not one string"),
+        ({"contents": [], "labels": "team"}, "`labels` that are not an object"),
+        ({"custom_id": "Upper", "request": {}}, "1 to 63 of the characters a-z, 0-9, _ and -"),
+        ({"custom_id": "x" * 64, "request": {}}, "1 to 63 of the characters"),
+    ],
+)
+def test_an_id_that_cannot_be_a_label_of_vertex_is_an_error(row: Any, said: str, tmp_path: Path) -> None:
+    assert said in reason(row, tmp_path, provider="vertex")
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"])
 def test_whole_lines_in_the_providers_own_form_stay_as_they_are(provider: str, tmp_path: Path) -> None:
     rows = echo_lines(provider, 5)
     assert lines(write(rows, tmp_path, provider=provider, model=None, request_params=None)) == rows
@@ -116,7 +153,7 @@ def test_unknown_members_of_a_body_are_never_an_error(tmp_path: Path) -> None:
     assert line_of(body, tmp_path)["body"] == {"model": "m", **body}
 
 
-@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "vertex", "a new one"])
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "a new one"])
 def test_a_body_without_a_model_gets_the_tasks_or_is_an_error(provider: str, tmp_path: Path) -> None:
     body = "params" if provider == "anthropic" else "body"
     assert line_of({"messages": []}, tmp_path, provider=provider)[body]["model"] == "m"
@@ -150,6 +187,7 @@ def test_anthropic_without_max_tokens_is_an_error_with_advice(tmp_path: Path) ->
         ("openai", "/v1/responses", "instructions", "Be brief"),
         ("anthropic", CHAT, "system", "Be brief"),
         ("gemini", CHAT, "systemInstruction", {"parts": [{"text": "Be brief"}]}),
+        ("vertex", CHAT, "systemInstruction", {"parts": [{"text": "Be brief"}]}),
     ],
 )
 def test_a_system_prompt_goes_where_the_provider_puts_it(

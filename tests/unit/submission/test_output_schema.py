@@ -171,7 +171,7 @@ def test_gemini_takes_recursion_only_in_optional_properties() -> None:
     assert config["responseJsonSchema"]["required"] == ["name"]
 
 
-@pytest.mark.parametrize("provider", ["bedrock", "vertex"])
+@pytest.mark.parametrize("provider", ["bedrock", "a new one"])
 def test_a_provider_without_a_known_schema_form_is_an_error_that_names_request_params(provider: str) -> None:
     with pytest.raises(ValueError, match=rf"{provider} .*request_params"):
         params_for(Address, provider=provider, endpoint=CHAT)
@@ -183,7 +183,7 @@ def test_an_endpoint_that_takes_no_schema_is_an_error(endpoint: str) -> None:
         params_for(Address, provider="openai", endpoint=endpoint)
 
 
-@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini"])
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "vertex"])
 @pytest.mark.parametrize("output_type", [Ticket, Tree, Loose])
 def test_the_members_go_into_every_line_of_a_batch(tmp_path: Path, provider: str, output_type: Any) -> None:
     params = params_for(output_type, provider=provider, endpoint=CHAT)

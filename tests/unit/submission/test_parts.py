@@ -47,8 +47,8 @@ def test_anthropic_takes_several_models_and_each_part_names_its_own(tmp_path: Pa
     assert [part.models for part in parts] == [("a", "b"), ("c",)]
 
 
-def test_rows_of_gemini_and_bedrock_name_no_model(tmp_path: Path) -> None:
-    for provider in ("gemini", "bedrock"):
+def test_rows_of_gemini_bedrock_and_vertex_name_no_model(tmp_path: Path) -> None:
+    for provider in ("gemini", "bedrock", "vertex"):
         assert write(["Hi"], tmp_path, provider=provider, model="m")[0].models == ()
         assert "m" not in next(iter(lines(write(["Hi"], tmp_path, provider=provider, model="m"))))
 

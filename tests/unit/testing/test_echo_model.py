@@ -27,7 +27,7 @@ def test_the_prompt_may_be_given_in_parts() -> None:
     assert chat([{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]).prompt == "one two"
 
 
-@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "bedrock"])
+@pytest.mark.parametrize("provider", ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"])
 def test_a_row_is_read_in_each_providers_own_shape(provider: str) -> None:
     row = Row.read(echo_lines(provider, 2)[1])
     assert (row.custom_id, row.prompt) == ("row-2", "row 2")
