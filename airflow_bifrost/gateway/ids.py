@@ -27,6 +27,8 @@ def checked_id(value: str, what: str = "batch_id") -> str:
             hint = " For Bedrock, use the ID that the gateway returned (base64 of the ARN)."
         elif value.startswith("s3://"):
             hint = " An s3:// address is not a file ID. Read the file from S3."
+        elif value.startswith("gs://"):
+            hint = " For Vertex, use base64url of the address of one file, without padding."
         raise ValueError(
             f"{what} {value[:80]!r} contains {wrong.group()!r}, which no ID on the gateway may have.{hint}"
         )

@@ -59,7 +59,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
     :param output_type: a pydantic model. Each request asks for an answer in its JSON schema, and each valid answer becomes the row's
         ``output``. An answer that fails validation makes its row ``failed`` (code ``invalid_output``), and the row is sent again. Not
-        supported for Bedrock and Vertex.
+        supported for Bedrock.
     :param accept: the task succeeds if the outcome of all rows together is one of these. ``partial``: some rows have succeeded.
     :param max_parallel_batches: the maximum number of batches in progress at a time.
     :param max_row_attempts: the maximum number of times that a row is sent.
@@ -89,8 +89,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         task fails and writes nothing. The rows are already paid for, and a retry reads their results again.
     :param download_timeout: how long the gateway may take to send one file of results, in seconds or as a timedelta. The gateway reads the
         whole file from the provider before it sends any of it. Default: 10 minutes.
-    :param storage_conn_id: the Airflow connection for Bedrock's S3 bucket. Without it, the credentials of the worker's environment apply.
-        (templated)
+    :param storage_conn_id: the Airflow connection for the object store in which Bedrock and Vertex keep results. Without it, the
+        credentials of the worker's environment apply. If they cannot read Vertex's results, the gateway returns them. (templated)
     :param completion_window: the time in which the provider is to finish the batch. Passed on unchanged.
     :param metadata: up to 16 key-value pairs of strings that the provider stores with the batch. (templated)
     :param extra_body: additional members of the create call, e.g. Bedrock's ``role_arn`` and ``output_s3_uri``. (templated)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from support.downloads import download, ended_batch
+from support.stores import Bucket, bucket_in_memory
 
 from airflow_bifrost.exceptions import BatchNotFound, BifrostUnavailable, ResultsUnavailable
 from airflow_bifrost.gateway import retry
@@ -58,15 +58,12 @@ def test_rows_of_every_provider_have_the_same_form(gateway: LocalGateway, output
 
 
 @pytest.fixture
-def bucket() -> Iterator[fsspec.AbstractFileSystem]:
-    """A bucket in memory."""
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    yield memory
-    memory.store.clear()
+def bucket() -> Iterator[Bucket]:
+    with bucket_in_memory() as bucket:
+        yield bucket
 
 
-def put(bucket: fsspec.AbstractFileSystem, name: str, *lines: dict[str, Any], end: bytes = b"\n") -> None:
+def put(bucket: Bucket, name: str, *lines: dict[str, Any], end: bytes = b"\n") -> None:
     with bucket.open(f"bucket/out/{name}", "wb") as file:
         file.write(b"\n".join(json.dumps(line).encode() for line in lines) + end)
 
@@ -80,9 +77,9 @@ def of_bedrock(custom_id: str) -> dict[str, Any]:
 
 
 def test_results_of_bedrock_are_read_below_its_prefix_without_those_of_other_jobs(
-    gateway: LocalGateway, output: str, bucket: fsspec.AbstractFileSystem
+    gateway: LocalGateway, output: str, bucket: Bucket
 ) -> None:
-    batch_id = ended_batch(gateway, "bedrock", output_file_id="memory://bucket/out/")
+    batch_id = ended_batch(gateway, "bedrock", output_file_id="s3://bucket/out/")
     job = base64.b64decode(batch_id).decode().rpartition("/")[2]
     put(bucket, f"{job}/in.jsonl.out", of_bedrock("a"), end=b"")
     put(bucket, f"{job}/more/in.jsonl.out", of_bedrock("b"))
@@ -93,13 +90,11 @@ def test_results_of_bedrock_are_read_below_its_prefix_without_those_of_other_job
     assert [(row["custom_id"], row["text"]) for row in read_rows(output)] == [("a", "yes"), ("b", "yes")]
 
 
-def test_a_prefix_without_results_is_an_error_that_names_it(
-    gateway: LocalGateway, output: str, bucket: fsspec.AbstractFileSystem
-) -> None:
-    batch_id = ended_batch(gateway, "bedrock", output_file_id="memory://bucket/none/")
+def test_a_prefix_without_results_is_an_error_that_names_it(gateway: LocalGateway, output: str, bucket: Bucket) -> None:
+    batch_id = ended_batch(gateway, "bedrock", output_file_id="s3://bucket/none/")
     end = download(batch_id, output, provider="bedrock")
     assert isinstance(end.error, ResultsUnavailable)
-    assert "memory://bucket/none/" in str(end.error)
+    assert "s3://bucket/none/" in str(end.error)
     assert not Path(output).exists()
 
 

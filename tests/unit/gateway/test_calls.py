@@ -73,6 +73,7 @@ def test_what_is_no_id_is_a_value_error(value):
     [
         ("arn:aws:bedrock:us-east-1:1:model-invocation-job/abc", "base64 of the ARN"),
         ("s3://b/k", "Read the file from S3"),
+        ("gs://b/k", "base64url of the address"),
     ],
 )
 def test_ids_of_aws_are_refused_with_the_form_that_works(value, hint):
