@@ -6,6 +6,7 @@ Its default transport is aiohttp, which needs half the CPU per request and stays
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import IO, Any, Self, TypeVar
@@ -15,6 +16,7 @@ import httpx
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostGatewayError
 from airflow_bifrost.gateway import calls, responses
+from airflow_bifrost.gateway.body import BoundedBody, Chunker, Patience, inflater_of
 from airflow_bifrost.gateway.calls import SMALL_ANSWER, Call
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.exchange import GatewayRequest, RequestContext
@@ -22,17 +24,11 @@ from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, Fil
 from airflow_bifrost.gateway.pages import AsyncListing
 from airflow_bifrost.gateway.responses import RawPage
 from airflow_bifrost.gateway.retry import RetryPolicy
-from airflow_bifrost.gateway.transport import (
-    CHUNK,
-    BoundedBody,
-    OnAnswer,
-    Transport,
-    head,
-    network_error,
-    never_connected,
-)
+from airflow_bifrost.gateway.transport import OnAnswer, Transport, head, network_error, never_connected
 
 R = TypeVar("R")
+
+READ_AT_ONCE = 2**18  # bytes; a larger answer is read in a thread, so that it does not block the event loop
 
 
 class AsyncGatewayClient:
@@ -199,13 +195,11 @@ class AsyncGatewayClient:
         async def once(context: RequestContext) -> int:
             file.seek(0)
             file.truncate()
-            async with self._open(context) as response:
-                body = b"" if response.status_code == 200 else await self._read(response, context, SMALL_ANSWER)
-                responses.check_status(head(response, body), context)
-                size = 0
-                async for chunk in response.aiter_bytes(CHUNK):
+            size = 0
+            async with self._content(context) as content:
+                async for chunk in content:
                     size += await asyncio.to_thread(file.write, chunk)
-                return size
+            return size
 
         return await self._attempt(calls.file_content(file_id, self._provider(provider)), once)
 
@@ -224,9 +218,13 @@ class AsyncGatewayClient:
 
     async def _call(self, call: Call[R]) -> R:
         async def once(context: RequestContext) -> R:
-            async with self._open(context, call.content, call.filename) as response:
-                body = await self._read(response, context, call.max_bytes)
-                return call.parse(self._transport.answer(response, body, context), context)
+            patience = self._transport.patience(call.content)
+            async with self._open(context, patience, call.content, call.filename) as response:
+                body = await self._read(response, context, patience, call.max_bytes)
+            answer = self._transport.answer(response, body, context)
+            if len(body) > READ_AT_ONCE:
+                return await asyncio.to_thread(call.parse, answer, context)
+            return call.parse(answer, context)
 
         return await self._attempt(call.request, once, call.on_repeat)
 
@@ -234,24 +232,35 @@ class AsyncGatewayClient:
     async def _stream_body(self, request: GatewayRequest) -> AsyncIterator[AsyncIterator[bytes]]:
         """Opening is retried; an answer that breaks off later is not."""
 
-        async def once(context: RequestContext) -> tuple[AsyncExitStack, httpx.Response]:
+        async def once(context: RequestContext) -> tuple[AsyncExitStack, AsyncIterator[bytes]]:
             async with AsyncExitStack() as stack:
-                response = await stack.enter_async_context(self._open(context))
-                body = b"" if response.status_code == 200 else await self._read(response, context, SMALL_ANSWER)
-                responses.check_status(head(response, body), context)
-                return stack.pop_all(), response
+                content = await stack.enter_async_context(self._content(context))
+                return stack.pop_all(), content
 
-        stack, response = await self._attempt(request, once)
-
-        async def chunks() -> AsyncIterator[bytes]:
-            try:
-                async for chunk in response.aiter_bytes(CHUNK):
-                    yield chunk
-            except self._faults as error:
-                raise network_error(error, self._transport.context(request), self._unsent) from error
-
+        stack, content = await self._attempt(request, once)
         async with stack:
-            yield chunks()
+            yield content
+
+    @asynccontextmanager
+    async def _content(self, context: RequestContext) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The content of a file, in chunks as it comes."""
+        patience = self._transport.patience()
+        async with self._open(context, patience) as response:
+            body = b""
+            if response.status_code != 200:
+                body = await self._read(response, context, patience, SMALL_ANSWER)
+            responses.check_status(head(response, body), context)
+            yield self._chunks(response, context, patience)
+
+    async def _chunks(
+        self, response: httpx.Response, context: RequestContext, patience: Patience
+    ) -> AsyncIterator[bytes]:
+        chunker = Chunker()
+        async for piece in self._pieces(response, context, patience, by_progress=True):
+            if chunk := chunker.add(piece):
+                yield chunk
+        if rest := chunker.rest():
+            yield rest
 
     async def _attempt(
         self,
@@ -286,23 +295,52 @@ class AsyncGatewayClient:
 
     @asynccontextmanager
     async def _open(
-        self, context: RequestContext, content: IO[bytes] | None = None, filename: str | None = None
+        self, context: RequestContext, patience: Patience, content: IO[bytes] | None = None, filename: str | None = None
     ) -> AsyncIterator[httpx.Response]:
-        try:
-            arguments = self._transport.arguments(context.request, content, filename)
-            if "content" in arguments:
-                arguments["content"] = _async_chunks(arguments["content"])
-            async with self._http.stream(**arguments) as response:
-                yield response
-        except self._faults as error:
-            raise network_error(error, context, self._unsent) from error
+        arguments = self._transport.arguments(context.request, content, filename)
+        if "content" in arguments:
+            arguments["content"] = _async_chunks(arguments["content"])
+        async with AsyncExitStack() as stack:
+            stream = stack.enter_async_context(self._http.stream(**arguments))
+            yield await self._wait(stream, context, patience)
 
-    async def _read(self, response: httpx.Response, context: RequestContext, max_bytes: int) -> bytes:
-        body = BoundedBody(response, context, max_bytes, self.config.timeout)
-        async for chunk in response.aiter_bytes():
-            if not body.take(chunk):
+    async def _read(
+        self, response: httpx.Response, context: RequestContext, patience: Patience, max_bytes: int
+    ) -> bytes:
+        body = BoundedBody(response.status_code, context, max_bytes)
+        async for piece in self._pieces(response, context, patience, by_progress=max_bytes > SMALL_ANSWER):
+            if not body.take(piece):
                 break
         return body.complete()
+
+    async def _pieces(
+        self, response: httpx.Response, context: RequestContext, patience: Patience, *, by_progress: bool
+    ) -> AsyncIterator[bytes]:
+        inflater = inflater_of(response, context)
+        if inflater is None:
+            return
+        chunks = aiter(response.stream)  # type: ignore[arg-type]  # httpx's own iterators inflate without a limit
+        while (chunk := await self._wait(anext(chunks, None), context, patience)) is not None:
+            if by_progress:
+                patience.on_progress(len(chunk))
+            for piece in inflater.feed(chunk):
+                yield piece
+        inflater.finish()
+
+    async def _wait(self, step: Awaitable[R], context: RequestContext, patience: Patience) -> R:
+        """Take a step that waits for the network."""
+        began = time.monotonic()
+        failure: BifrostGatewayError
+        try:
+            async with asyncio.timeout(max(0.0, patience.left)):
+                return await step
+        except TimeoutError:
+            failure = patience.ran_out(context)
+        except self._faults as error:
+            failure = network_error(error, context, self._unsent)
+        finally:
+            patience.spend(time.monotonic() - began)
+        raise failure
 
 
 async def _async_chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -321,7 +359,8 @@ def _http_client(
     if transport == "httpx":
         return httpx.AsyncClient, (httpx.HTTPError,), never_connected
     from aiohttp import ClientConnectorError, ClientError, ConnectionTimeoutError
-    from httpx_aiohttp import HttpxAiohttpClient
+
+    from airflow_bifrost.gateway.aiohttp_client import CookielessClient
 
     def unsent(error: Exception) -> bool:
         """httpx-aiohttp turns every broken connection into a ``ConnectTimeout``, so aiohttp's own error decides."""
@@ -330,4 +369,4 @@ def _http_client(
             return isinstance(cause, ClientConnectorError | ConnectionTimeoutError)
         return never_connected(error)
 
-    return HttpxAiohttpClient, (httpx.HTTPError, ClientError), unsent
+    return CookielessClient, (httpx.HTTPError, ClientError), unsent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import IO, Any, Self, TypeVar
 
 import httpx
@@ -12,14 +13,16 @@ import httpx
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostGatewayError
 from airflow_bifrost.gateway import calls, responses
+from airflow_bifrost.gateway.body import BoundedBody, Chunker, Patience, inflater_of
 from airflow_bifrost.gateway.calls import SMALL_ANSWER, Call
 from airflow_bifrost.gateway.config import GatewayConfig
+from airflow_bifrost.gateway.deadline import LimitedClient, deadline
 from airflow_bifrost.gateway.exchange import GatewayRequest, RequestContext
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page
 from airflow_bifrost.gateway.pages import Listing
 from airflow_bifrost.gateway.responses import RawPage
 from airflow_bifrost.gateway.retry import RetryPolicy
-from airflow_bifrost.gateway.transport import CHUNK, BoundedBody, OnAnswer, Transport, head, network_error
+from airflow_bifrost.gateway.transport import OnAnswer, Transport, head, network_error
 
 R = TypeVar("R")
 
@@ -55,7 +58,7 @@ class GatewayClient:
         self._transport = Transport(config, retry=retry, on_answer=on_answer, worked_before=worked_before)
         self._sleep = sleep
         self._renew = renew
-        self._http = httpx.Client(transport=transport, **self._transport.http_options())
+        self._http = LimitedClient(transport=transport, **self._transport.http_options())
 
     @property
     def config(self) -> GatewayConfig:
@@ -195,10 +198,8 @@ class GatewayClient:
         def once(context: RequestContext) -> int:
             file.seek(0)
             file.truncate()
-            with self._open(context) as response:
-                body = b"" if response.status_code == 200 else self._read(response, context, SMALL_ANSWER)
-                responses.check_status(head(response, body), context)
-                return sum(file.write(chunk) for chunk in response.iter_bytes(CHUNK))
+            with self._content(context) as content:
+                return sum(map(file.write, content))
 
         return self._attempt(calls.file_content(file_id, self._provider(provider)), once)
 
@@ -217,9 +218,10 @@ class GatewayClient:
 
     def _call(self, call: Call[R]) -> R:
         def once(context: RequestContext) -> R:
-            with self._open(context, call.content, call.filename) as response:
-                body = self._read(response, context, call.max_bytes)
-                return call.parse(self._transport.answer(response, body, context), context)
+            patience = self._transport.patience(call.content)
+            with self._open(context, patience, call.content, call.filename) as response:
+                body = self._read(response, context, patience, call.max_bytes)
+            return call.parse(self._transport.answer(response, body, context), context)
 
         return self._attempt(call.request, once, call.on_repeat)
 
@@ -227,23 +229,33 @@ class GatewayClient:
     def _stream_body(self, request: GatewayRequest) -> Iterator[Iterator[bytes]]:
         """Opening is retried; an answer that breaks off later is not."""
 
-        def once(context: RequestContext) -> tuple[ExitStack, httpx.Response]:
+        def once(context: RequestContext) -> tuple[ExitStack, Iterator[bytes]]:
             with ExitStack() as stack:
-                response = stack.enter_context(self._open(context))
-                body = b"" if response.status_code == 200 else self._read(response, context, SMALL_ANSWER)
-                responses.check_status(head(response, body), context)
-                return stack.pop_all(), response
+                content = stack.enter_context(self._content(context))
+                return stack.pop_all(), content
 
-        stack, response = self._attempt(request, once)
-
-        def chunks() -> Iterator[bytes]:
-            try:
-                yield from response.iter_bytes(CHUNK)
-            except httpx.HTTPError as error:
-                raise network_error(error, self._transport.context(request)) from error
-
+        stack, content = self._attempt(request, once)
         with stack:
-            yield chunks()
+            yield content
+
+    @contextmanager
+    def _content(self, context: RequestContext) -> Iterator[Iterator[bytes]]:
+        """The content of a file, in chunks as it comes."""
+        patience = self._transport.patience()
+        with self._open(context, patience) as response:
+            body = b""
+            if response.status_code != 200:
+                body = self._read(response, context, patience, SMALL_ANSWER)
+            responses.check_status(head(response, body), context)
+            yield self._chunks(response, context, patience)
+
+    def _chunks(self, response: httpx.Response, context: RequestContext, patience: Patience) -> Iterator[bytes]:
+        chunker = Chunker()
+        for piece in self._pieces(response, context, patience, by_progress=True):
+            if chunk := chunker.add(piece):
+                yield chunk
+        if rest := chunker.rest():
+            yield rest
 
     def _attempt(
         self,
@@ -278,17 +290,41 @@ class GatewayClient:
 
     @contextmanager
     def _open(
-        self, context: RequestContext, content: IO[bytes] | None = None, filename: str | None = None
+        self, context: RequestContext, patience: Patience, content: IO[bytes] | None = None, filename: str | None = None
     ) -> Iterator[httpx.Response]:
-        try:
-            with self._http.stream(**self._transport.arguments(context.request, content, filename)) as response:
-                yield response
-        except httpx.HTTPError as error:
-            raise network_error(error, context) from error
+        with ExitStack() as stack:
+            stream = self._http.stream(**self._transport.arguments(context.request, content, filename))
+            yield self._wait(partial(stack.enter_context, stream), context, patience)
 
-    def _read(self, response: httpx.Response, context: RequestContext, max_bytes: int) -> bytes:
-        body = BoundedBody(response, context, max_bytes, self.config.timeout)
-        for chunk in response.iter_bytes():
-            if not body.take(chunk):
+    def _read(self, response: httpx.Response, context: RequestContext, patience: Patience, max_bytes: int) -> bytes:
+        body = BoundedBody(response.status_code, context, max_bytes)
+        for piece in self._pieces(response, context, patience, by_progress=max_bytes > SMALL_ANSWER):
+            if not body.take(piece):
                 break
         return body.complete()
+
+    def _pieces(
+        self, response: httpx.Response, context: RequestContext, patience: Patience, *, by_progress: bool
+    ) -> Iterator[bytes]:
+        inflater = inflater_of(response, context)
+        if inflater is None:
+            return
+        chunks = iter(response.stream)  # type: ignore[arg-type]  # httpx's own iterators inflate without a limit
+        while (chunk := self._wait(lambda: next(chunks, None), context, patience)) is not None:
+            if by_progress:
+                patience.on_progress(len(chunk))
+            yield from inflater.feed(chunk)
+        inflater.finish()
+
+    def _wait(self, step: Callable[[], R], context: RequestContext, patience: Patience) -> R:
+        """Take a step that waits for the network."""
+        began = time.monotonic()
+        try:
+            with deadline(patience.left):
+                return step()
+        except httpx.HTTPError as error:
+            failure = network_error(error, context)
+            timed_out = isinstance(error, httpx.TimeoutException)
+        finally:
+            patience.spend(time.monotonic() - began)
+        raise patience.ran_out(context) if timed_out and patience.left <= 0 else failure

@@ -6,13 +6,14 @@ Redirects are never followed, and the token goes to the connection's origin only
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import ip_address
 from typing import IO, Any
 
 import httpx
@@ -20,7 +21,7 @@ import httpx
 from airflow_bifrost import __version__
 from airflow_bifrost.exceptions import BifrostAuthError, BifrostGatewayError
 from airflow_bifrost.gateway import errors
-from airflow_bifrost.gateway.calls import SMALL_ANSWER
+from airflow_bifrost.gateway.body import ENCODING, Patience
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
 from airflow_bifrost.gateway.retry import Repeat, RetryPolicy
@@ -56,8 +57,21 @@ class Transport:
                 max_keepalive_connections=connections,
                 keepalive_expiry=KEEPALIVE_EXPIRY,
             ),
-            "headers": {"accept": "application/json", "user-agent": f"airflow-provider-bifrost/{__version__}"},
+            "headers": {
+                "accept": "application/json",
+                "accept-encoding": ENCODING,
+                "user-agent": f"airflow-provider-bifrost/{__version__}",
+            },
+            "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keeps none
+            "mounts": self._direct(),
         }
+
+    def _direct(self) -> dict[str, None]:
+        """The addresses for which no proxy of the environment is used: the token never leaves the machine for a gateway on it."""
+        host = self._root.host
+        if not _is_loopback(host):
+            return {}
+        return {f"all://[{host}]" if ":" in host else f"all://{host}": None}
 
     def arguments(self, request: GatewayRequest, content: IO[bytes] | None, filename: str | None) -> dict[str, Any]:
         """Arguments of httpx's ``stream``."""
@@ -77,6 +91,10 @@ class Transport:
             headers |= {"content-type": "application/json", "content-length": str(length)}
             return arguments | {"content": body}
         return arguments | {"data": request.form, "files": {"file": (filename, content, "application/jsonl")}}
+
+    def patience(self, content: IO[bytes] | None = None) -> Patience:
+        """How long a call that sends this file may take."""
+        return Patience(self.config.timeout, 0 if content is None else content.seek(0, os.SEEK_END))
 
     def context(self, request: GatewayRequest) -> RequestContext:
         return RequestContext(request, self.config.name, time.time(), self.config.token)
@@ -140,36 +158,13 @@ class CallSeries:
         return delay
 
 
-class BoundedBody:
-    """The body of an answer while it is received, limited in size and, if it should be small, in time: httpx's timeout starts again
-    with every byte."""
-
-    def __init__(self, response: httpx.Response, context: RequestContext, max_bytes: int, seconds: float) -> None:
-        self._status = response.status_code
-        self._context = context
-        self._max_bytes = max_bytes
-        self._seconds = seconds
-        self._until = time.monotonic() + seconds if max_bytes <= SMALL_ANSWER else math.inf
-        self._chunks = bytearray()
-
-    def take(self, chunk: bytes) -> bool:
-        """Add a chunk.
-
-        :return: whether to read on.
-        :raises BifrostGatewayError: the body is too large, or takes too long.
-        """
-        self._chunks += chunk
-        if len(self._chunks) > self._max_bytes:
-            if self._status == 200:
-                raise errors.too_large(self._max_bytes, self._context)
-            self._chunks.clear()  # the status alone is enough
-            return False
-        if time.monotonic() > self._until:
-            raise errors.unavailable(f"the answer was not complete after {self._seconds:g} s", self._context)
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
         return True
-
-    def complete(self) -> bytes:
-        return bytes(self._chunks)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def head(response: httpx.Response, body: bytes) -> RawResponse:
