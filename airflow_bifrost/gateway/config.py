@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httpx
@@ -127,11 +129,22 @@ class GatewayConfig:
 
         :raises ValueError: the CA bundle cannot be read.
         """
-        if isinstance(self.verify, bool):
-            return self.verify
+        if self.verify is False:
+            return False
+        file = self.verify if isinstance(self.verify, str) else os.environ.get("SSL_CERT_FILE") or None
         try:
-            return ssl.create_default_context(cafile=self.verify)
+            modified_at = None if file is None else os.stat(file).st_mtime_ns
+            return _trusting(file, modified_at, os.environ.get("SSL_CERT_DIR"))
         except OSError as error:
-            raise ValueError(
-                f"verify: {self.verify!r} cannot be read as a CA bundle ({error.strerror or error})"
-            ) from None
+            raise ValueError(f"verify: {file!r} cannot be read as a CA bundle ({error.strerror or error})") from None
+
+
+@lru_cache(maxsize=8)
+def _trusting(file: str | None, modified_at: int | None, directory: str | None) -> ssl.SSLContext:
+    """A context for all clients that trust the same authorities: to read them again takes several times the CPU of a call.
+
+    :param file: a CA bundle; None: that of certifi, or ``directory``.
+    :param modified_at: of the file, which is read again when it has changed.
+    :param directory: the environment's SSL_CERT_DIR, of which OpenSSL reads a file when it needs it.
+    """
+    return httpx.create_ssl_context() if file is None else ssl.create_default_context(cafile=file)

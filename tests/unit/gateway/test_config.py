@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import ssl
 
+import certifi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,7 +89,30 @@ def test_a_config_is_frozen_and_does_not_show_the_token():
 
 
 def test_verification_is_on_by_default():
-    assert GatewayConfig(URL).tls() is True
+    context = GatewayConfig(URL).tls()
+    assert isinstance(context, ssl.SSLContext)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_the_public_authorities_are_read_once_for_all_clients():
+    assert GatewayConfig(URL).tls() is GatewayConfig("https://other.example").tls()
+
+
+def test_authorities_are_read_again_when_their_file_has_changed(tmp_path, monkeypatch):
+    bundle = tmp_path / "ca.pem"
+    shutil.copy(certifi.where(), bundle)
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    before = GatewayConfig(URL).tls()
+    assert GatewayConfig(URL, verify=str(bundle)).tls() is before
+    os.utime(bundle, (1, 1))
+    assert GatewayConfig(URL).tls() is not before
+
+
+def test_a_missing_ca_bundle_of_the_environment_is_named(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/no-such-bundle")
+    with pytest.raises(ValueError, match=r"^verify: '/etc/no-such-bundle' cannot be read"):
+        GatewayConfig(URL).tls()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
