@@ -88,10 +88,12 @@ def run_to_its_end(
     store: Store | None = None,
     remembering: bool = True,
     resume_from: Callable[[Any], tuple[str, dict[str, Any]]] | None = None,
+    before_trigger: Callable[[], None] = lambda: None,
 ) -> End:
     """Run one attempt of a task, through deferrals and reschedules, to its end.
 
     :param resume_from: the method, and its arguments, with which Airflow resumes the task after a trigger's deferral; None: the trigger fires.
+    :param before_trigger: called before a trigger runs.
     """
     ti = ti or FakeTI()
     store = Store() if store is None else store
@@ -108,6 +110,7 @@ def run_to_its_end(
         except TaskDeferred as deferred:
             end.deferrals += 1
             end.defer_timeout = deferred.timeout.total_seconds()
+            before_trigger()
             resume = (
                 resume_from(deferred.trigger)
                 if resume_from is not None

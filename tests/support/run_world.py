@@ -94,7 +94,9 @@ class RunWorld:
         self.lines: dict[str, tuple[int, ...]] = {}  # rows of each file of request lines
         self.folder: set[str] = set()  # the files that exist
         self.told_why: set[str] = set()  # runs that said why they do not send rows again
-        self.lost_a_round: set[str] = set()  # runs that lost lines of a later round, which counts as sent all the same
+        self.lost_a_round: set[str] = (
+            set()
+        )  # runs that lost lines: a round counts as sent even if not all its rows were
         self.state: RunState | None = None
         self.begin()
 
@@ -209,8 +211,7 @@ class RunWorld:
         return Submitted(part.number, self.create(part).id)
 
     def lost(self, part: RunPart) -> Event:
-        if part.round > 1:
-            self.lost_a_round.add(self.run)
+        self.lost_a_round.add(self.run)
         return LinesLost([part.number])
 
     def create(self, part: RunPart) -> Made:
