@@ -114,30 +114,36 @@ class BatchSubmitOperator(RowsOperator):
         from airflow_bifrost.hooks.bifrost import BifrostHook
         from airflow_bifrost.worker.kill import StopSignal
         from airflow_bifrost.worker.state_store import is_remembering, open_state_store
-        from airflow_bifrost.worker.submit import submit_file, submit_part, supersede_others
+        from airflow_bifrost.worker.submit import (
+            cancelled_on_stop,
+            check_twins,
+            submit_file,
+            submit_part,
+            supersede_others,
+        )
 
         self._stop = stop = StopSignal()
-        is_remembering(
-            open_state_store(context), context
-        )  # first, so that the store records this attempt even if it fails
+        store = open_state_store(context)
+        is_remembering(store, context)  # first, so that the store records this attempt even if it fails
         hook = BifrostHook(self.bifrost_conn_id)
         with hook.open_client(sleep=stop.sleep) as client, TemporaryDirectory(prefix="bifrost-submit-") as folder:
             provider = client.config.provider_for(provider_of(self.provider))
             spec, recovery = self._spec(), self._recovery()
-            if self.input_file_id is not None:
-                return submit_file(
-                    context, client, provider, spec, recovery, self.input_file_id, check_stop=stop.check
-                ).batch_id
-            part = self._only_part(self._write_parts(context, provider, Path(folder)).parts, provider)
-            if part is None:
-                supersede_others(context, client, provider, recovery, {1: None}, open_state_store(context))
-                raise AirflowSkipException("There are no rows, so nothing was submitted.")
-            return submit_part(
-                context, client, provider, spec, recovery, part, check_stop=stop.check, cleanup=self.cleanup
-            ).batch_id
+            arguments = (context, client, provider, spec, recovery)
+            with cancelled_on_stop(stop, context, store, provider, self.bifrost_conn_id):
+                if self.input_file_id is not None:
+                    submission = submit_file(*arguments, self.input_file_id, store=store, check_stop=stop.check)
+                else:
+                    part = self._only_part(self._write_parts(context, provider, Path(folder)).parts, provider)
+                    if part is None:
+                        supersede_others(context, client, provider, recovery, {1: None}, store)
+                        raise AirflowSkipException("There are no rows, so nothing was submitted.")
+                    submission = submit_part(*arguments, part, store=store, check_stop=stop.check, cleanup=self.cleanup)
+            check_twins(submission)
+            return submission.batch_id
 
     def on_kill(self) -> None:
-        """Submit nothing more. A batch that was already submitted keeps running: this operator does not wait for it."""
+        """Submit nothing more. If a user ended the task, cancel the batch that it was about to return."""
         if self._stop is not None:
             self._stop.set()
 

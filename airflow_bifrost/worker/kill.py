@@ -52,6 +52,10 @@ class StopSignal:
     def set(self) -> None:
         self._event.set()
 
+    @property
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
     def check(self) -> None:
         """Call this before everything that costs money.
 
@@ -134,7 +138,7 @@ def cancel_batches(
                 batch_id = waiting.get_nowait()
             except queue.Empty:
                 return
-            while not (done := _cancel(client, batch_id, provider)) and done is not None and clock() < deadline:
+            while (done := _cancel(client, batch_id, provider)) is False and clock() + PAUSE < deadline:
                 sleep(PAUSE)
             if done:
                 cancelled.add(batch_id)

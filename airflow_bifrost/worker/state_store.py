@@ -33,7 +33,7 @@ def open_state_store(context: Mapping[str, Any], *, folder: str = "") -> TaskSta
     if (airflow := context.get("task_state_store")) is not None:
         stores.insert(0, airflow)
     if not stores:
-        return NoStateStore()
+        return ProcessStateStore()
     return stores[0] if len(stores) == 1 else _StoreWithOlderOnes(stores[0], stores[1:])
 
 
@@ -43,7 +43,7 @@ def is_remembering(store: TaskStateStore, context: Mapping[str, Any]) -> bool:
     Call this at the start of each attempt: the first call records the attempt.
     """
     attempt: int = context["ti"].try_number
-    if isinstance(store, NoStateStore):
+    if isinstance(store, ProcessStateStore):
         return attempt <= 1
     first: int | None = store.get(ATTEMPT_KEY)
     if first is None:
@@ -89,11 +89,14 @@ class _StoreWithOlderOnes:
         self._store.set(key, value)
 
 
-class NoStateStore:
-    """Stores nothing."""
+class ProcessStateStore:
+    """Where there is no store, the values outlive nothing but a function call."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
 
     def get(self, key: str) -> Any:
-        return None
+        return self._values.get(key)
 
     def set(self, key: str, value: Any) -> None:
-        return None
+        self._values[key] = value

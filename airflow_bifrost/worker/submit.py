@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from airflow_bifrost import providers
+from airflow_bifrost.exceptions import BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch, File
 from airflow_bifrost.results.stored import results_folder
@@ -22,13 +23,16 @@ from airflow_bifrost.submission.ledger import (
     Submission,
     TaskStateStore,
     Whole,
+    batches_to_stop,
     delete_lost_uploads,
+    note_stop,
 )
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
 from airflow_bifrost.worker.deployment import this_deployment
+from airflow_bifrost.worker.kill import CANCEL_WITHIN, StopSignal, cancel_if_a_user_ended_it
 from airflow_bifrost.worker.result_ids import result_ids
-from airflow_bifrost.worker.state_store import NoStateStore, is_remembering, open_state_store
+from airflow_bifrost.worker.state_store import is_remembering, open_state_store
 
 TIMING = LedgerTiming()  # a seam for tests
 CLOCK_SKEW = 300.0  # seconds by which Airflow's clock and the provider's may differ
@@ -108,13 +112,52 @@ def submit_file(
     recovery: RecoveryPolicy,
     input_file_id: str,
     *,
+    store: TaskStateStore,
     check_stop: Callable[[], None] = _never,
 ) -> Submission:
     """Submit a file that is already at the provider, unless an earlier attempt did. It belongs to the user, so it is never deleted."""
     spec.check(provider)
     source = BatchInput(partial(_create_of_file, client, provider, spec), file_id=input_file_id)
-    ledger = _ledger(context, client, provider, recovery, 1, open_state_store(context), check_stop=check_stop)
+    ledger = _ledger(context, client, provider, recovery, 1, store, check_stop=check_stop)
     return ledger.submit(spec.digest(provider, f"file {input_file_id}"), source)
+
+
+@contextmanager
+def cancelled_on_stop(
+    signal: StopSignal, context: Mapping[str, Any], store: TaskStateStore, provider: str, conn_id: str
+) -> Iterator[None]:
+    """Cancel the task's batch if a user ends the task while it submits. What cannot be cancelled is recorded for the next attempt.
+
+    A create that is in progress when Airflow ends the task cannot be taken back, so its batch is cancelled after the answer.
+
+    :raises TaskStopped: Airflow has ended the task.
+    """
+    try:
+        yield
+        signal.check()
+    finally:
+        if signal.is_set and (batch_ids := batches_to_stop(store, 1)):
+            cancel_if_a_user_ended_it(
+                context["ti"],
+                batch_ids,
+                provider=provider,
+                conn_id=conn_id,
+                keep=partial(note_stop, store, 1),
+                within=CANCEL_WITHIN,
+            ).join()
+
+
+def check_twins(submission: Submission) -> None:
+    """Fail the attempt if a second batch of the same create could not be cancelled: no later step of the task would cancel it.
+
+    :raises BifrostUnavailable: so that Airflow retries the task.
+    """
+    if submission.uncancelled:
+        raise BifrostUnavailable(
+            f"Batch {submission.batch_id} was submitted, and runs. The gateway made more than one batch of the same call, and"
+            f" {', '.join(submission.uncancelled)} could not be cancelled, so it may run and be billed too. Retry or clear this task: it"
+            f" cancels it, and continues with batch {submission.batch_id}."
+        )
 
 
 def supersede_others(
@@ -230,7 +273,7 @@ def _ledger(
         origin_of(context, part),
         client,
         provider=provider,
-        store=None if isinstance(store, NoStateStore) else store,
+        store=store,
         deployment=this_deployment(),
         whole=whole,
         may_be_lost=not is_remembering(store, context),

@@ -30,8 +30,10 @@ from airflow_bifrost.submission.ledger.record import (
     Tag,
     TaskStateStore,
     Whole,
+    batches_to_stop,
     check_metadata,
     may_have_submitted,
+    note_stop,
     read_records,
     write_records,
 )
@@ -49,9 +51,11 @@ __all__ = [
     "Tag",
     "TaskStateStore",
     "Whole",
+    "batches_to_stop",
     "check_metadata",
     "delete_lost_uploads",
     "may_have_submitted",
+    "note_stop",
     "read_records",
     "write_records",
 ]

@@ -251,7 +251,7 @@ def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> St
         if isinstance(evidence, Found):
             return _keep(situation, evidence, quiet=True)
     policy = situation.policy
-    if not record.confirmed or policy.resubmit or record.superseded or policy.cancels_others:
+    if not record.confirmed or policy.resubmit or record.superseded or record.stopped or policy.cancels_others:
         # With on_changed_input="cancel", the worker may have died between the cancel and its record.
         return _still_wanted(situation, record)
     return Reattach(record.batch_id)
@@ -268,7 +268,8 @@ def _still_wanted(situation: Situation, record: SubmissionRecord) -> Step:
     if not record.confirmed and current.outcome is not None:
         return Compare(current)
     unwanted = current.cancelled and not situation.policy.keep_cancelled
-    if unwanted and (record.superseded or situation.policy.cancels_others or situation.policy.resubmit):
+    policy = situation.policy
+    if unwanted and (record.superseded or record.stopped or policy.cancels_others or policy.resubmit):
         return Create(record.number + 1)
     return Create(record.number + 1) if _is_to_be_resubmitted(situation, current) else Reattach(record.batch_id)
 

@@ -59,7 +59,7 @@ def _never() -> None:
 class Ledger:
     """The submissions of one part of a task's input: one record for each input that it ever had.
 
-    :param store: None: nothing is remembered, and the provider's list is the only record.
+    :param store: keeps the records for later attempts.
     :param whole: what the part is a part of; None: it is the whole input, or the task submits nothing now.
     :param may_be_lost: an earlier attempt may have submitted without a record in the store.
     :param floor: unix seconds before which no attempt of this task began; None: unknown.
@@ -76,7 +76,7 @@ class Ledger:
         client: GatewayClient,
         *,
         provider: str,
-        store: TaskStateStore | None,
+        store: TaskStateStore,
         deployment: Deployment = Deployment(),  # noqa: B008 - frozen
         whole: Whole | None = None,
         may_be_lost: bool = False,
@@ -146,7 +146,7 @@ class Ledger:
                 continue
             settled = self._settled(other, record) if record.state == "intent" else record
             if settled.state == "submitted" and settled.batch_id is not None:
-                self._supersede(settled.batch_id, settled.provider)
+                self._supersede(settled.batch_id, settled.provider, stopped=settled.stopped)
                 for batch_id in settled.duplicates:
                     self._calls.cancel(batch_id, settled.provider)
                 self._records.put(other, replace(settled, superseded=True, uncancelled=[]))
@@ -176,9 +176,10 @@ class Ledger:
             if batch.outcome is None and is_own(batch, self._deployment, None):
                 self._supersede(batch.id, self._provider)
 
-    def _supersede(self, batch_id: str, provider: str) -> None:
+    def _supersede(self, batch_id: str, provider: str, *, stopped: bool = False) -> None:
+        """:param stopped: a user ended the task, so the batch is cancelled in any case."""
         log.warning("Batch %s was submitted by an earlier attempt, for another input", batch_id)
-        if self._policy.cancels_others:
+        if self._policy.cancels_others or stopped:
             self._calls.cancel(batch_id, provider)
         else:
             log.warning("It is left as it is, because on_changed_input is 'leave'. If it is running, it is billed")
@@ -298,9 +299,8 @@ class Ledger:
             case Reattach():
                 assert record is not None
                 log.info("Batch %s was submitted for this input by an earlier call. Continuing with it", step.batch_id)
-                if record.superseded:
-                    record = replace(record, superseded=False)
-                    self._records.put(digest, record)
+                if record.superseded or record.stopped:
+                    record = self._records.put(digest, replace(record, superseded=False, stopped=False))
                 if record.uncancelled:
                     record = self._settler.cancel_twins(digest, record)
                 return self._submission(record)

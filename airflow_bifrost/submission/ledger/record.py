@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, Self
 
@@ -163,6 +163,7 @@ class SubmissionRecord:
     :param uncancelled: those of them that could not be cancelled yet.
     :param rivals: IDs of batches that another worker on the same attempt created.
     :param superseded: another input has been submitted since, and the batch was left or cancelled.
+    :param stopped: a user ended the task after the batch was submitted, so the batch was cancelled, or is to be.
     :param input_file_id: of the file that this package uploaded for it.
     """
 
@@ -182,6 +183,7 @@ class SubmissionRecord:
     uncancelled: list[str] = field(default_factory=list)
     rivals: list[str] = field(default_factory=list)
     superseded: bool = False
+    stopped: bool = False
     input_file_id: str | None = None
 
 
@@ -223,6 +225,30 @@ def may_have_submitted(store: TaskStateStore, part: int, digest: str) -> bool:
     return record is not None and record.state in ("intent", "submitted")
 
 
+def batches_to_stop(store: TaskStateStore, part: int) -> list[str]:
+    """IDs of the batches that are cancelled if a user ends the task: they certainly belong to the part, and are wanted."""
+    found: list[str] = []
+    for record in read_records(store, part).values():
+        if record.state == "submitted" and not record.superseded:
+            own = [record.batch_id] if record.batch_id and record.confirmed else []
+            found += [*own, *record.rivals, *record.uncancelled]
+    return found
+
+
+def note_stop(store: TaskStateStore, part: int, left: Collection[str]) -> None:
+    """Record that a user ended the task.
+
+    :param left: IDs of the batches that could not be cancelled yet.
+    """
+    records = read_records(store, part)
+    for digest, record in records.items():
+        if record.state == "submitted" and not record.superseded:
+            twins = {*record.rivals, *record.uncancelled, *record.duplicates}
+            uncancelled = [batch_id for batch_id in left if batch_id in twins]
+            records[digest] = replace(record, stopped=True, uncancelled=uncancelled)
+    write_records(store, part, records)
+
+
 def check_metadata(metadata: Mapping[str, Any], *, tagged: bool) -> None:
     """Check what the user wants in a batch's metadata, before anything is uploaded.
 
@@ -245,26 +271,19 @@ def check_metadata(metadata: Mapping[str, Any], *, tagged: bool) -> None:
 
 
 class Records:
-    """The records of one part, by the digests of its inputs. They are read again each time, because another worker may run the same attempt.
+    """The records of one part, by the digests of its inputs. They are read again each time, because another worker may run the same attempt."""
 
-    :param store: None: nothing outlives this process.
-    """
-
-    def __init__(self, store: TaskStateStore | None, part: int) -> None:
+    def __init__(self, store: TaskStateStore, part: int) -> None:
         self._store = store
         self._part = part
-        self._unstored: dict[str, SubmissionRecord] = {}
 
     def all(self) -> dict[str, SubmissionRecord]:
-        return dict(self._unstored) if self._store is None else read_records(self._store, self._part)
+        return read_records(self._store, self._part)
 
     def get(self, digest: str) -> SubmissionRecord | None:
         return self.all().get(digest)
 
     def put(self, digest: str, record: SubmissionRecord) -> SubmissionRecord:
         """:return: the same record."""
-        if self._store is None:
-            self._unstored[digest] = record
-        else:
-            write_records(self._store, self._part, {**self.all(), digest: record})
+        write_records(self._store, self._part, {**self.all(), digest: record})
         return record

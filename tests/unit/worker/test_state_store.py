@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.airflow import Store
 
-from airflow_bifrost.worker.state_store import NoStateStore, is_remembering, open_state_store
+from airflow_bifrost.worker.state_store import ProcessStateStore, is_remembering, open_state_store
 
 
 def context(task_id: str = "wait", map_index: int = -1, try_number: int = 1, **more: Any) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def test_a_store_that_is_new_in_a_later_attempt_remembers_nothing() -> None:
 
 
 def test_without_a_store_only_a_first_attempt_has_nothing_to_remember() -> None:
-    assert is_remembering(NoStateStore(), context(try_number=1))
-    assert not is_remembering(NoStateStore(), context(try_number=2))
+    assert is_remembering(ProcessStateStore(), context(try_number=1))
+    assert not is_remembering(ProcessStateStore(), context(try_number=2))
 
 
 def test_other_tasks_and_mapped_siblings_have_separate_records(state_path: Path) -> None:
@@ -89,6 +89,5 @@ def test_a_record_that_cannot_be_read_is_an_error_and_not_absence(state_path: Pa
 
 
 def test_nothing_is_remembered_without_a_store() -> None:
-    memory = open_state_store(context())
-    memory.set("key", 1)
-    assert memory.get("key") is None
+    open_state_store(context()).set("key", 1)
+    assert open_state_store(context()).get("key") is None
