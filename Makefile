@@ -2,13 +2,14 @@
 
 VENV        := .venv
 BENCH_VENV  := .venv-bench
+ENDURANCE_VENV := .venv-endurance
 PYTHON      ?= python3 python3.13 python3.12 python3.11
 CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 
 # Never read or change the user's own Airflow.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
-.PHONY: help demo test test-live test-nightly lint types docs bench bench-triggerer bench-outage bench-rows bench-import bench-import-peers clean
+.PHONY: help demo test test-live test-nightly endurance lint types docs bench bench-triggerer bench-outage bench-rows bench-import bench-import-peers clean
 
 help:
 	@echo "make demo    turn 120,000 rows into a file of results, with a local gateway, a real Airflow, and a task that is killed twice"
@@ -20,6 +21,8 @@ help:
 	@echo "             ARGS=--spend also submits two batches of three rows, which costs money. PREFIX=, MODEL= and the others"
 	@echo "             can also be environment variables"
 	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property (15 minutes)"
+	@echo "make endurance   run a load on a real Airflow with PostgreSQL under kills and outages, and say what it lost; SEED=, MINUTES=20,"
+	@echo "             see tests/endurance/README.md"
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
 	@echo "make docs    build the documentation into docs/_build/html"
@@ -42,6 +45,11 @@ test-live: $(VENV)/installed-test
 
 test-nightly: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/conformance/test_mutations.py $(ARGS)
+
+# Its own environment, since drivers and executors bring many releases.
+endurance:
+	@$(MAKE) --no-print-directory VENV=$(ENDURANCE_VENV) $(ENDURANCE_VENV)/installed-endurance
+	PYTHONPATH=tests $(ENDURANCE_VENV)/bin/python -m endurance $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(EXECUTOR:%=--executor %) $(ARGS)
 
 lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff check .
@@ -68,7 +76,7 @@ BENCH_bench-rows         := benchmarks/rows.py
 BENCH_bench-import-peers := benchmarks/import_time.py --peers
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) .demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) $(ENDURANCE_VENV) .demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The package alone, and the package with one of the dependency groups of pyproject.toml.
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable . $(CONSTRAINTS:%=--constraints %)

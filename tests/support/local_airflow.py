@@ -59,11 +59,20 @@ class LocalAirflow:
     :param env: environment variables for all components, e.g. ``AIRFLOW_CONN_...`` or ``AIRFLOW__TRIGGERER__...``;
         they win over the settings of this class. The caller's own ``AIRFLOW...`` variables are not passed on.
     :param home: the AIRFLOW_HOME; kept afterwards. None: a temporary one, deleted by :meth:`stop`.
+    :param components: arguments of the ``airflow`` command by the name of the component, e.g. for a second scheduler.
+    :param component_env: returns environment variables for one component alone.
     """
 
     def __init__(
-        self, dags_folder: str | Path, env: Mapping[str, str] | None = None, home: str | Path | None = None
+        self,
+        dags_folder: str | Path,
+        env: Mapping[str, str] | None = None,
+        home: str | Path | None = None,
+        components: Mapping[str, list[str]] = COMPONENTS,
+        component_env: Callable[[str], Mapping[str, str]] = lambda component: {},
     ) -> None:
+        self._components = components
+        self._component_env = component_env
         self._dags_folder = Path(dags_folder).resolve()
         self._given_env = dict(env or {})
         self._given_home = Path(home).resolve() if home is not None else None
@@ -89,12 +98,12 @@ class LocalAirflow:
             self.url = f"http://127.0.0.1:{port}"
             self._env = self._make_env(port)
             self._processes = stack.enter_context(Processes(self._home))
-            self._client = stack.enter_context(httpx.Client(base_url=self.url, timeout=30, trust_env=False))
+            self.client = stack.enter_context(httpx.Client(base_url=self.url, timeout=30, trust_env=False))
             self.cli("db", "migrate")
-            for component in COMPONENTS:
+            for component in self._components:
                 self.start_component(component)
             self.until(self._healthy, "Airflow to be healthy", _START_SECONDS)
-            self._client.headers["Authorization"] = f"Bearer {self._client.get('/auth/token').json()['access_token']}"
+            self.client.headers["Authorization"] = f"Bearer {self.client.get('/auth/token').json()['access_token']}"
             self._stack = stack.pop_all()
         return self
 
@@ -103,12 +112,25 @@ class LocalAirflow:
         self._stack.close()
 
     def start_component(self, component: str) -> None:
-        """Start one of :data:`COMPONENTS`, e.g. again after :meth:`kill`; does not wait until it is healthy."""
-        self._processes.start(component, self._command(*COMPONENTS[component]), env=self._env, cwd=self._home)
+        """Start one of the components, e.g. again after :meth:`kill`; does not wait until it is healthy."""
+        command, env = self._command(*self._components[component]), {**self._env, **self._component_env(component)}
+        self._processes.start(component, command, env=env, cwd=self._home)
 
     def kill(self, component: str) -> None:
         """SIGKILL a component with all of its processes."""
         self._processes.kill(component)
+
+    def signal(self, component: str, number: int) -> None:
+        """Send a signal to a component and all of its processes, e.g. SIGSTOP."""
+        self._processes.signal(component, number)
+
+    def ended(self) -> list[str]:
+        """Return the components that have ended by themselves."""
+        return self._processes.ended()
+
+    def pids(self, component: str) -> list[int]:
+        """Return the IDs of a component's processes, those of its tasks included; none while it is killed."""
+        return self._processes.pids(component)
 
     def cli(self, *arguments: str, timeout: float = 120) -> str:
         """Run the ``airflow`` command in this Airflow's environment and return its stdout.
@@ -133,12 +155,12 @@ class LocalAirflow:
         :param options: what ``httpx.Client.request`` takes, e.g. ``params`` or ``json``.
         :raises LocalAirflowError: if the answer is an error.
         """
-        response = self._client.request(method, path, **options)
+        response = self.client.request(method, path, **options)
         for pause in LOCKED_PAUSES:
             if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR or "Database error" not in response.text:
                 break
             time.sleep(pause)
-            response = self._client.request(method, path, **options)
+            response = self.client.request(method, path, **options)
         if response.is_error:
             raise self._error(f"{method} {path}: {response.status_code} {response.text}")
         return response.json()
@@ -216,7 +238,7 @@ class LocalAirflow:
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return the value of an XCom, or None if there is none."""
         path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{quote(key)}"
-        response = self._client.get(path, params={"map_index": map_index})
+        response = self.client.get(path, params={"map_index": map_index})
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         if response.is_error:
@@ -297,7 +319,7 @@ class LocalAirflow:
 
     def _healthy(self) -> bool:
         try:
-            response = self._client.get("/api/v2/monitor/health")
+            response = self.client.get("/api/v2/monitor/health")
         except httpx.TransportError:
             return False
         if response.is_error:
@@ -307,7 +329,7 @@ class LocalAirflow:
         return all(health[part]["status"] == "healthy" for part in parts)
 
     def _dag_is_there(self, dag_path: str) -> bool:
-        if self._client.get(dag_path).is_success:
+        if self.client.get(dag_path).is_success:
             return True
         broken = self.request("GET", "/api/v2/importErrors")["import_errors"]
         if broken:
@@ -315,7 +337,7 @@ class LocalAirflow:
         return False
 
     def _error(self, message: str) -> LocalAirflowError:
-        tails = [self._processes.log_tail(component) for component in COMPONENTS]
+        tails = [self._processes.log_tail(component) for component in self._components]
         return LocalAirflowError("\n".join([message, *tails]))
 
 

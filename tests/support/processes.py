@@ -88,6 +88,29 @@ class Processes:
         _keeper_pipe(self._keeper).write(f"-{process.pid}\n".encode())
         process.wait()
 
+    def end(self, name: str, number: int, *, seconds: float) -> None:
+        """Send the process itself a signal that ends it; return when it has ended.
+
+        :raises subprocess.TimeoutExpired: it has not, after so many seconds.
+        """
+        process = self._running.pop(name)
+        process.send_signal(number)
+        process.wait(seconds)
+        _keeper_pipe(self._keeper).write(f"-{process.pid}\n".encode())
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a process and everything that it started."""
+        _signal(self.pids(name), number)
+
+    def ended(self) -> list[str]:
+        """Return the names of the processes that have ended by themselves."""
+        return [name for name, process in self._running.items() if process.poll() is not None]
+
+    def pids(self, name: str) -> list[int]:
+        """Return the IDs of a process and everything that it started; none if it was killed."""
+        process = self._running.get(name)
+        return [] if process is None else _members({process.pid})
+
     def stop(self) -> None:
         """End all processes: SIGTERM, and SIGKILL after :data:`GRACE_SECONDS`. May be called twice."""
         _keeper_pipe(self._keeper).close()
@@ -137,7 +160,7 @@ def _members(sessions: set[int]) -> list[int]:
     return members
 
 
-def _signal(process_ids: list[int], number: signal.Signals) -> None:
+def _signal(process_ids: list[int], number: int) -> None:
     for process_id in process_ids:
         try:
             os.kill(process_id, number)

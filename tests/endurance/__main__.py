@@ -1,0 +1,194 @@
+"""``make endurance``: a load on a real Airflow under chaos, and the account of it. See the README in this folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import sqlalchemy
+from support.local_airflow import LocalAirflowError
+
+from endurance import chaos, load, report
+from endurance.account import account
+from endurance.cluster import Cluster
+from endurance.collect import UNFINISHED, gather
+from endurance.evidence import Evidence, Job
+from endurance.machine import NotInstalled
+from endurance.storm import Storm
+
+DAG_IDS = (*load.WAITS, *load.SUBMITS)
+SAMPLE_SECONDS = 5.0
+
+
+def main() -> int:
+    """Run, print the account, and return the exit code: 1 if there is an anomaly, 2 if there was no run."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # so that everything is stopped and removed
+    work = Path(tempfile.mkdtemp(prefix="endurance-"))
+    _say(f"seed {options.seed}, {options.minutes:g} minutes, executor {options.executor}, in {work}")
+    try:
+        evidence = Run(options, work).perform()
+    except NotInstalled as error:
+        shutil.rmtree(work)
+        print(error, file=sys.stderr)
+        return 2
+    anomalies = account(evidence)
+    print(report.text(evidence, anomalies, options.seed))
+    if anomalies or options.keep:
+        print(f"Everything is in {work}")
+    else:
+        shutil.rmtree(work)
+    return 1 if anomalies else 0
+
+
+class Run:
+    """One run, from the start of the cluster to the evidence."""
+
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        self._options, self._work = options, work
+        self._plan = load.Plan(options.waits, options.runs, options.rows)
+        self._evidence = Evidence([])
+
+    def perform(self) -> Evidence:
+        """Start everything, let the load and the chaos go on for the minutes, wait for the rest, and gather."""
+        options = self._options
+        with Cluster(
+            self._work, schedulers=options.instances, triggerers=options.instances, batch_seconds=options.batch_seconds
+        ) as cluster:
+            _say("the cluster is up")
+            jobs = self._jobs(cluster)
+            self._unpause(cluster)
+            self._weather(cluster, jobs)
+            self._finish(cluster)
+            self._finish(cluster, self._last(cluster))
+            _say("all DAG runs have ended; gathering the evidence")
+            gather(cluster, self._evidence)
+        return self._evidence
+
+    def _jobs(self, cluster: Cluster) -> list[Job]:
+        chance = random.Random(f"jobs {self._options.seed}")
+        providers = [load.WITH_FILES[number % len(load.WITH_FILES)] for number in range(self._plan.waits)]
+        batches = [(provider, cluster.gateway.add_batch(provider, rows=10)) for provider in providers]
+        submitting = load.submitting_jobs(self._plan, self._options.seed, str(cluster.shared))
+        jobs = [*load.waiting_jobs(batches), *submitting]
+        chance.shuffle(jobs)
+        self._write_inputs(jobs)
+        return jobs
+
+    def _write_inputs(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if job.prompts:
+                for path in (Path(job.conf["input_path"]), Path(job.conf["output_path"])):
+                    path.parent.mkdir(exist_ok=True)
+                lines = "".join(json.dumps(prompt) + "\n" for prompt in job.prompts)
+                Path(job.conf["input_path"]).write_text(lines)
+
+    def _unpause(self, cluster: Cluster) -> None:
+        for dag_id in DAG_IDS:
+            path = f"/api/v2/dags/{dag_id}"
+            known = lambda path=path: cluster.airflow.client.get(path).is_success  # noqa: E731
+            cluster.airflow.until(known, f"the DAG {dag_id}", 180)
+            cluster.airflow.request("PATCH", path, json={"is_paused": False})
+
+    def _weather(self, cluster: Cluster, jobs: list[Job]) -> None:
+        """The time in which jobs start and chaos happens. Jobs start in its first half."""
+        seconds, begin = self._options.minutes * 60, time.monotonic()
+        components = list(cluster.components)
+        kinds = chaos.kinds(components, api_away=120 if seconds >= 900 else 20)
+        plan = chaos.plan(self._options.seed, seconds, kinds) if self._options.chaos else []
+        storm = Storm(cluster, plan, self._options.seed, begin, _say)
+        self._evidence.windows = storm.windows
+        waiting = list(jobs)
+        sampled = begin
+        while time.monotonic() < begin + seconds or waiting or not storm.over:
+            storm.step()
+            self._revive(cluster)
+            due = min(len(jobs), int((time.monotonic() - begin) / (seconds / 2) * len(jobs)) + 1)
+            while waiting and len(jobs) - len(waiting) < due and self._start(cluster, waiting[0]):
+                self._evidence.jobs.append(waiting.pop(0))
+            if time.monotonic() >= sampled + SAMPLE_SECONDS:
+                sampled = time.monotonic()
+                self._evidence.samples += cluster.sample(time.time())
+            time.sleep(0.2)
+
+    def _start(self, cluster: Cluster, job: Job) -> bool:
+        """Start a job's DAG run; False if Airflow does not answer now."""
+        body = {"dag_run_id": job.id, "logical_date": None, "conf": dict(job.conf)}
+        try:
+            answer = cluster.airflow.client.post(f"/api/v2/dags/{job.kind}/dagRuns", json=body, timeout=5)
+        except httpx.TransportError:
+            return False
+        return answer.is_success or answer.status_code == httpx.codes.CONFLICT
+
+    def _last(self, cluster: Cluster) -> None:
+        """One more run for each scheduler, after the chaos, which finds what killed tasks have left on its disk."""
+        plan = load.Plan(runs=2 * self._options.instances, rows=2)
+        jobs = [
+            Job(f"last-{job.id}", job.kind, job.provider, job.prompts, (), job.output, job.conf)
+            for job in load.submitting_jobs(plan, -1, str(cluster.shared), providers=["openai"])
+        ]
+        self._write_inputs(jobs)
+        self._evidence.jobs += jobs
+        deadline = time.monotonic() + self._options.patience
+        while jobs and time.monotonic() < deadline:
+            self._revive(cluster)
+            if self._start(cluster, jobs[0]):
+                del jobs[0]
+            else:
+                time.sleep(1)
+
+    def _revive(self, cluster: Cluster) -> None:
+        for component in cluster.revive():
+            _say(f"{component} had ended, and was started again")
+
+    def _finish(self, cluster: Cluster, _: None = None) -> None:
+        """Wait until all DAG runs have ended, or the patience is over: what runs then is stuck."""
+        deadline = time.monotonic() + self._options.patience
+
+        def unfinished() -> int:
+            try:
+                return len(cluster.postgres.rows(UNFINISHED))
+            except sqlalchemy.exc.OperationalError:
+                return -1
+
+        while (left := unfinished()) and time.monotonic() < deadline:
+            self._revive(cluster)
+            time.sleep(2)
+        _say(f"{left} DAG runs are not finished")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make endurance", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--minutes", type=float, default=20.0, help="of chaos (default: %(default)s)")
+    parser.add_argument("--executor", choices=["local"], default="local")
+    parser.add_argument("--instances", type=int, default=2, help="of the scheduler and of the triggerer")
+    parser.add_argument("--waits", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--rows", type=int, default=20, help="of each run")
+    parser.add_argument("--batch-seconds", type=float, default=30.0)
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds after the chaos until a task is stuck")
+    parser.add_argument("--no-chaos", dest="chaos", action="store_false")
+    parser.add_argument("--keep", action="store_true", help="keep all files even if there is no anomaly")
+    return parser.parse_args()
+
+
+_BEGAN = time.monotonic()
+_say: Callable[[str], None] = lambda text: print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", flush=True)  # noqa: E731
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LocalAirflowError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

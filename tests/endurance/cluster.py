@@ -1,0 +1,166 @@
+"""The whole cluster of a run: PostgreSQL, the gateway, and Airflow with several schedulers and triggerers, all on loopback."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import psutil
+from support.local_airflow import COMPONENTS, LocalAirflow
+from support.processes import Processes
+
+from endurance.evidence import Sample
+from endurance.gateway import GatewayServer
+from endurance.postgres import Postgres
+
+DAGS = Path(__file__).parent / "dags"
+CONNECTION = "bifrost_default"
+
+_SETTINGS = {
+    "BIFROST__PROGRESS_INTERVAL": "1",
+    "CORE__PARALLELISM": "8",
+    "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+    # What docs/operations.md recommends, so that an attempt outlives the API server's absence.
+    "WORKERS__EXECUTION_API_RETRIES": "12",
+    "WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "15",
+    "WORKERS__EXECUTION_API_TIMEOUT": "30",
+    "WORKERS__MAX_FAILED_HEARTBEATS": "40",
+    # Minutes instead of Airflow's five, after which the tasks of dead processes start again.
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+    "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "5",
+    "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+    "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+}
+
+
+class Cluster:
+    """Starts everything, and ends it however the run ends.
+
+    :param work: the folder for all of it.
+    :param schedulers: the number of schedulers; with the LocalExecutor, each runs tasks.
+    """
+
+    def __init__(self, work: Path, *, schedulers: int, triggerers: int, batch_seconds: float) -> None:
+        self.work = work
+        self.home = work / "airflow"
+        self.shared = work / "shared"
+        self.tokens = [f"sk-bf-endurance-{secrets.token_hex(20)}" for _ in range(2)]
+        self._batch_seconds = batch_seconds
+        self.components = {
+            "api-server": COMPONENTS["api-server"],
+            "dag-processor": COMPONENTS["dag-processor"],
+            **{f"scheduler-{number}": COMPONENTS["scheduler"] for number in range(1, schedulers + 1)},
+            **{f"triggerer-{number}": COMPONENTS["triggerer"] for number in range(1, triggerers + 1)},
+        }
+        self._starts = dict.fromkeys(self.components, 1)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.work.chmod(0o755)  # PostgreSQL's server may run as another user
+            for folder in (self.home, self.shared, self.work / "servers"):
+                folder.mkdir()
+            processes = stack.enter_context(Processes(self.work / "servers"))
+            self.postgres = Postgres(self.work / "postgres", processes)
+            stack.callback(self.postgres.close)
+            self.gateway = GatewayServer(self.work / "gateway", processes, self.tokens, self._batch_seconds)
+            stack.callback(self.gateway.close)
+            self.gateway.start()
+            key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+            settings = {f"AIRFLOW__{name}": value for name, value in _SETTINGS.items()}
+            env = {**self.postgres.settings, **settings, "AIRFLOW__CORE__FERNET_KEY": key}
+            self.airflow = LocalAirflow(
+                DAGS, env=env, home=self.home, components=self.components, component_env=self.machine_of
+            )
+            stack.enter_context(self.airflow)
+            self.put_connection(self.tokens[0])
+            self.processes = processes
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # Components
+
+    def machine_of(self, component: str) -> dict[str, str]:
+        """The environment of a component's machine: a temporary folder and a home that no other component has."""
+        folder = self.work / "machines" / component
+        for name in ("tmp", "home"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        return {"TMPDIR": str(folder / "tmp"), "HOME": str(folder / "home")}
+
+    def restart(self, component: str) -> None:
+        """Start a component that was killed."""
+        self._starts[component] += 1
+        self.airflow.start_component(component)
+
+    def revive(self) -> list[str]:
+        """Start the components that have ended by themselves, as systemd or Kubernetes does, and return them.
+
+        Airflow's components end when their database is away.
+        """
+        ended = self.airflow.ended()
+        for component in ended:
+            self.restart(component)
+        return ended
+
+    def task_processes(self, component: str) -> list[int]:
+        """The processes that run a task's code, of a scheduler or a worker."""
+        return [pid for pid in self.airflow.pids(component) if _title(pid).startswith("airflow worker -- 0")]
+
+    def sample(self, now: float) -> list[Sample]:
+        """The memory of each component at this moment."""
+        found = []
+        for component, incarnation in self._starts.items():
+            if component.startswith(("scheduler", "worker")):
+                continue  # their tasks come and go
+            if size := sum(map(_memory, self.airflow.pids(component))):
+                found.append(Sample(component, incarnation, now, size))
+        return found
+
+    # The connection
+
+    def put_connection(self, token: str) -> None:
+        """Set the token of the connection, which is made if it is not there."""
+        body = {"connection_id": CONNECTION, "conn_type": "bifrost", "host": self.gateway.url, "password": token}
+        if not self._ask("PATCH", f"/api/v2/connections/{CONNECTION}", json=body):
+            self.airflow.request("POST", "/api/v2/connections", json=body)
+
+    def delete_connection(self) -> None:
+        """Delete the connection."""
+        self._ask("DELETE", f"/api/v2/connections/{CONNECTION}")
+
+    def _ask(self, method: str, path: str, **options: Mapping[str, object]) -> bool:
+        """Send a request, and return whether what it is about is there."""
+        answer = self.airflow.client.request(method, path, **options)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return False
+        answer.raise_for_status()
+        return True
+
+
+def _title(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _memory(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
