@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_bifrost._compat import AirflowSkipException
@@ -113,6 +111,7 @@ class BatchSubmitOperator(RowsOperator):
     def execute(self, context: Context) -> str:
         from airflow_bifrost.hooks.bifrost import BifrostHook
         from airflow_bifrost.worker.kill import StopSignal
+        from airflow_bifrost.worker.scratch import scratch_folder
         from airflow_bifrost.worker.state_store import is_remembering, open_state_store
         from airflow_bifrost.worker.submit import (
             cancelled_on_stop,
@@ -126,7 +125,7 @@ class BatchSubmitOperator(RowsOperator):
         store = open_state_store(context)
         is_remembering(store, context)  # first, so that the store records this attempt even if it fails
         hook = BifrostHook(self.bifrost_conn_id)
-        with hook.open_client(sleep=stop.sleep) as client, TemporaryDirectory(prefix="bifrost-submit-") as folder:
+        with hook.open_client(sleep=stop.sleep) as client, scratch_folder() as folder:
             provider = client.config.provider_for(provider_of(self.provider))
             spec, recovery = self._spec(), self._recovery()
             arguments = (context, client, provider, spec, recovery)
@@ -134,7 +133,7 @@ class BatchSubmitOperator(RowsOperator):
                 if self.input_file_id is not None:
                     submission = submit_file(*arguments, self.input_file_id, store=store, check_stop=stop.check)
                 else:
-                    part = self._only_part(self._write_parts(context, provider, Path(folder)).parts, provider)
+                    part = self._only_part(self._write_parts(context, provider, folder).parts, provider)
                     if part is None:
                         supersede_others(context, client, provider, recovery, {1: None}, store)
                         raise AirflowSkipException("There are no rows, so nothing was submitted.")

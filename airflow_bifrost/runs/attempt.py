@@ -6,8 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from airflow_bifrost._compat import AirflowSkipException, conf
@@ -22,6 +20,7 @@ from airflow_bifrost.runs.steps import Wait
 from airflow_bifrost.runs.verdict import raise_if_stopped
 from airflow_bifrost.runs.workspace import run_part
 from airflow_bifrost.submission.parts import Part
+from airflow_bifrost.worker.scratch import scratch_folder
 from airflow_bifrost.worker.state_store import is_remembering
 from airflow_bifrost.worker.submit import supersede_others
 from airflow_bifrost.worker.wait import BatchWait
@@ -43,10 +42,10 @@ class BatchRun(RunDriver):
         )  # first, so that the store records this attempt even if it fails
         locate_file(self.output_path)
         _warn_if_local(self.output_path)
-        with self.working(), TemporaryDirectory(prefix="bifrost-run-") as local:
+        with self.working(), scratch_folder() as local:
             before = self._recall()
             provider = self.client.config.provider_for(self.provider)
-            files = self.write_input(provider, Path(local))
+            files = self.write_input(provider, local)
             if not files.parts:
                 self._supersede(before, provider, {})
                 raise AirflowSkipException("There are no rows: nothing to submit.")

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +36,7 @@ from airflow_bifrost.submission.full_queue import failed_as_full, refused_as_ful
 from airflow_bifrost.submission.ledger import Submission
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.kill import TaskStopped, cancel_batches, cancel_if_a_user_ended_it
+from airflow_bifrost.worker.scratch import scratch_folder
 from airflow_bifrost.worker.submit import submit_part
 
 if TYPE_CHECKING:
@@ -160,8 +159,8 @@ class RunDriver(RunWorkspace):
     def _submission(self, part: RunPart) -> Submission:
         state = self.known
         others = [other.batch_id for other in state.submitted if other.batch_id and other.number != part.number]
-        with TemporaryDirectory(prefix="bifrost-run-") as local:
-            path = Path(local) / part.file
+        with scratch_folder() as local:
+            path = local / part.file
 
             def fetch() -> None:
                 if not self.lines.has_part(state, part):

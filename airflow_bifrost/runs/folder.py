@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO
 
 from airflow_bifrost.results.lines import lines_in
@@ -19,6 +18,7 @@ from airflow_bifrost.runs.request import RunInput
 from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.submission.ids import automatic_id, custom_id_of
 from airflow_bifrost.submission.parts import Part, RequestFiles
+from airflow_bifrost.worker.scratch import scratch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ class RunLines:
     def _restore(self, known: RunInput, missing: set[str]) -> bool:
         if self.make_again is None:
             return False
-        with TemporaryDirectory(prefix="bifrost-run-") as local:
-            files = self.make_again(Path(local))
+        with scratch_folder() as local:
+            files = self.make_again(local)
             if files.digest != known.digest:
                 return False
             lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost.gateway.client import GatewayClient
@@ -28,6 +27,7 @@ from airflow_bifrost.submission.parts import Part, RequestFiles, write_parts
 from airflow_bifrost.submission.reading import read_row
 from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
 from airflow_bifrost.worker.kill import StopSignal
+from airflow_bifrost.worker.scratch import scratch_folder
 from airflow_bifrost.worker.state_store import open_state_store
 from airflow_bifrost.worker.submit import origin_of
 from airflow_bifrost.worker.wait import BatchWait
@@ -156,9 +156,9 @@ class RunWorkspace:
         provider, number = self.known.request.provider, self.known.next_number()
         rows = ((place, read_row(line)) for place, line in enumerate(lines, start=1))
         made: list[RunPart] = []
-        with TemporaryDirectory(prefix="bifrost-run-") as local:
+        with scratch_folder() as local:
             endpoint = self.known.request.endpoint
-            parts = write_parts(rows, Path(local), provider=provider, endpoint=endpoint, limits=limits).parts
+            parts = write_parts(rows, local, provider=provider, endpoint=endpoint, limits=limits).parts
             self.lines.keep_parts(parts)
             for part in parts:
                 made.append(run_part(part, number + len(made), round_, first, probe=probe))
