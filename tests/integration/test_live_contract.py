@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,33 +21,45 @@ import pytest
 from airflow_bifrost.testing import Fault, LocalGateway, ProviderAnswer
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-P", "-m", "pytest", "tests/conformance/live", "-p", "no:cacheprovider"]
-SOON = 240  # seconds, on any machine; a run that went on in spite of a wrong setting would retry for five minutes
+LIVE = "tests/conformance/live"
+COMMAND = [sys.executable, "-P", "-m", "pytest", LIVE, "-p", "no:cacheprovider"]
+PATIENCE = 240  # seconds, for a process that takes six on an idle machine
+VARIABLES = ("GATEWAY", "TOKEN", "PROVIDER", "PREFIX", "MODEL")
 
 
-def environment_of(gateway: LocalGateway, **environment: str) -> dict[str, str]:
-    names = ("GATEWAY", "TOKEN", "PROVIDER", "PREFIX", "MODEL")
-    inherited = {name: value for name, value in os.environ.items() if name not in names}
-    return {**inherited, "GATEWAY": gateway.url, "TOKEN": "sk-bf-good", **environment}
+# The exit code, how many tests ended how, and the output.
+Ended = tuple[int, dict[str, int], str]
+ContractTest = Callable[..., Ended]
 
 
-def contract_test(
-    gateway: LocalGateway, *arguments: str, timeout: float = 120, **environment: str
-) -> tuple[int, dict[str, int], str]:
-    """Its exit code, how many tests ended how, and its output."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env=environment_of(gateway, **environment),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    counts = {
-        kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|skipped|deselected)", done.stdout)
-    }
-    return done.returncode, counts, done.stdout + done.stderr
+@pytest.fixture
+def contract_test(monkeypatch: pytest.MonkeyPatch) -> ContractTest:
+    """Runs it with ``(gateway, *arguments, **variables)``, in this process: a new one would load Airflow again.
+
+    The settings of tests/conftest.py hold here already.
+    """
+
+    def run(gateway: LocalGateway, *arguments: str, **variables: str) -> Ended:
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {"GATEWAY": gateway.url, "TOKEN": "sk-bf-good", **variables}.items():
+            monkeypatch.setenv(name, value)
+        options = ["-p", "no:cacheprovider", "-p", "no:xdist", "--capture=sys", "--rootdir", str(ROOT)]
+        with redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr:
+            code = pytest.main([str(ROOT / LIVE), "--confcutdir", str(ROOT / LIVE), *options, *arguments])
+        return ended(code, stdout.getvalue(), stderr.getvalue())
+
+    return run
+
+
+def ended(code: int, stdout: str, stderr: str) -> Ended:
+    found = re.findall(r"(\d+) (passed|failed|skipped|deselected)", stdout)
+    return int(code), {kind: int(number) for number, kind in found}, stdout + stderr
+
+
+def environment_of(gateway: LocalGateway) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return {**inherited, "GATEWAY": gateway.url, "TOKEN": "sk-bf-good"}
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +69,34 @@ def own_gateway():
 
 
 def test_it_only_reads_unless_it_is_told_to_spend(own_gateway):
+    """As `make test-live` runs it: in a process of its own."""
     own_gateway.reset()
     own_gateway.add_batch(status="completed", rows=3)
-    code, counts, output = contract_test(own_gateway)
+    done = subprocess.run(
+        COMMAND,
+        cwd=ROOT,
+        env=environment_of(own_gateway),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    code, counts, output = ended(done.returncode, done.stdout, done.stderr)
     assert (code, counts.get("failed", 0), counts.get("skipped", 0)) == (0, 0, 0), output
     assert counts["deselected"] == 2
     assert {request.method for request in own_gateway.requests} == {"GET"}
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
-def test_it_sees_a_batch_through_its_life_if_it_may_spend(own_gateway, provider):
+def test_it_sees_a_batch_through_its_life_if_it_may_spend(contract_test, own_gateway, provider):
     own_gateway.reset()
-    code, counts, output = contract_test(own_gateway, "--spend", PROVIDER=provider)
+    code, counts, output = contract_test(own_gateway, "--spend", "--wait=60", PROVIDER=provider)
     assert (code, counts.get("failed", 0)) == (0, 0), output
     assert sorted(batch["status"] for batch in own_gateway.batches)[-1] in ("completed", "ended")
     assert len(own_gateway.batches) == 2
 
 
-def test_it_fails_where_a_gateway_says_something_else(own_gateway):
+def test_it_fails_where_a_gateway_says_something_else(contract_test, own_gateway):
     own_gateway.reset()
     unknown = ProviderAnswer(status=418, body={"error": {"message": "I am a teapot"}})
     own_gateway.inject(Fault(provider_answer=unknown, times=None, path_contains="/batches/"))
@@ -106,32 +129,37 @@ def web_server(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
-def ends_at_the_first_look(gateway: LocalGateway, *arguments: str, **environment: str) -> str:
-    """What a run says that ends before its first check: one line."""
-    code, counts, output = contract_test(gateway, *arguments, timeout=SOON, **environment)
-    assert (code, counts.keys() - {"deselected"}) == (1, set()), output
-    assert "Traceback" not in output
-    said = re.findall(r"Exit: (.*?)[ !]*$", output, re.MULTILINE)
-    assert len(said) == 1, output
-    return said[0]
+@pytest.fixture
+def refusal(contract_test: ContractTest) -> Callable[..., str]:
+    """Runs it where it ends before its first check, and gives the one line that it prints."""
+
+    def run(gateway: LocalGateway, *arguments: str, **variables: str) -> str:
+        code, counts, output = contract_test(gateway, *arguments, **variables)
+        assert (code, counts.keys() - {"deselected"}) == (1, set()), output
+        assert "Traceback" not in output
+        said = re.findall(r"Exit: (.*?)[ !]*$", output, re.MULTILINE)
+        assert len(said) == 1, output
+        return said[0]
+
+    return run
 
 
-def test_it_says_what_it_needs_where_no_gateway_is_named(own_gateway):
-    assert "make test-live GATEWAY=" in ends_at_the_first_look(own_gateway, GATEWAY="")
+def test_it_says_what_it_needs_where_no_gateway_is_named(refusal, own_gateway):
+    assert "make test-live GATEWAY=" in refusal(own_gateway, GATEWAY="")
 
 
-def test_it_ends_soon_where_nobody_listens(own_gateway):
+def test_it_ends_soon_where_nobody_listens(refusal, own_gateway):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # taken, and not listening
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        said = ends_at_the_first_look(own_gateway, GATEWAY=url)
+        said = refusal(own_gateway, GATEWAY=url)
     assert said.startswith(f"{url} cannot be checked: no answer")
     assert "Check GATEWAY" in said
 
 
-def test_it_ends_soon_where_no_gateway_is(own_gateway, tmp_path):
+def test_it_ends_soon_where_no_gateway_is(refusal, own_gateway, tmp_path):
     with web_server(partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as url:
-        said = ends_at_the_first_look(own_gateway, GATEWAY=url)
+        said = refusal(own_gateway, GATEWAY=url)
     assert said.startswith(f"{url} cannot be checked: the gateway answered 404")
     assert said.endswith("Check GATEWAY and PREFIX.")
 
@@ -148,15 +176,15 @@ def test_it_ends_soon_where_no_gateway_is(own_gateway, tmp_path):
     ],
     ids=["no_scheme", "no_prefix", "wrong_prefix", "no_token", "wrong_token", "wrong_provider"],
 )
-def test_it_ends_at_the_first_look_and_says_which_variable_is_wrong(own_gateway, environment, expected):
+def test_it_ends_at_the_first_request_and_says_which_variable_is_wrong(refusal, own_gateway, environment, expected):
     own_gateway.reset()
-    said = ends_at_the_first_look(own_gateway, "--spend", **environment)
+    said = refusal(own_gateway, "--spend", **environment)
     assert expected in said
     assert "sk-bf-other" not in said
     assert len(own_gateway.requests) <= 1
 
 
-def test_it_says_first_what_it_checks(own_gateway):
+def test_it_says_first_what_it_checks(contract_test, own_gateway):
     own_gateway.reset()
     code, counts, output = contract_test(own_gateway, "-k", "health", PREFIX="/", PROVIDER="Anthropic", MODEL="m")
     assert (code, counts["passed"]) == (0, 1), output
@@ -164,7 +192,9 @@ def test_it_says_first_what_it_checks(own_gateway):
     assert "sk-bf-good" not in output
 
 
-def test_it_checks_a_server_that_only_lists_batches_and_claims_nothing_of_an_unknown_provider(own_gateway):
+def test_it_checks_a_server_that_only_lists_batches_and_claims_nothing_of_an_unknown_provider(
+    contract_test, own_gateway
+):
     with web_server(Imitation) as url:
         code, counts, output = contract_test(
             own_gateway, "--spend", "-k", "page_has or cursor or each_row", GATEWAY=url, PREFIX="/", PROVIDER="mine"
@@ -183,14 +213,14 @@ def test_it_checks_a_server_that_only_lists_batches_and_claims_nothing_of_an_unk
     ],
     ids=["no_token_needed", "wrong_token_refused", "any_token_accepted"],
 )
-def test_it_wants_a_wrong_token_refused_where_tokens_are_checked(options, ended):
+def test_it_wants_a_wrong_token_refused_where_tokens_are_checked(contract_test, options, ended):
     with LocalGateway(**options) as gateway:
         _, counts, output = contract_test(gateway, "-k", "virtual_key")
     assert (counts.pop(ended), counts.keys()) == (1, {"deselected"}), output
     assert ("this gateway does not check tokens" in output) == (ended == "skipped")
 
 
-def test_it_says_what_cannot_be_checked_of_bedrock(own_gateway):
+def test_it_says_what_cannot_be_checked_of_bedrock(contract_test, own_gateway):
     own_gateway.reset()
     code, counts, output = contract_test(own_gateway, "--spend", "-k", "cursor or cancelled", PROVIDER="bedrock")
     assert (code, counts["skipped"]) == (0, 2), output
@@ -198,7 +228,7 @@ def test_it_says_what_cannot_be_checked_of_bedrock(own_gateway):
     assert "bedrock needs a role and a bucket" in output
 
 
-def test_it_spends_nothing_after_a_check_that_failed(own_gateway):
+def test_it_spends_nothing_after_a_check_that_failed(contract_test, own_gateway):
     own_gateway.reset()
     own_gateway.inject(Fault(status=404, times=None, path_contains="/health"))
     code, counts, output = contract_test(own_gateway, "--spend", "-k", "health or cancelled or each_row")
@@ -208,7 +238,7 @@ def test_it_spends_nothing_after_a_check_that_failed(own_gateway):
     assert {request.method for request in own_gateway.requests} == {"GET"}
 
 
-def test_a_batch_that_was_submitted_is_told_before_it_is_waited_for():
+def test_it_prints_a_submitted_batch_before_it_waits():
     with LocalGateway(batch_seconds=600) as gateway:
         run = subprocess.Popen(
             [*COMMAND, "--spend", "-k", "each_row"],
