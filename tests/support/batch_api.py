@@ -57,6 +57,7 @@ class BatchApi:
     slept: list[float] = field(default_factory=list)
     page_size: int = 100
     answers_without_metadata: bool = False
+    owner: str = "mine"  # of the batches that are created now
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -93,12 +94,12 @@ class BatchApi:
         self._call("create")
         how = self.create_as.pop(0) if self.create_as else "ok"
         if how in ("ok", "lost", "429, applied") or how.startswith("twice"):
-            made = self.make(metadata=metadata, **fields)
+            made = self.make(self.owner, metadata=metadata, **fields)
         if how.startswith("twice"):
             self.now += 1
-            made = self.make(metadata=metadata, **fields)
+            made = self.make(self.owner, metadata=metadata, **fields)
         if how == "late":
-            self.make(metadata=metadata, late=240.0, **fields)
+            self.make(self.owner, metadata=metadata, late=240.0, **fields)
         match how:
             case "ok" | "twice":
                 return self._wire(made)

@@ -6,8 +6,10 @@ more orders in the same time, and shortens the one that fails.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Any, Protocol, TypeVar
 
@@ -79,19 +81,33 @@ def walk(world: type[World], steps: int, seed: int | None = None) -> int:
     """
     seed = int(os.environ.get("BIFROST_WALK_SEED", Random().randrange(10**9) if seed is None else seed))
     random, taken, orders = Random(seed), 0, 0
-    while taken < steps:
-        story = _random_story(world, random)
-        orders += 1
-        try:
-            taken += max(1, play(world, story).steps)
-        except Exception as error:
-            shortest = _shortened(world, story, type(error))
-            told = "\n".join(
-                f"    {name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
-                for name, arguments in shortest
-            )
-            raise AssertionError(f"seed {seed}, order {orders}, {type(error).__name__}: {error}\n{told}") from error
+    with _without_logs():
+        while taken < steps:
+            story = _random_story(world, random)
+            orders += 1
+            try:
+                taken += max(1, play(world, story).steps)
+            except Exception as error:
+                told = "\n".join(map(_as_call, _shortened(world, story, type(error))))
+                message = f"seed {seed}, order {orders}, {type(error).__name__}: {error}\n{told}"
+                raise AssertionError(message) from error
     return orders
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Nobody reads the logs of thousands of orders, and pytest would keep them."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _as_call(happened: tuple[str, dict[str, Any]]) -> str:
+    name, arguments = happened
+    return f"    {name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 
 def _events(world: type[World]) -> dict[str, tuple[int, dict[str, Sequence[Any]]]]:

@@ -6,7 +6,7 @@ A list is proof of a batch that it shows. It is proof of absence only if it was 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -18,6 +18,7 @@ from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecor
 
 CLOCK_SKEW = 300.0  # seconds by which this worker's clock and the provider's may differ
 DEFAULT_ID = re.compile(r"row-[0-9]+")  # the default custom ID of a row, the same in every run
+DEAD = 3  # worth of a batch that has no results and will have none
 SAME_MOMENT = 60.0  # seconds by which the order of a list and its timestamps may disagree
 
 
@@ -131,7 +132,8 @@ def by_tag(
     number = max(own.values(), default=0)
     if own and (record is None or number >= record.number):
         nonces = record.nonces if record else ()
-        latest = [b for b in read.batches if own.get(b.id) == number or (b.tag and b.tag.nonce in nonces)]
+        wanted = number if record else _latest_alive(read.batches, own)
+        latest = [b for b in read.batches if own.get(b.id) == wanted or (b.tag and b.tag.nonce in nonces)]
         return Found(oldest_first(latest), number)
     unclear = tuple(b for b in same_input if b.id not in own and b.tag and deployment.is_same(b.tag.deployment) is None)
     if record is None and unclear:
@@ -255,9 +257,20 @@ def best_of(batches: Sequence[ListedBatch]) -> ListedBatch:
     return min(batches, key=_worth)  # min takes the first of equals
 
 
+def _latest_alive(batches: Sequence[ListedBatch], own: Mapping[str, int]) -> int:
+    """The number of the latest create whose batch runs or has results; if there is no such batch, of the latest create.
+
+    Of two workers on one attempt, the one that was slower may have kept its own batch, of a lower number, and cancelled the other.
+
+    :param own: numbers of the creates, by the IDs of their batches.
+    """
+    alive = [own[batch.id] for batch in batches if batch.id in own and _worth(batch) < DEAD]
+    return max(alive, default=max(own.values()))
+
+
 def _worth(batch: ListedBatch) -> int:
     if batch.outcome in (Outcome.FAILED, Outcome.CANCELLED) or batch.cancelled:
-        return 3
+        return DEAD
     if batch.outcome is Outcome.EXPIRED:
         return 2
     return 0 if batch.outcome is Outcome.SUCCEEDED else 1

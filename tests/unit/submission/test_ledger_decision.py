@@ -260,3 +260,14 @@ def test_a_candidate_that_has_ended_is_not_compared_with_rows_that_the_task_no_l
     step = next_step(known, NOW)
     assert isinstance(step, Undetermined)
     assert step.candidates == ("b1",)
+
+
+def test_without_a_record_the_latest_create_whose_batch_lives_is_the_tasks() -> None:
+    """Of two workers on one attempt, the slower one may have kept its own batch and cancelled the other, which has a higher number."""
+    alive, cancelled = batch("b1"), batch("b2", number=2, outcome=Outcome.CANCELLED)
+    lost = situation(None, may_be_lost=True, read=read(cancelled, alive))
+    assert next_step(lost, NOW) == Keep(alive, (), 2, quiet=True)
+    resubmitted = situation(
+        None, may_be_lost=True, read=read(batch("b2", number=2), batch("b1", outcome=Outcome.EXPIRED))
+    )
+    assert next_step(resubmitted, NOW) == Keep(batch("b2", number=2), (), 2, quiet=True)
