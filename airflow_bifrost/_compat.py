@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         AirflowTaskTimeout,
         TaskDeferralError,
         TaskDeferralTimeout,
+        XComNotFound,
     )
 else:
     try:  # Airflow 3.2 and later
@@ -32,6 +33,7 @@ else:
             AirflowTaskTimeout,
             TaskDeferralError,
             TaskDeferralTimeout,
+            XComNotFound,
         )
     except ImportError:  # Airflow 3.1
         from airflow.configuration import conf
@@ -44,6 +46,7 @@ else:
             AirflowTaskTimeout,
             TaskDeferralError,
             TaskDeferralTimeout,
+            XComNotFound,
         )
 
 
@@ -108,6 +111,7 @@ __all__ = [
     "AirflowTaskTimeout",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "XComNotFound",
     "async_connection",
     "conf",
     "keyword_arguments",

@@ -26,6 +26,7 @@ NOT_GIVEN: Final[Any] = ...  # not passed on: the DAG's `default_args` apply, th
 class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *BatchRunOperator.template_fields)
     custom_operator_name = "@task.bifrost_batch"
+    _rebuilds_input = False  # the function may return other rows, or fail
 
     def __init__(
         self,

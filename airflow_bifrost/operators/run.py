@@ -109,6 +109,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     """
 
     template_fields: Sequence[str] = (*RowsOperator.template_fields, "output_path", "storage_conn_id")
+    _rebuilds_input = True  # the same rows can be read again
 
     def __init__(
         self,
@@ -273,6 +274,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
             download_timeout=self.download_timeout,
             storage_conn_id=self.storage_conn_id,
             state_folder=self._state_folder,
+            rebuilds_input=self._rebuilds_input,
         )
         return self._running
 

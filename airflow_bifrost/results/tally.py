@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_bifrost import providers
@@ -21,7 +21,7 @@ NO_TOKENS = Usage(0, 0, 0)
 class Tally:
     """Counts of rows.
 
-    :param total: rows of the input and of the output. The sum of the next five counts.
+    :param total: rows of the input, and usually of the output. The sum of the next five counts.
     :param duplicates: additional results of rows that have more than one.
     :param unknown: results of rows that are not in the input.
     :param unreadable: lines that are not JSON, or hold no row's result.
@@ -47,6 +47,11 @@ class Tally:
     def rows(self) -> dict[str, int]:
         """The counts of rows in a manifest."""
         return {"total": self.total, **{str(outcome): getattr(self, outcome) for outcome in RowOutcome}}
+
+    def of_rows(self, rows: int) -> Tally:
+        """The counts for an input of so many rows. Rows that are not in the output, because their IDs are unknown, are missing."""
+        unknown = max(0, rows - self.total)
+        return replace(self, total=self.total + unknown, missing=self.missing + unknown)
 
 
 def differences(came: Mapping[str, int], rows: int, counts: RequestCounts, provider: str) -> list[str]:

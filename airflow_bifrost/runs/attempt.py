@@ -19,7 +19,8 @@ from airflow_bifrost.runs.state import RunState, next_step
 from airflow_bifrost.runs.steps import Wait
 from airflow_bifrost.runs.verdict import raise_if_stopped
 from airflow_bifrost.runs.workspace import run_part
-from airflow_bifrost.submission.parts import Part
+from airflow_bifrost.submission.parts import Part, RequestFiles
+from airflow_bifrost.worker.rows import VANISHED
 from airflow_bifrost.worker.scratch import scratch_folder
 from airflow_bifrost.worker.state_store import is_remembering
 from airflow_bifrost.worker.submit import supersede_others
@@ -45,7 +46,13 @@ class BatchRun(RunDriver):
         with self.working(), scratch_folder() as local:
             before = self._recall()
             provider = self.client.config.provider_for(self.provider)
-            files = self.write_input(provider, local)
+            try:
+                files = self.write_input(provider, local)
+            except VANISHED as error:
+                if (manifest := self._without_input(before)) is None:
+                    raise
+                log.warning("%s The task continued with the rows of an earlier attempt.", error)
+                return manifest
             if not files.parts:
                 self._supersede(before, provider, {})
                 raise AirflowSkipException("There are no rows: nothing to submit.")
@@ -58,8 +65,8 @@ class BatchRun(RunDriver):
                 return self._as_written(before)
             else:
                 self._go_on(before, stopped=how == "go_on_stopped")
-                if self.known.digest == run_digest(request, known):
-                    self._complete()
+            if self.known.digest == run_digest(request, known):
+                self._complete(files)
             return self.advance()
 
     def go_on(self) -> dict[str, Any] | None:
@@ -71,15 +78,7 @@ class BatchRun(RunDriver):
             before = self._recall()
             if before is not None and before.written is not None and before.lost_rows:
                 return None
-            request = self.request(self.client.config.provider_for(self.provider))
-            how = self._beginning(before, request, None)
-            if how == "new" or before is None:
-                return None
-            if how == "as_written":
-                return self._as_written(before)
-            log.info("Continuing with the rows of an earlier attempt")
-            self._go_on(before, stopped=how == "go_on_stopped")
-            return self.advance()
+            return self._without_input(before)
 
     def resume(self, event: Any) -> dict[str, Any]:
         """Continue after a deferral.
@@ -139,6 +138,18 @@ class BatchRun(RunDriver):
         self.cancel_what_is_left()
         return before
 
+    def _without_input(self, before: RunState | None) -> dict[str, Any] | None:
+        """Continue with the rows of an earlier attempt. None: it has submitted nothing, or other than what the DAG file asks for."""
+        request = self.request(self.client.config.provider_for(self.provider))
+        how = self._beginning(before, request, None)
+        if how == "new" or before is None:
+            return None
+        if how == "as_written":
+            return self._as_written(before)
+        log.info("Continuing with the rows of an earlier attempt")
+        self._go_on(before, stopped=how == "go_on_stopped")
+        return self.advance()
+
     def _beginning(self, before: RunState | None, request: RunRequest, known: RunInput | None) -> Beginning:
         return beginning(
             before,
@@ -174,7 +185,6 @@ class BatchRun(RunDriver):
         digests = {part.number: self.spec().digest(request.provider, part.sha256) for part in self.known.parts}
         self._supersede(before, request.provider, digests)
         self.keep(self.known)
-        self._complete()
 
     def _go_on(self, before: RunState, *, stopped: bool) -> None:
         ti = self.context["ti"]
@@ -187,8 +197,12 @@ class BatchRun(RunDriver):
         )
         self.keep(state.after(RequestChanged()) if stopped else state)
 
-    def _complete(self) -> None:
-        """Add parts for rows that an earlier attempt could not send because their request lines were lost."""
+    def _complete(self, files: RequestFiles) -> None:
+        """Add parts for rows that an earlier attempt could not send because their request lines were lost.
+
+        :param files: the same rows, as this attempt has read them.
+        """
+        self.rebuild_lines_from(files)
         for first, rows in uncovered(self.known.parts, self.known.input.rows):
             if self.lines.has_input(self.known.input):
                 lines = islice(self.lines.input(self.known.input), first, first + rows)

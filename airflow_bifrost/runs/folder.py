@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -11,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
+from airflow_bifrost.exceptions import BatchInputError
 from airflow_bifrost.results.lines import lines_in
 from airflow_bifrost.results.storage import locate, whole_file
 from airflow_bifrost.runs.part import RunPart
@@ -18,7 +20,10 @@ from airflow_bifrost.runs.request import RunInput
 from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.submission.ids import automatic_id, custom_id_of
 from airflow_bifrost.submission.parts import Part, RequestFiles
+from airflow_bifrost.worker.rows import VANISHED
 from airflow_bifrost.worker.scratch import scratch_folder
+
+log = logging.getLogger("airflow.task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,11 @@ class RunLines:
         if self.make_again is None:
             return False
         with scratch_folder() as local:
-            files = self.make_again(local)
+            try:
+                files = self.make_again(local)
+            except (*VANISHED, BatchInputError) as error:
+                log.warning("The request lines cannot be rebuilt from the task's rows: %s", error)
+                return False
             if files.digest != known.digest:
                 return False
             lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)

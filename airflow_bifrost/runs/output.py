@@ -126,11 +126,11 @@ class RunResults:
         if ids is None:
             log.warning(
                 "The run's folder %s is missing, and the task no longer makes the same request lines. So the output has only rows with a result,"
-                " in the order of the results.",
+                " in the order of the results. The others are counted as missing.",
                 state.folder,
             )
             ids = self.writer.custom_ids()
-        tally = self.writer.write(ids, state.output_path)
+        tally = self.writer.write(ids, state.output_path).of_rows(state.input.rows)
         sent_again = sum(part.rows for part in state.parts if part.round > 1)
         report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), state.output_path, self.warnings)
         return self._manifest(state, tally), fingerprint(state.output_path)

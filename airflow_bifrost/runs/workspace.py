@@ -50,6 +50,7 @@ class RunWorkspace:
     :param allow_incomplete: accept fewer results than a batch counts.
     :param download_timeout: seconds that the provider may take for a whole file of results.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket.
+    :param rebuilds_input: whether ``write_input`` may be called again to rebuild lost request lines.
     :param state_folder: URI below which the run keeps its lines and its state; None: next to the output.
     """
 
@@ -72,6 +73,7 @@ class RunWorkspace:
     download_timeout: float
     storage_conn_id: str | None
     state_folder: str | None = None
+    rebuilds_input: bool = True
     clock: Callable[[], float] = time.time
     signal: StopSignal = field(default_factory=StopSignal)
     state: RunState | None = None  # the current state; a signal handler may read it
@@ -100,8 +102,13 @@ class RunWorkspace:
     def lines(self) -> RunLines:
         uri, provider = self.known.folder, self.known.request.provider
         if self._lines is None or self._lines.folder.uri != uri:
-            self._lines = RunLines(RunFolder(uri), lambda local: self.write_input(provider, local))
+            again = (lambda local: self.write_input(provider, local)) if self.rebuilds_input else None
+            self._lines = RunLines(RunFolder(uri), again)
         return self._lines
+
+    def rebuild_lines_from(self, files: RequestFiles) -> None:
+        """Rebuild lost request lines from the input that this attempt has read."""
+        self._lines = RunLines(RunFolder(self.known.folder), lambda _: files)
 
     @property
     def client(self) -> GatewayClient:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import XComArg
 from pydantic import BaseModel
 from support.airflow import End, FakeTI, Store, run_to_its_end
 from support.providers import small_batches
@@ -69,6 +70,19 @@ def task(output: str, rows: Any, **arguments: Any) -> BatchRunOperator:
     return BatchRunOperator(
         task_id="run", output_path=output, rows=rows, **{"model": "echo-1", "poll_interval": 0.05} | arguments
     )
+
+
+class FromXCom(XComArg):
+    """The output of another task."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def iter_references(self) -> Any:
+        return iter(())
+
+    def resolve(self, context: Any) -> Any:
+        return self.value
 
 
 def sizes(gateway: LocalGateway) -> list[int]:
@@ -301,6 +315,7 @@ def test_a_decorated_function_is_not_called_again_even_if_the_folder_is_lost(
 
     end = attempt(make, Store())
     assert end.state == "success", end.error
+    assert calls == [1]
     assert [row["outcome"] for row in read_rows(tmp_path / "out.jsonl")] == ["succeeded", "failed"]
     assert len(gateway.batches) == 1
 
@@ -319,6 +334,86 @@ def test_unsent_request_lines_are_rebuilt_if_the_folder_is_lost(
     assert end.state == "success", end.error
     assert outcomes(output) == ["succeeded"] * 5
     assert sizes(gateway) == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("source", ["file", "XCom"])
+@pytest.mark.parametrize("folder_is_lost", [False, True])
+def test_an_input_that_has_vanished_does_not_keep_paid_results_from_being_written(
+    gateway: LocalGateway, output: str, tmp_path: Path, source: str, folder_is_lost: bool
+) -> None:
+    store, path = Store(), tmp_path / "in.jsonl"
+    path.write_text('"a"\n"b"\n')
+
+    def make(rows: list[str] | None, **arguments: Any) -> BatchRunOperator:
+        if source == "file":
+            return task(output, None, input_path=str(path), **arguments)
+        return task(output, FromXCom(rows), **arguments)
+
+    gateway.inject(Fault(**UNREADABLE))
+    assert attempt(lambda _: make(["a", "b"], deferrable=False), store).state == "failed"
+    gateway.clear_faults()
+    path.unlink()
+    for folder in tmp_path.glob("*-parts") if folder_is_lost else ():
+        shutil.rmtree(folder)
+    end = attempt(lambda _: make(None), store, try_number=2)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == ["echo: a", "echo: b"]
+    assert sizes(gateway) == [2]
+
+
+def test_a_missing_input_file_is_an_error_if_nothing_was_submitted(
+    gateway: LocalGateway, output: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl"):
+        attempt(lambda _: task(output, None, input_path=str(tmp_path / "nothing.jsonl")), Store())
+    assert sizes(gateway) == []
+
+
+@pytest.mark.usefixtures("deferring")
+def test_a_clear_sends_the_lost_rows_of_a_decorated_function(
+    gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_batches(monkeypatch, "openai", rows=2)
+    store, output = Store(), str(tmp_path / "out.jsonl")
+
+    def make(number: int) -> Any:
+        for folder in tmp_path.glob("*-parts") if number else ():
+            shutil.rmtree(folder)
+        return _BatchDecoratedOperator(
+            task_id="run",
+            python_callable=lambda: ["a", "b", "c"],
+            output_path=output,
+            model="echo-1",
+            poll_interval=0.05,
+            max_parallel_batches=1,
+        )
+
+    assert attempt(make, store).value["rows"]["missing"] == 1
+    end = attempt(make, store, try_number=2, max_tries=1)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == ["echo: a", "echo: b", "echo: c"]
+    assert sizes(gateway) == [2, 1]
+
+
+@pytest.mark.usefixtures("deferring")
+@pytest.mark.parametrize("ids", ["automatic", "own"])
+def test_rows_whose_request_lines_are_lost_are_counted_as_missing(
+    gateway: LocalGateway, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: str
+) -> None:
+    small_batches(monkeypatch, "openai", rows=2)
+    body = {"model": "echo-1", "messages": [{"role": "user", "content": "hi"}]}
+    rows: list[Any] = [{"custom_id": name, "body": body} for name in "abcde"] if ids == "own" else list("abcde")
+
+    def make(number: int) -> BatchRunOperator:
+        for folder in tmp_path.glob("*-parts") if number else ():
+            shutil.rmtree(folder)
+        return task(output, rows if number == 0 else ["other"], max_parallel_batches=1)
+
+    end = attempt(make, Store())
+    assert end.state == "success", end.error
+    counts = end.value["rows"]
+    assert (counts["total"], counts["succeeded"], counts["missing"]) == (5, 2, 3)
+    assert sizes(gateway) == [2]
 
 
 @pytest.mark.parametrize("remembering", [True, False])
