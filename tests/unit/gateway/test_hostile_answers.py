@@ -147,7 +147,7 @@ def test_a_create_whose_answer_drips_in_may_have_been_sent(connect):
 
 @pytest.mark.parametrize("drip", ["header", "body", "chunk extension"])
 def test_a_download_that_drips_in_is_given_up(connect, drip):
-    with DrippingServer(*DRIPS[drip]) as server, pytest.raises(BifrostUnavailable, match="not complete|came at less"):
+    with DrippingServer(*DRIPS[drip]) as server, pytest.raises(BifrostUnavailable, match=r"not complete|came at less"):
         connect(base_url=server.url, timeout=0.1).download_file("file-1", io.BytesIO())
 
 
