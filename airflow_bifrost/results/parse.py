@@ -7,6 +7,7 @@ as absent, and no line raises an error.
 from __future__ import annotations
 
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from airflow_bifrost.gateway.redact import quote
@@ -92,13 +93,28 @@ def _of_response(line: JsonObject) -> _Reading:
         body = _parsed_object(response.get("body"))
     else:  # Google's own files
         body = response
-    complaint = line.get("error") or text_of(line.get("status"))  # the latter is Vertex's
+    complaint = _complaint(line)
     succeeded = bool(body) and not complaint if status is None else 200 <= status < 300 and bool(body or not complaint)
     if succeeded and not body.get("error"):  # the Responses API answers 200 for a request that failed
         return _success(body)
     code = RowOutcome.FAILED.value if succeeded or status is None else str(status)
     error = _error([body.get("error"), complaint, body], code)
     return _CODES.get(error.code, RowOutcome.FAILED), body or None, error
+
+
+_PHRASES = {status.phrase.lower(): status.value for status in HTTPStatus if status >= 400}
+
+
+def _complaint(line: JsonObject) -> Any:
+    """What the line says about an error. Vertex says it in a text: ``Bad Request: {"error": {"code": 400, ...}}``."""
+    complaint = line.get("error") or text_of(line.get("status"))
+    text = complaint["message"] if isinstance(complaint, dict) and complaint.keys() == {"message"} else complaint
+    if not isinstance(text, str):
+        return complaint
+    phrase, _, detail = text.partition(":")
+    error = object_of(_parsed_object(detail.strip()).get("error"))
+    code = word_of(error.get("code")) or _PHRASES.get(phrase.strip().lower())
+    return {"code": code, "message": text_of(error.get("message")) or text}
 
 
 def _success(body: JsonObject) -> _Reading:

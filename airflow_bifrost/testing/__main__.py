@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from airflow_bifrost.testing.local_gateway import LocalGateway
+from airflow_bifrost.testing.versions import VERSIONS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--virtual-key", action="append", metavar="TOKEN", help="a virtual key that exists (repeatable)"
     )
     parser.add_argument("--enforce-auth", action="store_true", help="refuse calls without a virtual key")
+    parser.add_argument(
+        "--version", choices=VERSIONS, default="1.4", help="the gateway's version to answer like (default: %(default)s)"
+    )
     parser.add_argument("--verbose", action="store_true", help="log requests to stderr")
     options = parser.parse_args(argv)
     gateway = LocalGateway(
@@ -33,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         port=options.port,
         virtual_keys=options.virtual_key,
         enforce_auth=options.enforce_auth,
+        version=options.version,
     )
     token = options.virtual_key[0] if options.virtual_key else None
 

@@ -17,11 +17,11 @@ from starlette.types import Message, Receive, Scope, Send
 from airflow_bifrost.testing import arguments, calls, control, routes
 from airflow_bifrost.testing.batches import UnreadablePage
 from airflow_bifrost.testing.calls import Call
-from airflow_bifrost.testing.errors import GatewayError
+from airflow_bifrost.testing.errors import GatewayError, models, routing
 from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.files import plain_name
 from airflow_bifrost.testing.gateway import Gateway
-from airflow_bifrost.testing.governance import Governance
+from airflow_bifrost.testing.governance import Governance, presented_key
 from airflow_bifrost.testing.model import JsonObject
 from airflow_bifrost.testing.provider_answers import (
     GatewayEnds,
@@ -33,8 +33,7 @@ from airflow_bifrost.testing.provider_answers import (
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 from airflow_bifrost.testing.store import File
 from airflow_bifrost.testing.typical import typical_error
-
-VERSION = "v1.4.19"
+from airflow_bifrost.testing.versions import V1_5, Version
 
 _CHUNK = 1 << 18  # bytes of a download that are read at once
 _WEB_PAGE = "<!doctype html><html><head><title>Bifrost</title></head><body><div id='root'></div></body></html>"
@@ -73,6 +72,7 @@ class App:
         self.recorder = recorder
         self.keys = keys
         self.max_body_bytes = max_body_bytes
+        self.version = gateway.version
         self.stopping = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +96,7 @@ class App:
         if int(request.headers.get("content-length", 0)) > self.max_body_bytes:
             return Response("Error when parsing request", 400, {"connection": "close"}, "text/plain")
         route = routes.match(method, path)
-        call = None if route is None else await calls.read(request, route, path)
+        call = None if route is None else await calls.read(request, route, path, self.version)
         fault = self.faults.take(
             method, path, call.provider if call else None, call=route.request_type if route else None
         )
@@ -136,7 +136,7 @@ class App:
         if fault.garbage:
             content = _GARBAGE
         elif content is None and fault.status and fault.status not in _BODILESS:
-            content = _typical(fault.status, call).body()
+            content = _typical(fault.status, call, self.version).body(self.version)
         if not isinstance(content, str | bytes | None):
             content = json.dumps(content)
         return Response(content, fault.status or 200, headers, fault.content_type)
@@ -157,7 +157,8 @@ class App:
         try:
             return await self._carry_out(call)
         except GatewayError as error:
-            return _json(error.body(), error.status_code(native=call.route.native))
+            status = error.status_code(native=call.route.native, version=self.version)
+            return _json(error.body(self.version), status)
         except UnreadablePage:
             return Response(_GARBAGE, 200, media_type="application/json")
         except GatewayEnds:  # here, it costs the connection only
@@ -171,23 +172,28 @@ class App:
         if request_type == "health":
             return _json({"components": {"db_pings": "ok"}, "status": "ok"})
         if request_type == "version":
-            return _json(VERSION)
+            return _json(self.version.release)
         if call.refusal is not None:
             raise call.refusal
         if request_type == "batch_create":
-            arguments.check_input(call.body)
-        arguments.check_provider(call.provider, request_type)
+            arguments.check_input(call.body, self.version)
+        arguments.check_id(call, self.version)
+        arguments.check_provider(call.provider, request_type, self.version)
+        model = call.body.get("model")
         try:
             self.governance.check(call.headers, call.provider)
-            arguments.check(call, self.keys)
+            arguments.check(call, self.keys, self.version)
             body = await self._outcome(call)
         except GatewayError as error:
-            raise error.about(call.provider, request_type, call.body.get("model")) from error
+            raise error.about(call.provider, request_type, model, self.version) from error
         if isinstance(body, File):
             return self._download(body)
         if isinstance(body, ProviderAnswer):
             return Response(body.text, headers={"content-type": body.content_type or "text/plain; charset=utf-8"})
-        about = {"request_type": request_type, "provider": call.provider, "latency": 0, "chunk_index": 0}
+        about: JsonObject = {"request_type": request_type, "provider": call.provider}
+        if self.version >= V1_5:
+            about |= {"routing_info": routing(call.provider, request_type, model), **models(model, self.version)}
+        about |= {"latency": 0, "chunk_index": 0}
         unreadable = body.pop("parse_errors", None)
         return _json({**body, "extra_fields": about if unreadable is None else {**about, "parse_errors": unreadable}})
 
@@ -198,33 +204,35 @@ class App:
             try:
                 return await self._effect(call)
             except ProviderAnswered as instead:
-                return received(call.provider, call.route.request_type, instead.answer)
+                return received(call.provider, call.route.request_type, instead.answer, self.version)
         if fault.applied:
             with suppress(GatewayError, ProviderAnswered):
                 await self._effect(call)
         await self._wait(fault.delay)
-        return received(call.provider, call.route.request_type, fault.provider_answer)
+        return received(call.provider, call.route.request_type, fault.provider_answer, self.version)
 
     async def _effect(self, call: Call) -> JsonObject | File:
         gateway, provider, route = self.gateway, call.provider, call.route
-        native, segment = route.native, route.segment
+        native, segment, caller = route.native, route.segment, presented_key(call.headers)
         if route.request_type == "batch_retrieve":
-            return gateway.batches.retrieve(provider, segment, native=native)
+            return gateway.batches.retrieve(provider, segment, native=native, caller=caller)
         if route.request_type == "batch_list":
-            return gateway.batches.list(provider, call.query, native=native)
+            return gateway.batches.list(provider, call.query, native=native, caller=caller)
         if route.request_type == "batch_cancel":
-            return gateway.batches.cancel(provider, segment, native=native)
+            return gateway.batches.cancel(provider, segment, native=native, caller=caller)
         return await asyncio.to_thread(self._slow(call))
 
     def _slow(self, call: Call) -> Callable[[], JsonObject | File]:
         """The calls that read or write whole files."""
         gateway, provider, route = self.gateway, call.provider, call.route
-        native, segment = route.native, route.segment
+        native, segment, caller = route.native, route.segment, presented_key(call.headers)
         if route.request_type == "batch_create":
             key = call.headers.get("x-bf-eh-idempotency-key")
-            return lambda: gateway.batches.create(provider, call.body, native=native, idempotency_key=key)
+            return lambda: gateway.batches.create(
+                provider, call.body, native=native, idempotency_key=key, caller=caller
+            )
         if route.request_type == "batch_results":
-            return lambda: gateway.batches.native_results(provider, segment)
+            return lambda: gateway.batches.native_results(provider, segment, caller)
         if route.request_type == "file_list":
             return lambda: gateway.files.list(provider, call.query, native=native)
         if route.request_type == "file_retrieve":
@@ -284,11 +292,12 @@ def _no_route(method: str, path: str, request: Request) -> Response:
     return Response("Method Not Allowed", 405, {"allow": ", ".join(sorted(allowed))}, "text/plain")
 
 
-def _typical(status: int, call: Call | None) -> GatewayError:
+def _typical(status: int, call: Call | None, version: Version) -> GatewayError:
     if call is None:
-        return typical_error(status)
+        return typical_error(status, version=version)
     request_type = call.route.request_type
-    return typical_error(status, call.provider, request_type).about(call.provider, request_type)
+    error = typical_error(status, call.provider, request_type, version)
+    return error.about(call.provider, request_type, version=version)
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -11,6 +11,7 @@ from airflow_bifrost.testing.files import Files
 from airflow_bifrost.testing.model import JsonObject, echo_lines, to_line
 from airflow_bifrost.testing.providers import COUNTS, PROVIDERS, Provider, check_names, provider_of
 from airflow_bifrost.testing.store import Store
+from airflow_bifrost.testing.versions import Version
 
 _TIMES = (
     "created",
@@ -30,14 +31,15 @@ MEMBERS = (
     *("model", "usage", "progress", "display_name", "input_blob", "output_blob", "error_blob"),
 )
 """What may stand in a batch on the wire of gateways 1.4 and 1.5, of all providers together."""
-_OPTIONS = ("dest", "job_name", "output_s3_uri")
+_OPTIONS = ("dest", "job_name", "output_s3_uri", "output_folder")
 
 
 class ByHand:
     """Puts batches into the state, overrides what they show, and describes all of them."""
 
-    def __init__(self, store: Store, files: Files, batches: Batches) -> None:
+    def __init__(self, store: Store, files: Files, batches: Batches, version: Version) -> None:
         self._store = store
+        self._version = version
         self._files = files
         self._batches = batches
 
@@ -52,6 +54,10 @@ class ByHand:
     ) -> str:
         """Put a batch into the state; see ``LocalGateway.add_batch``."""
         api = provider_of(provider)
+        if self._version < api.since:
+            raise ValueError(
+                f"{provider} has batches since another version of the gateway: LocalGateway(version='1.5')"
+            )
         check_names("a member of a batch", fields, (*MEMBERS, *_OPTIONS))
         if counts is not None:
             fields["request_counts"] = counts

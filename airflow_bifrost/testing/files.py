@@ -15,6 +15,7 @@ from airflow_bifrost.testing.model import JsonObject
 from airflow_bifrost.testing.providers import PROVIDERS, Provider
 from airflow_bifrost.testing.snapshots import snapshot
 from airflow_bifrost.testing.store import File, Store
+from airflow_bifrost.testing.versions import V1_4, Version
 
 _CHUNK = 1 << 20  # bytes of an upload that are copied at once
 
@@ -22,8 +23,9 @@ _CHUNK = 1 << 20  # bytes of an upload that are copied at once
 class Files:
     """Uploaded files, and those that batches yield."""
 
-    def __init__(self, store: Store, behaviors: Behaviors) -> None:
+    def __init__(self, store: Store, behaviors: Behaviors, version: Version = V1_4) -> None:
         self._store = store
+        self._version = version
         self._behaviors = behaviors
 
     def upload(
@@ -59,14 +61,15 @@ class Files:
     def retrieve(self, provider: str, segment: str, *, native: bool) -> JsonObject:
         """The file object."""
         file = self._find(provider, segment)
-        return self._wire(file, self._behaviors.file_status(file.seq), native=native)
+        shown = self._wire(file, self._behaviors.file_status(file.seq), native=native)
+        return PROVIDERS[provider].retrieved(shown)
 
     def list(self, provider: str, query: dict[str, str], *, native: bool) -> JsonObject:
         """A page of files, newest first. The cursor is called ``after`` here."""
         api = PROVIDERS[provider]
         before = None
         if api.cursors_advance and query.get("after"):
-            last = self._store.file(provider, read_cursor(query["after"]))
+            last = self._store.file(provider, read_cursor(query["after"], self._version))
             before = 0 if last is None else last.seq
         limit = page_limit(query)
         found: list[File] = []
@@ -80,7 +83,9 @@ class Files:
             before = chunk[-1].seq
         page: JsonObject = {
             "object": "list",
-            "data": [self._wire(file, "processed", native=native, listed=True) for file in found[:limit]],
+            "data": [
+                api.retrieved(self._wire(file, "processed", native=native, listed=True)) for file in found[:limit]
+            ],
         }
         if len(found) > limit:
             page |= {"has_more": True, "after": cursor(found[limit - 1].id)}

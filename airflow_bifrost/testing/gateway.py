@@ -7,6 +7,7 @@ from airflow_bifrost.testing.behavior import Behaviors
 from airflow_bifrost.testing.by_hand import ByHand
 from airflow_bifrost.testing.files import Files
 from airflow_bifrost.testing.store import Store
+from airflow_bifrost.testing.versions import V1_4, Version
 
 
 class Gateway:
@@ -14,11 +15,13 @@ class Gateway:
 
     :param store: where they are kept.
     :param batch_seconds: seconds from creation to the end of a new batch.
+    :param version: the version of the gateway.
     """
 
-    def __init__(self, store: Store, batch_seconds: float, behaviors: Behaviors) -> None:
+    def __init__(self, store: Store, batch_seconds: float, behaviors: Behaviors, version: Version = V1_4) -> None:
         self.store = store
+        self.version = version
         self.behaviors = behaviors
-        self.files = Files(store, behaviors)
-        self.batches = Batches(store, self.files, behaviors, batch_seconds)
-        self.by_hand = ByHand(store, self.files, self.batches)
+        self.files = Files(store, behaviors, version)
+        self.batches = Batches(store, self.files, behaviors, batch_seconds, version)
+        self.by_hand = ByHand(store, self.files, self.batches, version)

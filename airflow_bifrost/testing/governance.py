@@ -7,20 +7,23 @@ from dataclasses import dataclass, replace
 
 from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.providers import CONFIGURED, check_names
+from airflow_bifrost.testing.versions import V1_4, V1_5, V2, Version
 
 _PREFIX = "sk-bf-"
-_REFUSALS = {
+_REFUSALS: dict[str, tuple[int, str]] = {
     "virtual_key_required": (401, "virtual key is required. Provide a virtual key via the x-bf-vk header."),
     "virtual_key_not_found": (403, "Virtual key not found"),
+    "access_not_found": (401, "virtual key not found. The provided virtual key does not exist or has been revoked."),
     "virtual_key_blocked": (403, "Virtual key is inactive"),
+    "access_blocked": (403, "Virtual key is inactive"),
     "provider_blocked": (403, "Provider '{}' is not allowed for this virtual key"),
     "request_limited": (
         429,
-        "Rate limit check failed: rate limit violated for {}: request limit exceeded (9/3, resets every 1h)",
+        "Rate limit check failed: rate limit violated for {}: {}request limit exceeded (9/3, resets every 1h){}",
     ),
     "token_limited": (
         429,
-        "Rate limit check failed: rate limit violated for {}: token limit exceeded (9/3, resets every 1h)",
+        "Rate limit check failed: rate limit violated for {}: {}token limit exceeded (9/3, resets every 1h){}",
     ),
     "budget_exceeded": (402, "Budget exceeded: {} budget exceeded: 5.0000 >= 1.0000 dollars"),
 }
@@ -29,13 +32,21 @@ _REFUSALS = {
 _EXHAUSTED = {"budget": "budget_exceeded", "requests": "request_limited", "tokens": "token_limited"}
 
 
-def refusal(kind: str, what: str = "VK") -> GatewayError:
-    """The governance's refusal of this kind, which is the top-level ``type``.
+def refusal(kind: str, what: str = "VK", version: Version = V1_4) -> GatewayError:
+    """The governance's refusal of this kind, in the words of the version. The kind becomes the top-level ``type``.
 
     :param what: whose it is: the provider's, or the whole virtual key's.
     """
-    status, message = _REFUSALS[kind]
-    return GatewayError(message.format(what), status=status, kind=kind)
+    if kind == "virtual_key_not_found" and version >= V1_5:
+        status, message = _REFUSALS["access_not_found"]
+        kind = kind if version < V2 else "access_not_found"
+    elif kind == "virtual_key_blocked" and version >= V2:
+        kind = "access_blocked"
+        status, message = _REFUSALS[kind]
+    else:
+        status, message = _REFUSALS[kind]
+    brackets = ("", "") if version < V1_5 else ("[", "]")
+    return GatewayError(message.format(what, *brackets), status=status, kind=kind, routed=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +76,12 @@ class Governance:
 
     :param keys: the virtual keys that exist; None: any token that looks like one (``sk-bf-...``) is accepted.
     :param enforced: whether a call without a virtual key is refused.
+    :param version: the version of the gateway, whose words it uses.
     """
 
-    def __init__(self, keys: Iterable[str | VirtualKey] | None, *, enforced: bool) -> None:
+    def __init__(self, keys: Iterable[str | VirtualKey] | None, *, enforced: bool, version: Version = V1_4) -> None:
         self.enforced = enforced
+        self._version = version
         known = None if keys is None else [VirtualKey(key) if isinstance(key, str) else key for key in keys]
         self._keys = None if known is None else {key.token: key for key in known}
 
@@ -77,17 +90,20 @@ class Governance:
         token = presented_key(headers)
         key = self._find(token) if token else None
         if key is None:
-            if self.enforced:
-                raise refusal("virtual_key_required")
-            if token:
-                raise refusal("virtual_key_not_found")
+            self._refuse_unknown(token)
             return
         if not key.active:
-            raise refusal("virtual_key_blocked")
+            raise refusal("virtual_key_blocked", version=self._version)
         if key.providers is not None and provider not in key.providers:
-            raise refusal("provider_blocked", provider)
+            raise refusal("provider_blocked", provider, self._version)
         if key.exhausted is not None and key.exhausted_at in (None, provider):
-            raise refusal(_EXHAUSTED[key.exhausted], key.exhausted_at or "VK")
+            raise refusal(_EXHAUSTED[key.exhausted], key.exhausted_at or "VK", self._version)
+
+    def _refuse_unknown(self, token: str | None) -> None:
+        if token and (not self.enforced or self._version >= V1_5):
+            raise refusal("virtual_key_not_found", version=self._version)
+        if self.enforced:
+            raise refusal("virtual_key_required", version=self._version)
 
     def revoke(self, token: str) -> None:
         """Refuse a token from now on.

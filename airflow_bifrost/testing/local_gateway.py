@@ -23,6 +23,7 @@ from airflow_bifrost.testing.providers import CONFIGURED, check_names, provider_
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 from airflow_bifrost.testing.server import Server, listen
 from airflow_bifrost.testing.store import Store
+from airflow_bifrost.testing.versions import version_of
 
 
 class LocalGateway:
@@ -38,6 +39,8 @@ class LocalGateway:
         has ``use_for_batch_api``).
     :param behavior: provider -> its behavior, if it differs from the default.
     :param max_body_mb: larger requests are refused. The default is the gateway's own.
+    :param version: the version of the gateway that it answers like: ``1.4``, ``1.5`` or ``2``. The first two rest on recordings of 1.4.19
+        and 1.5.16, the last one only on the source of 2.2.6.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class LocalGateway:
         keys: Mapping[str, str] | None = None,
         max_body_mb: int = 100,
         behavior: Mapping[str, ProviderBehavior] | None = None,
+        version: str = "1.4",
     ) -> None:
+        self._version = version_of(version)
         self.batch_seconds = batch_seconds
         self._state = state
         self._host = host
@@ -61,7 +66,7 @@ class LocalGateway:
             raise ValueError(f"keys are {' or '.join(KEYS)}, not {wrong.pop()!r}")
         check_names("a provider", self._keys, CONFIGURED)
         self._max_body_bytes = max_body_mb << 20
-        self._governance = Governance(virtual_keys, enforced=enforce_auth)
+        self._governance = Governance(virtual_keys, enforced=enforce_auth, version=self._version)
         self._behaviors = Behaviors(behavior)
         self._faults = FaultPlan()
         self._recorder = Recorder()
@@ -120,7 +125,7 @@ class LocalGateway:
         self._port = listening.getsockname()[1]
         if self._gateway is not None:
             self._gateway.store.close()
-        self._gateway = Gateway(Store(self._state_path()), self.batch_seconds, self._behaviors)
+        self._gateway = Gateway(Store(self._state_path()), self.batch_seconds, self._behaviors, self._version)
         app = App(self._gateway, self._governance, self._faults, self._recorder, self._keys, self._max_body_bytes)
         return Server(app, verbose=verbose, on_start=on_start), listening
 
@@ -203,7 +208,7 @@ class LocalGateway:
     ) -> str:
         """Add a batch without an API call.
 
-        :param provider: ``openai``, ``azure``, ``anthropic``, ``gemini`` or ``bedrock``.
+        :param provider: ``openai``, ``azure``, ``anthropic``, ``gemini``, ``bedrock``, or from version 1.5 on ``vertex``.
         :param status: a status in the provider's or the gateway's words, in which the batch stays; None: it runs on the clock.
         :param batch_id: its ID; None: a new one in the provider's form.
         :param rows: request lines, or how many rows to echo.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_bifrost.testing.errors import GatewayError, refused
+from airflow_bifrost.testing.errors import GatewayError, queue_full, refused
+from airflow_bifrost.testing.versions import V1_4, V1_5, V2, Version
 
 JsonObject = dict[str, Any]
 
@@ -20,7 +21,7 @@ _EMPTY = "empty response received from provider"
 _NOT_CARRIED_OUT = "failed to execute HTTP request to provider API"
 _NO_CONNECTION = "network error occurred while connecting to provider API (DNS lookup, connection refused, etc.)"
 _TIMED_OUT = (
-    "request timed out (default is 30 seconds). You can increase it by setting the "
+    "request timed out (default is {} seconds). You can increase it by setting the "
     "default_request_timeout_in_seconds in the network_config or in UI - Providers > Provider Name > Network Config."
 )
 _CLOSED = (
@@ -35,7 +36,7 @@ _FAILURES = {  # message and cause
     "refused": (_NO_CONNECTION, "dial tcp 127.0.0.1:443: connect: connection refused"),
     "unknown_host": (_NO_CONNECTION, "dial tcp: lookup provider.invalid: no such host"),
     "timeout": (_TIMED_OUT, "timeout"),
-    "queue_full": ("request dropped: queue is full", None),
+    "queue_full": ("", None),
 }
 
 
@@ -105,7 +106,9 @@ class ReadableAnswer(ValueError):
     """The gateway can read the answer, so it is not a fault."""
 
 
-def received(provider: str, request_type: str, answer: ProviderAnswer) -> JsonObject | ProviderAnswer:
+def received(
+    provider: str, request_type: str, answer: ProviderAnswer, version: Version = V1_4
+) -> JsonObject | ProviderAnswer:
     """The gateway's own answer.
 
     :return: the members of a JSON object without content, or, for the content of a file, ``answer`` itself.
@@ -114,11 +117,11 @@ def received(provider: str, request_type: str, answer: ProviderAnswer) -> JsonOb
     :raises ReadableAnswer: ``answer`` is not a fault.
     """
     if answer.failure is not None:
-        raise failed(provider, answer.failure)
+        raise failed(provider, answer.failure, version)
     if provider == "gemini" and request_type == "batch_list" and answer.status in (404, 405):
         return dict(_NOTHING_LISTED)
     if answer.status != 200:
-        raise passed_on(provider, request_type, answer)
+        raise passed_on(provider, request_type, answer, version)
     if request_type == "file_content":
         return answer
     if provider not in ("gemini", "bedrock"):  # these two go straight to the parser
@@ -128,18 +131,23 @@ def received(provider: str, request_type: str, answer: ProviderAnswer) -> JsonOb
             raise GatewayError(_HTML, detail={"error": answer.text})
     if answer.value is not None and not isinstance(answer.value, dict):
         raise _unreadable(f"Mismatch type object with value {json.dumps(answer.value)[:40]}")
-    return _empty_handed(provider, request_type, answer.value or {})
+    return _empty_handed(provider, request_type, answer.value or {}, version)
 
 
-def failed(provider: str, failure: str) -> GatewayError:
+def failed(provider: str, failure: str, version: Version = V1_4) -> GatewayError:
     """The gateway's error if no complete answer comes."""
     message, cause = _FAILURES[failure]
+    if failure == "queue_full":
+        return queue_full(version)
     if provider == "bedrock" and cause:  # uses another HTTP client, which reports every failure alike
         return GatewayError(_NOT_CARRIED_OUT, detail={"error": cause}, is_bifrost_error=True)
     if failure == "timeout":
         detail = {"error": cause, "type": "request_timed_out"}
+        message = message.format(30 if version < V1_5 else 300)
         return GatewayError(message, status=504, detail=detail, is_bifrost_error=True)
-    return GatewayError(message, detail={"error": cause} if cause else {})
+    if version < V1_5:
+        return GatewayError(message, detail={"error": cause})
+    return GatewayError(message, status=502, detail={"error": cause, "type": "provider_connection_failed"})
 
 
 # Any status but 200 is a refusal, also one that means success elsewhere.
@@ -150,6 +158,7 @@ _MEMBERS = {  # of the provider's error that the gateway reads
     "anthropic": ("message", "type"),
     "gemini": ("message", "code"),
     "bedrock": ("message", "code"),
+    "vertex": ("message",),
 }
 _EMPTY_REFUSALS = {
     401: "authentication failed: unauthorized (401) - check your API key",
@@ -160,8 +169,15 @@ _EMPTY_REFUSALS = {
 }
 
 
-def passed_on(provider: str, request_type: str, answer: ProviderAnswer) -> GatewayError:
+_BODILESS = (204, 205, 304)
+
+
+def passed_on(provider: str, request_type: str, answer: ProviderAnswer, version: Version = V1_4) -> GatewayError:
     """The gateway's error for an answer with any status but 200."""
+    if answer.status in _BODILESS and version >= V2:
+        answer = replace(answer, status=502)
+    if provider == "vertex":
+        return _of_vertex(request_type, answer)
     members = _error_members(provider, answer.value)
     detail: JsonObject = {}
     if not answer.text.strip():
@@ -175,8 +191,16 @@ def passed_on(provider: str, request_type: str, answer: ProviderAnswer) -> Gatew
         message, detail = _HTML, {"error": answer.text}
     else:
         message = f"provider API error: {answer.text}"
-    quoted = provider != "anthropic" and request_type != "batch_create"
+    quoted = (provider != "anthropic" or version >= V1_5) and request_type != "batch_create"
     return GatewayError(message, status=answer.status, detail=detail, raw=answer.value if quoted else None)
+
+
+def _of_vertex(request_type: str, answer: ProviderAnswer) -> GatewayError:
+    """Of Google's error only the message is left."""
+    members = _error_members("vertex", answer.value) or {}
+    what = request_type.replace("_", " ")
+    message = members.get("message") or f"Vertex {what} failed with HTTP {answer.status}"
+    return GatewayError(message, status=answer.status)
 
 
 def _error_members(provider: str, value: Any) -> JsonObject | None:
@@ -216,15 +240,20 @@ _BATCHES: dict[str, dict[str, type]] = {
     "openai": _OPENAI_BATCH,
     "azure": _OPENAI_BATCH,
     "anthropic": {"id": str, "processing_status": str, "request_counts": dict, "created_at": str, "ended_at": str},
+    "vertex": {
+        **dict.fromkeys(("name", "displayName", "state", "createTime", "startTime", "endTime"), str),
+        **dict.fromkeys(("inputConfig", "outputInfo", "completionStats", "error"), dict),
+    },
 }
+_LISTED_AS = {"vertex": "batchPredictionJobs"}  # others: data
 
 
-def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonObject:
+def _empty_handed(provider: str, request_type: str, value: JsonObject, version: Version) -> JsonObject:
     """The gateway's answer to an object without any of the members that it reads."""
     if provider == "gemini":
-        _check_gemini_job(request_type, value)
+        _check_gemini_job(request_type, value, version)
     batch = _BATCHES.get(provider)
-    if batch is not None and request_type == "batch_list" and not value.get("data"):
+    if batch is not None and request_type == "batch_list" and not value.get(_LISTED_AS.get(provider, "data")):
         return dict(_NOTHING_LISTED)
     if batch is not None and request_type in ("batch_retrieve", "batch_create", "batch_cancel"):
         given = {name: value[name] for name in batch if value.get(name) is not None}
@@ -234,6 +263,8 @@ def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonOb
             raise _unreadable("Mismatch type string")
         if not given:
             hollow = {"id": "", "status": "", "request_counts": {"total": 0, "completed": 0, "failed": 0}}
+            if provider == "vertex":
+                hollow["object"] = "batch"
             shows_processing = provider == "anthropic" and request_type != "batch_cancel"
             return hollow | {"processing_status": ""} if shows_processing else hollow
     raise ReadableAnswer(
@@ -242,13 +273,13 @@ def _empty_handed(provider: str, request_type: str, value: JsonObject) -> JsonOb
     )
 
 
-def _check_gemini_job(request_type: str, value: JsonObject) -> None:
+def _check_gemini_job(request_type: str, value: JsonObject, version: Version) -> None:
     metadata = value.get("metadata")
     if isinstance(metadata, dict) and metadata.get("batchStats") is not None:
         return
-    if request_type in ("batch_retrieve", "batch_results"):
+    if request_type in ("batch_retrieve", "batch_results") and version < V2:
         raise GatewayEnds
-    if request_type == "batch_create":
+    if request_type in ("batch_retrieve", "batch_results", "batch_create"):
         raise refused(f"gemini batch response missing {'metadata' if metadata is None else 'batch stats'}")
 
 

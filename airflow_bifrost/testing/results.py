@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from airflow_bifrost.testing.clock import Phase
@@ -18,6 +19,7 @@ from airflow_bifrost.testing.model import (
     gemini_summary,
     openai_answer,
     to_line,
+    vertex_answer,
 )
 from airflow_bifrost.testing.providers import PROVIDERS, Snapshot
 from airflow_bifrost.testing.store import Store
@@ -37,6 +39,8 @@ def lines(store: Store, snapshot: Snapshot, kind: str) -> Iterator[bytes]:
         yield to_line(_manifest(store, snapshot))
     elif snapshot.batch.provider == "bedrock":
         yield from _bedrock_output(store, snapshot)
+    elif snapshot.batch.provider == "vertex":
+        yield from _vertex_output(store, snapshot)
     else:
         yield from _openai_file(store, snapshot, wanted_errors=kind == "error")
 
@@ -53,6 +57,8 @@ def native(store: Store, snapshot: Snapshot, batch_id: str) -> JsonObject:
         return {"batch_id": batch_id, "results": _gemini_results(store, snapshot, batch_id)}
     if provider == "bedrock":
         return {"batch_id": batch_id, "results": _bedrock_results(store, snapshot)}
+    if provider == "vertex":
+        return {"batch_id": batch_id, "results": _vertex_results(store, snapshot)}
     return {"batch_id": batch_id, **_openai_results(store, snapshot)}
 
 
@@ -209,4 +215,41 @@ def _bedrock_results(store: Store, snapshot: Snapshot) -> list[JsonObject]:
             code, message = row["error"]["errorCode"], row["error"]["errorMessage"]
             error = {"code": str(code), "message": message}
             results.append({"custom_id": row["recordId"], "response": {"status_code": code}, "error": error})
+    return results
+
+
+def _vertex_output(store: Store, snapshot: Snapshot) -> Iterator[bytes]:
+    """Each request again, with its response or with what Google says about its failure."""
+    model = snapshot.batch.model or "echo-1"
+    for index, row, verdict in _rows(store, snapshot):
+        line: JsonObject = {"request": row.body, "status": "", "processed_time": "2026-04-05T15:00:00Z"}
+        if verdict is None or verdict.fate is Fate.MISSING:
+            continue
+        if verdict.fate is Fate.GARBLE:
+            yield _GARBLED
+        elif verdict.fate is Fate.OK:
+            yield to_line({**line, "response": vertex_answer(row, digest(snapshot.batch.id, index), model)})
+        else:
+            code = verdict.code if verdict.fate is Fate.FAIL else 504
+            detail = json.dumps({"error": {"code": code, "message": _FAILURE}})
+            yield to_line({**line, "status": f"{HTTPStatus(code).phrase}: {detail}", "response": None})
+
+
+def _vertex_results(store: Store, snapshot: Snapshot) -> list[JsonObject]:
+    """The content of the folder that the job has written."""
+    if "output" not in snapshot.yielded:
+        state = snapshot.progress.phase or snapshot.progress.status
+        words = {Phase.VALIDATING: "PENDING", Phase.IN_PROGRESS: "RUNNING", Phase.FINALIZING: "RUNNING"}
+        state = f"JOB_STATE_{words.get(snapshot.progress.phase or Phase.FAILED, str(state).upper())}"
+        raise refused(f"batch output is not available yet (job state: {state})")
+    results: list[JsonObject] = []
+    for line in _vertex_output(store, snapshot):
+        if line == _GARBLED:
+            continue
+        row = json.loads(line)
+        custom_id = Row.read(row).custom_id
+        if row["status"]:
+            results.append({"custom_id": custom_id, "error": {"message": row["status"]}})
+        else:
+            results.append({"custom_id": custom_id, "response": {"status_code": 200, "body": row["response"]}})
     return results

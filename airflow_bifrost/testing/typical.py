@@ -6,6 +6,7 @@ from airflow_bifrost.testing.errors import GatewayError
 from airflow_bifrost.testing.governance import refusal
 from airflow_bifrost.testing.provider_answers import ProviderAnswer, failed, passed_on
 from airflow_bifrost.testing.providers import PROVIDERS
+from airflow_bifrost.testing.versions import V1_4, Version
 
 _PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr><center>cloudflare</center></body></html>"
 _OF_GOVERNANCE = {401: "virtual_key_required", 402: "budget_exceeded", 403: "virtual_key_blocked"}
@@ -23,12 +24,14 @@ _OF_THE_PROVIDER = {
 }
 
 
-def typical_error(status: int, provider: str = "openai", request_type: str = "") -> GatewayError:
+def typical_error(
+    status: int, provider: str = "openai", request_type: str = "", version: Version = V1_4
+) -> GatewayError:
     """A refusal of the governance, a timeout, or what the gateway makes of an error of the provider or a proxy."""
     if status in _OF_GOVERNANCE:
-        return refusal(_OF_GOVERNANCE[status])
+        return refusal(_OF_GOVERNANCE[status], version=version)
     if status == 504:
-        return failed("openai", "timeout")
+        return failed("openai", "timeout", version)
     api = PROVIDERS.get(provider, PROVIDERS["openai"])
     if status in _OF_A_PROXY:
         answer = ProviderAnswer(status, {"content-type": "text/html"}, _PAGE.format(_OF_A_PROXY[status]))
@@ -36,4 +39,4 @@ def typical_error(status: int, provider: str = "openai", request_type: str = "")
         answer = api.refusal(status, **_OF_THE_PROVIDER[status]).answer
     else:
         answer = ProviderAnswer(status)
-    return passed_on(api.name, request_type, answer)
+    return passed_on(api.name, request_type, answer, version)

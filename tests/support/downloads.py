@@ -19,6 +19,9 @@ def line(provider: str, custom_id: str, prompt: str) -> dict[str, Any]:
             return {"custom_id": custom_id, "params": {"model": "e", "max_tokens": 64, "messages": messages}}
         case "gemini":
             return {"key": custom_id, "request": {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}}
+        case "vertex":
+            labels = {"bifrost_custom_id": custom_id}
+            return {"request": {"contents": [{"role": "user", "parts": [{"text": prompt}]}], "labels": labels}}
         case "bedrock":
             return {"recordId": custom_id, "modelInput": {"max_tokens": 64, "messages": messages}}
     body = {"model": "e", "messages": messages}

@@ -9,12 +9,15 @@ from airflow_bifrost.testing.providers.azure import Azure
 from airflow_bifrost.testing.providers.bedrock import Bedrock
 from airflow_bifrost.testing.providers.gemini import Gemini
 from airflow_bifrost.testing.providers.openai import OpenAI, Snapshot
+from airflow_bifrost.testing.providers.vertex import Vertex
 
 __all__ = ["CONFIGURED", "COUNTS", "PROVIDERS", "WITHOUT_BATCHES", "Provider", "Snapshot", "check_names", "provider_of"]
 
 Provider = OpenAI  # the others are made from it
 
-PROVIDERS: dict[str, Provider] = {api.name: api for api in (OpenAI(), Azure(), Anthropic(), Gemini(), Bedrock())}
+PROVIDERS: dict[str, Provider] = {
+    api.name: api for api in (OpenAI(), Azure(), Anthropic(), Gemini(), Bedrock(), Vertex())
+}
 WITHOUT_BATCHES = frozenset({"groq", "mistral", "cohere"})  # configured, but they have no batch API
 CONFIGURED = (*PROVIDERS, *sorted(WITHOUT_BATCHES))
 COUNTS = ("total", "completed", "failed", "succeeded", "expired", "canceled", "pending")  # of all providers together

@@ -12,6 +12,13 @@ from airflow_bifrost.testing.model import Fate, JsonObject
 from airflow_bifrost.testing.provider_answers import ProviderAnswered
 from airflow_bifrost.testing.providers.openai import DAY, OpenAI, Snapshot, answered, letters
 from airflow_bifrost.testing.store import Yield
+from airflow_bifrost.testing.versions import V1_5
+
+_REASONS = {  # AWS's own, which gateways pass on since 1.5
+    "Failed": "Validation of the input failed.",
+    "Expired": "The job timed out.",
+    "PartiallyCompleted": "Some of the records could not be processed.",
+}
 
 
 class Bedrock(OpenAI):
@@ -83,6 +90,9 @@ class Bedrock(OpenAI):
             body["input_file_id"] = self.public_file_id(b.input_file_id, native=native)
         body["status"] = self._status(snapshot)
         body["request_counts"] = self.counts(snapshot)
+        word = "PartiallyCompleted" if b.held is None and p.phase is Phase.EXPIRED else p.status
+        if snapshot.version >= V1_5 and not listed and word in _REASONS:
+            body["errors"] = {"object": "list", "data": [{"message": _REASONS[word]}]}
         body["metadata"] = {"job_name": str(b.options.get("job_name", "job")), "model_id": b.model or "echo-1"}
         body["created_at"] = int(b.created_at)
         if listed:

@@ -11,6 +11,7 @@ from airflow_bifrost.testing.model import Fate, JsonObject
 from airflow_bifrost.testing.provider_answers import ProviderAnswered
 from airflow_bifrost.testing.providers.openai import DAY, OpenAI, Snapshot, answered, letters, present
 from airflow_bifrost.testing.store import Yield
+from airflow_bifrost.testing.versions import V1_5, V2
 
 _GEMINI_WORDS: dict[Phase, str] = {
     phase: phase.value for phase in Phase if phase not in (Phase.VALIDATING, Phase.FINALIZING)
@@ -60,14 +61,17 @@ class Gemini(OpenAI):
     def batch(self, snapshot: Snapshot, *, native: bool, listed: bool = False) -> JsonObject:
         b, p = snapshot.batch, snapshot.progress
         status = p.status if p.phase is None else _GEMINI_WORDS.get(p.phase, "in_progress")
+        bare = listed and snapshot.version < V1_5
         body: JsonObject = {
-            "id": b.id if listed else self.public_batch_id(b.id, native=native),
+            "id": b.id if bare else self.public_batch_id(b.id, native=native),
             "object": "batch",
             "status": status,
             "request_counts": {"total": 0, "completed": 0, "failed": 0} if listed else self.counts(snapshot),
             "created_at": int(b.created_at),
             "operation_name": f"batches/{b.id}",
         }
+        if snapshot.version >= V2 and p.phase is Phase.COMPLETED:
+            body["output_file_id"] = f"files/batch-{b.id}"  # content is refused, also under this name
         return body if listed else {**body, "done": p.terminal}
 
     def created(self, snapshot: Snapshot, *, native: bool) -> JsonObject:

@@ -13,6 +13,7 @@ from airflow_bifrost.testing.clock import Batch, Phase, Progress
 from airflow_bifrost.testing.model import Fate, JsonObject
 from airflow_bifrost.testing.provider_answers import ProviderAnswer, ProviderAnswered
 from airflow_bifrost.testing.store import Yield
+from airflow_bifrost.testing.versions import V1_4, Version
 
 DAY = 86_400  # seconds
 _random = random.SystemRandom()
@@ -30,12 +31,14 @@ class Snapshot:
     progress: Progress
     tally: Counter[Fate]
     yielded: dict[str, str]
+    version: Version = V1_4
 
 
 class OpenAI:
     """OpenAI, and what the others share with it."""
 
     name = "openai"
+    since = V1_4
     label = "OpenAI"
     phases: dict[str, Phase] = {"canceled": Phase.CANCELLED, "canceling": Phase.CANCELLING}
     validates_input = True
@@ -150,6 +153,10 @@ class OpenAI:
             "status": status,
         }
         return body if listed else {**body, **self.storage(own, created_at)}
+
+    def retrieved(self, body: JsonObject) -> JsonObject:
+        """A file object as retrieve and list show it, after the upload."""
+        return body
 
     upload_status = "processed"
 

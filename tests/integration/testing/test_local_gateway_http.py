@@ -125,7 +125,7 @@ def test_keys_are_good_for_what_there_is_only() -> None:
 
 def test_keys_of_an_unknown_provider_are_refused() -> None:
     with pytest.raises(
-        ValueError, match="one of openai, azure, anthropic, gemini, bedrock, cohere, groq, mistral, not"
+        ValueError, match="one of openai, azure, anthropic, gemini, bedrock, vertex, cohere, groq, mistral, not"
     ):
         LocalGateway(keys={"opnai": "none"})
 

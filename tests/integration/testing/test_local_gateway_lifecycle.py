@@ -189,7 +189,9 @@ def test_a_batch_that_is_not_there_cannot_be_set(gateway: LocalGateway) -> None:
 
 def test_a_batch_is_put_in_for_a_provider_that_has_batches_only(gateway: LocalGateway) -> None:
     for add in (gateway.add_batch, lambda name: gateway.add_file(b"{}", provider=name)):
-        with pytest.raises(ValueError, match="one of openai, azure, anthropic, gemini, bedrock, not 'antropic'"):
+        with pytest.raises(
+            ValueError, match="one of openai, azure, anthropic, gemini, bedrock, vertex, not 'antropic'"
+        ):
             add("antropic")
 
 

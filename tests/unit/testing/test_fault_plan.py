@@ -110,7 +110,9 @@ def test_a_number_that_cannot_be_is_refused(more: dict[str, Any]) -> None:
 
 
 def test_an_unknown_provider_is_refused_with_those_that_there_are() -> None:
-    known = "a provider is one of openai, azure, anthropic, gemini, bedrock, cohere, groq, mistral, not 'antropic'"
+    known = (
+        "a provider is one of openai, azure, anthropic, gemini, bedrock, vertex, cohere, groq, mistral, not 'antropic'"
+    )
     with pytest.raises(ValueError, match=known):
         Fault(status=503, provider="antropic")
     assert Fault(status=503, provider="groq")
