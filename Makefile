@@ -22,7 +22,7 @@ help:
 	@echo "             can also be environment variables"
 	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property (15 minutes)"
 	@echo "make endurance   run a load on a real Airflow with PostgreSQL under kills and outages, and say what it lost; SEED=, MINUTES=20,"
-	@echo "             see tests/endurance/README.md"
+	@echo "             EXECUTOR=local|celery, see tests/endurance/README.md"
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
 	@echo "make docs    build the documentation into docs/_build/html"
@@ -48,7 +48,7 @@ test-nightly: $(VENV)/installed-test
 
 # Its own environment, since drivers and executors bring many releases.
 endurance:
-	@$(MAKE) --no-print-directory VENV=$(ENDURANCE_VENV) $(ENDURANCE_VENV)/installed-endurance
+	@$(MAKE) --no-print-directory VENV=$(ENDURANCE_VENV) $(addprefix $(ENDURANCE_VENV)/installed-,endurance $(if $(filter celery,$(EXECUTOR)),s3 celery))
 	PYTHONPATH=tests $(ENDURANCE_VENV)/bin/python -m endurance $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(EXECUTOR:%=--executor %) $(ARGS)
 
 lint: $(VENV)/installed-lint

@@ -23,8 +23,8 @@ with DAG(
     default_args={
         "batch_id": "{{ params.batch_id }}",
         "provider": "{{ params.provider }}",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
+        "retries": 5,
+        "retry_delay": timedelta(minutes=1),
     },
 ) as pipeline:
     wait = BatchSensor(task_id="wait", timeout=timedelta(hours=6))

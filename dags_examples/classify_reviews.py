@@ -32,7 +32,7 @@ class Opinion(BaseModel):
         "reviews": Param(type="string", minLength=1, description="A CSV with the columns id and text"),
         "folder": Param(type="string", minLength=1, description="Folder for the answers; each run writes its own file"),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 )
 def classify_reviews() -> None:
     @task.bifrost_batch(

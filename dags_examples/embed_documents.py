@@ -23,7 +23,7 @@ from airflow_bifrost.results import read_rows
         "documents": Param(type="string", minLength=1, description="A JSONL file"),
         "folder": Param(type="string", minLength=1, description="Folder for the vectors; each run writes its own file"),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 )
 def embed_documents() -> None:
     embed = BatchRunOperator(

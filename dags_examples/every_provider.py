@@ -27,7 +27,7 @@ PROVIDERS = ["openai", "azure", "anthropic", "gemini", "bedrock", "vertex"]
             description="Model provider to batch ID, as the gateway returned it",
         )
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 )
 def every_provider() -> None:
     @task

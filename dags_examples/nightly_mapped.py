@@ -32,7 +32,7 @@ PROVIDERS = [
             "s3://my-bucket/nightly", type="string", description="Folder for the answers, with a subfolder per run"
         ),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=5)},
 )
 def nightly_mapped() -> None:
     ask = BatchRunOperator.partial(

@@ -25,7 +25,7 @@ ANY_ROWS = ("succeeded", "partial", "failed", "expired")
         "input_path": Param(type="string", minLength=1, description="A JSONL file of batch lines"),
         "folder": Param(type="string", minLength=1, description="Folder for the results, with a subfolder per run"),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 )
 def resubmit_failed_rows() -> None:
     folder = "{{ params.folder }}/{{ run_id }}"

@@ -21,7 +21,7 @@ from airflow_bifrost import BatchRetrieveOperator
         "batch_id": Param(type="string", minLength=1),
         "tolerated_percent": Param(5, type="number", minimum=0, description="Percentage of rows that may fail"),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 )
 def retrieve_and_branch() -> None:
     batch = BatchRetrieveOperator(

@@ -24,7 +24,7 @@ with DAG(
         "batch_id": Param(type="string", minLength=1, description="ID of the batch, as the gateway returned it"),
         "provider": Param("openai", type="string", description="Model provider of the batch"),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 ) as pipeline:
     wait = BatchSensor(
         task_id="wait",

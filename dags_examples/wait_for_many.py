@@ -17,7 +17,7 @@ from airflow_bifrost import BatchSensor
     schedule=None,
     tags=["bifrost"],
     params={"batch_ids": Param(type="array", items={"type": "string"}, minItems=1)},
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 )
 def wait_for_many() -> None:
     @task

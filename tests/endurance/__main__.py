@@ -62,7 +62,7 @@ class Run:
         """Start everything, let the load and the chaos go on for the minutes, wait for the rest, and gather."""
         options = self._options
         with Cluster(
-            self._work, schedulers=options.instances, triggerers=options.instances, batch_seconds=options.batch_seconds
+            self._work, executor=options.executor, instances=options.instances, batch_seconds=options.batch_seconds
         ) as cluster:
             _say("the cluster is up")
             jobs = self._jobs(cluster)
@@ -78,19 +78,17 @@ class Run:
         chance = random.Random(f"jobs {self._options.seed}")
         providers = [load.WITH_FILES[number % len(load.WITH_FILES)] for number in range(self._plan.waits)]
         batches = [(provider, cluster.gateway.add_batch(provider, rows=10)) for provider in providers]
-        submitting = load.submitting_jobs(self._plan, self._options.seed, str(cluster.shared))
+        submitting = load.submitting_jobs(self._plan, self._options.seed, cluster.store.uri)
         jobs = [*load.waiting_jobs(batches), *submitting]
         chance.shuffle(jobs)
-        self._write_inputs(jobs)
+        self._write_inputs(cluster, jobs)
         return jobs
 
-    def _write_inputs(self, jobs: list[Job]) -> None:
+    def _write_inputs(self, cluster: Cluster, jobs: list[Job]) -> None:
         for job in jobs:
             if job.prompts:
-                for path in (Path(job.conf["input_path"]), Path(job.conf["output_path"])):
-                    path.parent.mkdir(exist_ok=True)
                 lines = "".join(json.dumps(prompt) + "\n" for prompt in job.prompts)
-                Path(job.conf["input_path"]).write_text(lines)
+                cluster.store.write(f"in/{job.output}", lines.encode())
 
     def _unpause(self, cluster: Cluster) -> None:
         for dag_id in DAG_IDS:
@@ -100,10 +98,15 @@ class Run:
             cluster.airflow.request("PATCH", path, json={"is_paused": False})
 
     def _weather(self, cluster: Cluster, jobs: list[Job]) -> None:
-        """The time in which jobs start and chaos happens. Jobs start in its first half."""
+        """The time in which jobs start and chaos happens. Jobs start in its first three quarters."""
         seconds, begin = self._options.minutes * 60, time.monotonic()
-        components = list(cluster.components)
-        kinds = chaos.kinds(components, api_away=120 if seconds >= 900 else 20)
+        kinds = chaos.kinds(
+            list(cluster.components),
+            cluster.runs_tasks,
+            api_away=120 if seconds >= 900 else 20,
+            small_disk=cluster.small_disk if cluster.disk else None,
+            clocked=cluster.clocked,
+        )
         plan = chaos.plan(self._options.seed, seconds, kinds) if self._options.chaos else []
         storm = Storm(cluster, plan, self._options.seed, begin, _say)
         self._evidence.windows = storm.windows
@@ -112,7 +115,7 @@ class Run:
         while time.monotonic() < begin + seconds or waiting or not storm.over:
             storm.step()
             self._revive(cluster)
-            due = min(len(jobs), int((time.monotonic() - begin) / (seconds / 2) * len(jobs)) + 1)
+            due = min(len(jobs), int((time.monotonic() - begin) / (seconds * 0.75) * len(jobs)) + 1)
             while waiting and len(jobs) - len(waiting) < due and self._start(cluster, waiting[0]):
                 self._evidence.jobs.append(waiting.pop(0))
             if time.monotonic() >= sampled + SAMPLE_SECONDS:
@@ -134,9 +137,9 @@ class Run:
         plan = load.Plan(runs=2 * self._options.instances, rows=2)
         jobs = [
             Job(f"last-{job.id}", job.kind, job.provider, job.prompts, (), job.output, job.conf)
-            for job in load.submitting_jobs(plan, -1, str(cluster.shared), providers=["openai"])
+            for job in load.submitting_jobs(plan, -1, cluster.store.uri, providers=["openai"])
         ]
-        self._write_inputs(jobs)
+        self._write_inputs(cluster, jobs)
         self._evidence.jobs += jobs
         deadline = time.monotonic() + self._options.patience
         while jobs and time.monotonic() < deadline:
@@ -170,7 +173,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make endurance", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--minutes", type=float, default=20.0, help="of chaos (default: %(default)s)")
-    parser.add_argument("--executor", choices=["local"], default="local")
+    parser.add_argument("--executor", choices=["local", "celery"], default="local")
     parser.add_argument("--instances", type=int, default=2, help="of the scheduler and of the triggerer")
     parser.add_argument("--waits", type=int, default=20)
     parser.add_argument("--runs", type=int, default=6)

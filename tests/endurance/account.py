@@ -220,12 +220,18 @@ def is_ours(error: LoggedError) -> bool:
     return raised_here or error.kind.startswith(("Bifrost", "Batch", "Submission", "ResultsUnavailable"))
 
 
+_EXCUSES = {
+    "delete_connection": ("BifrostConfigurationError", "AirflowNotFoundException"),
+    "fill_disk": ("OSError",),
+}
+"""Errors with which a task rightly ends an attempt while something is done that it cannot work with."""
+
+
 def _excused(error: LoggedError, evidence: Evidence) -> bool:
-    """Whether a user's action explains the error: while the connection is deleted, no task can work."""
     return any(
-        window.what == "delete_connection" and window.begin <= error.at <= window.end + 10
+        error.kind in _EXCUSES.get(window.what, ()) and window.begin <= error.at <= window.end + 10
         for window in evidence.windows
-    ) and error.kind in ("BifrostConfigurationError", "AirflowNotFoundException")
+    )
 
 
 def causes(evidence: Evidence) -> Counter[str]:

@@ -66,27 +66,41 @@ class Kind:
     weight: float = 1.0
 
 
-def kinds(components: Sequence[str], *, api_away: float, extra: Sequence[Kind] = ()) -> list[Kind]:
+def kinds(
+    components: Sequence[str],
+    runs_tasks: Sequence[str],
+    *,
+    api_away: float,
+    small_disk: str | None = None,
+    clocked: str | None = None,
+) -> list[Kind]:
     """The kinds of events for a cluster.
 
-    :param components: of Airflow; those with several instances end in a number.
+    :param components: of Airflow.
+    :param runs_tasks: those of them that run tasks.
     :param api_away: seconds that the API server is away for once.
+    :param small_disk: the component whose disk can be full; None: no component's can.
+    :param clocked: the component whose clock can jump; None: no component's can.
     """
-    workers = [name for name in components if name.startswith(("scheduler", "worker"))]
     killed = [name for name in components if name != "api-server"]
-    return [
+    found = [
         Kind("kill", killed, (2, 10), weight=4),
         Kind("freeze", killed, (5, 25), weight=3),
-        Kind("kill_task", workers, (0, 0), weight=6),
+        Kind("kill_task", runs_tasks, (0, 0), weight=6),
         Kind("faults", ["gateway"], (15, 30), weight=2),
         Kind("kill_gateway", ["gateway"], (1, 8), weight=2),
         Kind("freeze_gateway", ["gateway"], (5, 15)),
+        Kind("upgrade_gateway", ["gateway"], (2, 5), weight=0.5),
         Kind("restart_postgres", ["postgres"], (1, 4), ("api-server",)),
         Kind("kill", ["api-server"], (api_away, api_away)),
         Kind("rotate_token", ["gateway"], (12, 12), ("api-server",)),
         Kind("delete_connection", ["gateway"], (3, 6), ("api-server", "postgres")),
-        *extra,
     ]
+    if small_disk:
+        found.append(Kind("fill_disk", [small_disk], (10, 20)))
+    if clocked:
+        found.append(Kind("jump_clock", [clocked], (10, 30)))
+    return found
 
 
 def plan(seed: int, seconds: float, kinds: Sequence[Kind], *, by_minute: float = 4.0) -> list[Event]:

@@ -1,4 +1,5 @@
-"""The whole cluster of a run: PostgreSQL, the gateway, and Airflow with several schedulers and triggerers, all on loopback."""
+"""The whole cluster of a run, on loopback: PostgreSQL, the gateway, Airflow with several schedulers and triggerers, and with Celery also
+Redis, S3 and two workers."""
 
 from __future__ import annotations
 
@@ -16,9 +17,13 @@ import psutil
 from support.local_airflow import COMPONENTS, LocalAirflow
 from support.processes import Processes
 
+from endurance import clock
+from endurance.disk import SmallDisk
 from endurance.evidence import Sample
 from endurance.gateway import GatewayServer
 from endurance.postgres import Postgres
+from endurance.redis import start_redis
+from endurance.store import local_store, s3_store
 
 DAGS = Path(__file__).parent / "dags"
 CONNECTION = "bifrost_default"
@@ -43,48 +48,70 @@ _SETTINGS = {
 }
 
 
+_NO_LOGS = ["--skip-serve-logs"]
+_RUNS_TASKS = {"local": "scheduler", "celery": "worker"}
+
+_CELERY = {
+    "CORE__EXECUTOR": "CeleryExecutor",
+    "CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
+    "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "300",
+    # A killed worker takes the tasks that it had fetched with it.
+    "SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
+    "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "50",
+}
+
+
 class Cluster:
     """Starts everything, and ends it however the run ends.
 
     :param work: the folder for all of it.
-    :param schedulers: the number of schedulers; with the LocalExecutor, each runs tasks.
+    :param executor: ``local``: the schedulers run the tasks; ``celery``: as many workers do, each with a home of its own.
+    :param instances: the number of schedulers, of triggerers and of workers.
     """
 
-    def __init__(self, work: Path, *, schedulers: int, triggerers: int, batch_seconds: float) -> None:
+    def __init__(self, work: Path, *, executor: str, instances: int, batch_seconds: float) -> None:
         self.work = work
         self.home = work / "airflow"
-        self.shared = work / "shared"
         self.tokens = [f"sk-bf-endurance-{secrets.token_hex(20)}" for _ in range(2)]
-        self._batch_seconds = batch_seconds
+        self._executor, self._batch_seconds = executor, batch_seconds
+        numbers = range(1, instances + 1)
         self.components = {
             "api-server": COMPONENTS["api-server"],
             "dag-processor": COMPONENTS["dag-processor"],
-            **{f"scheduler-{number}": COMPONENTS["scheduler"] for number in range(1, schedulers + 1)},
-            **{f"triggerer-{number}": COMPONENTS["triggerer"] for number in range(1, triggerers + 1)},
+            **{f"scheduler-{number}": COMPONENTS["scheduler"] for number in numbers},
+            **{f"triggerer-{number}": COMPONENTS["triggerer"] for number in numbers},
         }
+        if executor == "celery":
+            for number in numbers:
+                name = ["--celery-hostname", f"worker-{number}@%h"]
+                self.components[f"worker-{number}"] = ["celery", "worker", "--concurrency", "4", *_NO_LOGS, *name]
+        self.runs_tasks = [name for name in self.components if name.startswith(_RUNS_TASKS[executor])]
+        self.clocked = "triggerer-1" if clock.library() else None
+        self.disk: SmallDisk | None = None
         self._starts = dict.fromkeys(self.components, 1)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.work.chmod(0o755)  # PostgreSQL's server may run as another user
-            for folder in (self.home, self.shared, self.work / "servers"):
+            for folder in (self.home, self.work / "servers"):
                 folder.mkdir()
-            processes = stack.enter_context(Processes(self.work / "servers"))
-            self.postgres = Postgres(self.work / "postgres", processes)
+            self.processes = stack.enter_context(Processes(self.work / "servers"))
+            self.postgres = Postgres(self.work / "postgres", self.processes)
             stack.callback(self.postgres.close)
-            self.gateway = GatewayServer(self.work / "gateway", processes, self.tokens, self._batch_seconds)
+            self.gateway = GatewayServer(self.work / "gateway", self.processes, self.tokens, self._batch_seconds)
             stack.callback(self.gateway.close)
             self.gateway.start()
-            key = base64.urlsafe_b64encode(os.urandom(32)).decode()
-            settings = {f"AIRFLOW__{name}": value for name, value in _SETTINGS.items()}
-            env = {**self.postgres.settings, **settings, "AIRFLOW__CORE__FERNET_KEY": key}
+            env = self._settings()
+            if SmallDisk.available():
+                self.disk = SmallDisk(Path(self.machine_of(self.small_disk)["TMPDIR"]))
+                stack.callback(self.disk.close)
             self.airflow = LocalAirflow(
                 DAGS, env=env, home=self.home, components=self.components, component_env=self.machine_of
             )
             stack.enter_context(self.airflow)
             self.put_connection(self.tokens[0])
-            self.processes = processes
             self._stack = stack.pop_all()
         return self
 
@@ -93,14 +120,45 @@ class Cluster:
     ) -> None:
         self._stack.close()
 
+    def _settings(self) -> dict[str, str]:
+        settings = {**_SETTINGS, "CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode()}
+        if self._executor == "celery":
+            self.store = s3_store(self.processes)
+            settings |= {**_CELERY, "CELERY__BROKER_URL": start_redis(self.work / "redis", self.processes)}
+            settings["CELERY__RESULT_BACKEND"] = f"db+{self.postgres.url}"
+        else:
+            self.store = local_store(self.work / "shared")
+        named = {f"AIRFLOW__{name}": value for name, value in settings.items()}
+        return {**self.postgres.settings, **self.store.env, **named}
+
+    @property
+    def small_disk(self) -> str:
+        """The component whose temporary folder is a small disk."""
+        return self.runs_tasks[-1]
+
     # Components
 
     def machine_of(self, component: str) -> dict[str, str]:
-        """The environment of a component's machine: a temporary folder and a home that no other component has."""
+        """The environment of a component's machine: folders that no other component has, and perhaps a clock."""
         folder = self.work / "machines" / component
         for name in ("tmp", "home"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        return {"TMPDIR": str(folder / "tmp"), "HOME": str(folder / "home")}
+        env = {"TMPDIR": str(folder / "tmp"), "HOME": str(folder / "home")}
+        if component.startswith("worker"):
+            env["AIRFLOW_HOME"] = str(folder / "airflow")
+        if component == self.clocked and (preload := clock.library()):
+            env |= clock.environment(preload, self.clock_file)
+        return env
+
+    @property
+    def clock_file(self) -> Path:
+        """The file that sets the clock of the component that has its own."""
+        return self.work / "clock"
+
+    @property
+    def log_folders(self) -> list[Path]:
+        """The folders with the logs of tasks."""
+        return [self.home / "logs", *(self.work / "machines").glob("*/airflow/logs")]
 
     def restart(self, component: str) -> None:
         """Start a component that was killed."""

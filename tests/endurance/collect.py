@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from endurance import logs, tokens
@@ -21,18 +20,19 @@ def gather(cluster: Cluster, evidence: Evidence) -> None:
     evidence.batches = cluster.gateway.batches()
     evidence.tasks = [_task(row) for row in cluster.postgres.rows(TASKS)]
     evidence.errors = list(_errors(cluster, evidence.jobs))
-    evidence.outputs = {job.id: read_output(Path(job.output)) for job in evidence.jobs if job.output}
+    evidence.outputs = {
+        job.id: read_output(cluster.store.read(f"out/{job.output}")) for job in evidence.jobs if job.output
+    }
     for row in cluster.postgres.rows(XCOMS):
         _add_xcom(evidence, row)
     evidence.leftovers = list(_leftovers(cluster, evidence.jobs))
     evidence.sightings = list(_sightings(cluster))
 
 
-def read_output(path: Path) -> OutputFile:
+def read_output(content: bytes | None) -> OutputFile:
     """The rows of a file of results."""
-    if not path.exists():
+    if content is None:
         return OutputFile(None, "it is not there")
-    content = path.read_bytes()
     if content and not content.endswith(b"\n"):
         return OutputFile(None, "its last line has no end")
     try:
@@ -57,7 +57,7 @@ def _add_xcom(evidence: Evidence, row: Mapping[str, Any]) -> None:
 
 def _errors(cluster: Cluster, jobs: list[Job]) -> Iterator[LoggedError]:
     known = {job.id for job in jobs}
-    for path in sorted(cluster.home.glob("logs/**/attempt=*.log*")):
+    for path in sorted(path for folder in cluster.log_folders for path in folder.glob("**/attempt=*.log*")):
         job = next((part.removeprefix("run_id=") for part in path.parts if part.startswith("run_id=")), "")
         if job in known:
             yield from logs.task_errors(path, job)
@@ -71,11 +71,11 @@ def _leftovers(cluster: Cluster, jobs: list[Job]) -> Iterator[str]:
     """Our files in the temporary folders, and what is next to the outputs and is no output."""
     for folder in (cluster.work / "machines").glob("*/tmp"):
         yield from (str(path) for path in sorted(folder.iterdir()) if "bifrost" in path.name)
-    wanted = {Path(job.output) for job in jobs if job.output}
-    receipts = "-receipt.json"  # lets a clear find a finished run; it stays on purpose
-    for path in sorted((cluster.shared / "out").iterdir()):
-        if path not in wanted and not path.name.endswith(receipts):
-            yield str(path)
+    wanted = {job.output for job in jobs}
+    receipt = "-receipt.json"  # lets a clear find a finished run; it stays on purpose
+    for name in cluster.store.names("out"):
+        if name not in wanted and not name.endswith(receipt):
+            yield f"out/{name}"
 
 
 def _sightings(cluster: Cluster) -> Iterator[Sighting]:
@@ -83,8 +83,10 @@ def _sightings(cluster: Cluster) -> Iterator[Sighting]:
     dump = cluster.work / "database.sql"
     cluster.postgres.dump(dump)
     yield from tokens.sightings("the database", dump.read_bytes(), cluster.tokens)
-    for folder in (cluster.home, cluster.work / "machines", cluster.shared):
+    for folder in (cluster.home, cluster.work / "machines"):
         yield from tokens.in_files(folder, cluster.tokens)
+    for name in cluster.store.names("out"):
+        yield from tokens.sightings(name, cluster.store.read(f"out/{name}") or b"", cluster.tokens)
     for path in ("connections", "dags", "importErrors", "eventLogs?limit=1000", "dags/~/dagRuns?limit=1000"):
         answer = cluster.airflow.client.get(f"/api/v2/{path}")
         yield from tokens.sightings(f"GET {path}", answer.content, cluster.tokens)

@@ -43,7 +43,7 @@ class Job:
     :param kind: which DAG it runs, see ``load``.
     :param prompts: its rows, in order; empty: it only waits.
     :param batch_ids: the batches that it waits for and has not made.
-    :param output: the path of the file that it writes; None: it writes no file.
+    :param output: the name of the file that it writes; None: it writes no file.
     :param conf: of the DAG run.
     """
 

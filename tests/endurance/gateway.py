@@ -19,6 +19,7 @@ from airflow_bifrost.testing.model import Row as RequestLine
 from endurance.evidence import Batch, SentRow
 from endurance.machine import free_port
 
+VERSIONS = ("1.4", "1.5", "2")  # of the gateway, each an upgrade of the one before
 _INPUTS = "SELECT batches.seq AS seq, files.blob AS blob FROM batches JOIN files ON files.seq = batches.input_file"
 _ENDED_AS = {"ok": "ok", "fail": "failed", "expire": "expired", "missing": "missing", "garble": "garbled"}
 
@@ -38,6 +39,7 @@ class GatewayServer:
         self._batch_seconds = batch_seconds
         self._port = free_port()
         self.tokens = list(tokens)
+        self.version = VERSIONS[0]
         self.url = f"http://127.0.0.1:{self._port}"
         self._control = httpx.Client(base_url=f"{self.url}/_local", trust_env=False, timeout=10)
         self._stop = threading.Event()
@@ -46,6 +48,7 @@ class GatewayServer:
     def start(self) -> None:
         """Start the gateway; returns when it listens."""
         options = ["--port", str(self._port), "--batch-seconds", str(self._batch_seconds), "--state", str(self._state)]
+        options += ["--version", self.version]
         tokens = [part for token in self.tokens for part in ("--virtual-key", token)]
         command = [sys.executable, "-m", "airflow_bifrost.testing", *options, *tokens, "--enforce-auth"]
         process = self._processes.start("gateway", command, env=os.environ, cwd=self._folder, capture=True)
@@ -58,6 +61,10 @@ class GatewayServer:
     def kill(self) -> None:
         """SIGKILL the gateway."""
         self._processes.kill("gateway")
+
+    def upgrade(self) -> None:
+        """Be the next version from the next start on."""
+        self.version = VERSIONS[min(VERSIONS.index(self.version) + 1, len(VERSIONS) - 1)]
 
     def close(self) -> None:
         """Stop copying inputs."""

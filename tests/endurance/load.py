@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,9 @@ class Plan:
 
 
 WAITS = ("mapped_wait", "list_wait", "reschedule_wait", "poke_wait")
+_SHARES = ("mapped_wait", "list_wait", "reschedule_wait", "mapped_wait", "list_wait", "poke_wait")
+"""Mapped tasks and lists get most of the batches, since the other two kinds keep starting processes."""
+
 SUBMITS = ("run", "chain", "table")
 
 
@@ -47,11 +51,11 @@ def submitting_jobs(plan: Plan, seed: int, folder: str, providers: Sequence[str]
     for number in range(plan.runs):
         kind, provider = pairs[number % len(pairs)]
         job_id = f"{kind}-{number:03d}-{provider}"
-        output = f"{folder}/out/{job_id}.jsonl"
+        output = f"{job_id}.jsonl"
         conf = {
             "provider": provider,
             "input_path": f"{folder}/in/{job_id}.jsonl",
-            "output_path": output,
+            "output_path": f"{folder}/out/{output}",
             "request_params": {"max_tokens": 64} if provider == "anthropic" else {},
         }
         flaky = 0.0 if kind == "chain" or provider in NO_CODES else FLAKY
@@ -61,29 +65,26 @@ def submitting_jobs(plan: Plan, seed: int, folder: str, providers: Sequence[str]
 
 
 def waiting_jobs(batches: Sequence[tuple[str, str]]) -> list[Job]:
-    """The jobs that wait for batches, one of each kind for every four of a provider.
+    """The jobs that wait for batches: those of a provider are shared out among the kinds.
 
     :param batches: provider and ID of each.
     """
-    jobs: list[Job] = []
-    by_provider: dict[str, list[str]] = {}
+    shares: dict[tuple[str, str], list[str]] = {}
+    counts: Counter[str] = Counter()
     for provider, batch_id in batches:
-        by_provider.setdefault(provider, []).append(batch_id)
-    for provider, ids in by_provider.items():
-        for kind, some in zip(WAITS, _shares(ids), strict=True):
-            if not some:
-                continue
-            job_id = f"{kind}-{len(jobs):03d}-{provider}"
-            conf = {"provider": provider, "batch_ids": some}
-            jobs.append(Job(job_id, kind, provider, batch_ids=tuple(some), conf=conf))
-    return jobs
-
-
-def _shares(ids: list[str]) -> tuple[list[str], ...]:
-    """Mapped tasks and lists get most of the batches, since the other two kinds keep starting processes."""
-    single, rest = ids[:2], ids[2:]
-    half = len(rest) // 2
-    return rest[:half], rest[half:], single[:1], single[1:]
+        kind = _SHARES[counts[provider] % len(_SHARES)]
+        counts[provider] += 1
+        shares.setdefault((kind, provider), []).append(batch_id)
+    return [
+        Job(
+            f"{kind}-{number:03d}-{provider}",
+            kind,
+            provider,
+            batch_ids=tuple(ids),
+            conf={"provider": provider, "batch_ids": ids},
+        )
+        for number, ((kind, provider), ids) in enumerate(shares.items())
+    ]
 
 
 def _prompts(job_id: str, rows: int, flaky: float, chance: random.Random) -> Iterator[str]:

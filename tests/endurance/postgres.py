@@ -49,12 +49,16 @@ class Postgres:
         self.engine = self._connect("airflow")
 
     @property
+    def url(self) -> str:
+        """Where Airflow's database is, for SQLAlchemy."""
+        return f"postgresql+psycopg2://airflow@127.0.0.1:{self._port}/airflow"
+
+    @property
     def settings(self) -> dict[str, str]:
         """Airflow's settings for this database, as environment variables."""
-        where = f"airflow@127.0.0.1:{self._port}/airflow"
         return {
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{where}",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{where}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.url,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": self.url.replace("psycopg2", "asyncpg"),
         }
 
     def start(self) -> None:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from endurance import clock
 from endurance.chaos import Event, faults
 from endurance.cluster import Cluster
 from endurance.evidence import Window
+
+JUMP_SECONDS = 90.0  # longer than any heartbeat may be late
 
 
 class Storm:
@@ -83,6 +86,11 @@ class Storm:
         self._cluster.gateway.kill()
         return self._cluster.gateway.start
 
+    def _upgrade_gateway(self, _: str) -> Callable[[], None]:
+        self._cluster.gateway.kill()
+        self._cluster.gateway.upgrade()
+        return self._cluster.gateway.start
+
     def _freeze_gateway(self, _: str) -> Callable[[], None]:
         self._cluster.processes.signal("gateway", signal.SIGSTOP)
         return lambda: self._cluster.processes.signal("gateway", signal.SIGCONT)
@@ -90,6 +98,17 @@ class Storm:
     def _restart_postgres(self, _: str) -> Callable[[], None]:
         self._cluster.postgres.stop()
         return self._cluster.postgres.start
+
+    def _fill_disk(self, _: str) -> Callable[[], None]:
+        disk = self._cluster.disk
+        assert disk is not None
+        disk.fill()
+        return disk.clear
+
+    def _jump_clock(self, _: str) -> Callable[[], None]:
+        file = self._cluster.clock_file
+        clock.jump(file, JUMP_SECONDS)
+        return lambda: clock.jump(file, 0)
 
     def _rotate_token(self, _: str) -> Callable[[], None]:
         """The connection gets the other token; at the end, the gateway refuses the one that it had."""

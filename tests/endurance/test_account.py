@@ -126,12 +126,15 @@ def test_an_exception_that_airflow_raised_below_the_package_is_not_the_packages(
     assert causes(evidence) == {"ServerResponseError": 1}
 
 
-def test_no_task_can_work_while_the_connection_is_deleted() -> None:
+@pytest.mark.parametrize(
+    ("what", "kind"), [("delete_connection", "BifrostConfigurationError"), ("fill_disk", "OSError")]
+)
+def test_no_task_can_work_without_its_connection_or_on_a_full_disk(what: str, kind: str) -> None:
     evidence = clean()
-    evidence.windows = [Window("delete_connection", "", 100.0, 110.0)]
-    evidence.errors = [error("BifrostConfigurationError", at=105.0)]
+    evidence.windows = [Window(what, "", 100.0, 110.0)]
+    evidence.errors = [error(kind, "airflow_bifrost/x.py", at=105.0)]
     assert kinds(evidence) == []
-    evidence.errors = [error("BifrostConfigurationError", at=205.0)]
+    evidence.errors = [error(kind, "airflow_bifrost/x.py", at=205.0)]
     assert kinds(evidence) == ["an attempt was lost"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from endurance.chaos import RATE, faults, kinds, plan
 
 COMPONENTS = ["api-server", "dag-processor", "scheduler-1", "scheduler-2", "triggerer-1", "triggerer-2"]
-KINDS = kinds(COMPONENTS, api_away=20)
+KINDS = kinds(COMPONENTS, COMPONENTS[2:4], api_away=20, small_disk="scheduler-2", clocked="triggerer-1")
 
 
 @settings(deadline=None, max_examples=30)
