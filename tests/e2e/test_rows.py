@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ class Run:
         method, path = call
         return sum(request.method == method and request.path.endswith(path) for request in self.gateway.requests)
 
+    def has_asked(self, call: tuple[str, str], number: int) -> bool:
+        return self.asked(call) >= number
+
     def has_asked_twice(self, call: tuple[str, str]) -> None:
         """Wait for the second such call."""
         self.airflow.until(lambda: self.asked(call) == 2, f"the second {' '.join(call)}", PATIENCE)
@@ -57,10 +61,10 @@ class Run:
         return psutil.Process(self.task()["pid"])
 
 
-def hold_second(gateway: LocalGateway, call: tuple[str, str]) -> None:
-    """Hold the answer to the second such call. What it asks for is done at once."""
+def hold(gateway: LocalGateway, call: tuple[str, str], number: int = 2) -> None:
+    """Hold the answer to such a call, the second one unless told otherwise. What it asks for is done at once."""
     method, path = call
-    gateway.inject(Fault(delay=0.001, method=method, path_contains=path))
+    gateway.inject(Fault(delay=0.001, method=method, path_contains=path, times=number - 1))
     gateway.inject(Fault(delay=600, method=method, path_contains=path))
 
 
@@ -145,7 +149,7 @@ def runs(airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for number, (name, case) in enumerate(CASES.items()):
             gateway = stack.enter_context(LocalGateway(case.batch_seconds))
             if case.held is not None:
-                hold_second(gateway, case.held)
+                hold(gateway, case.held)
             connection = {"connection_id": f"rows_{number}", "conn_type": "bifrost", "host": gateway.url}
             airflow.request("POST", "/api/v2/connections", json=connection)
             output = tmp_path_factory.mktemp("rows") / "results.jsonl"
@@ -170,32 +174,74 @@ def test_each_row_is_paid_for_once_and_has_its_result_if_killed_while(runs: dict
     assert [row["text"] for row in read_rows(run.output)] == TEXTS
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """A run whose third upload is held, and whose second batch cannot be cancelled, when a user marks the task failed."""
+
+    run: Run
+    process: psutil.Process
+
+    def cancels(self, number: int) -> int:
+        """How often the gateway was asked to cancel this batch of the run."""
+        return self.run.asked(("POST", f"/{self.run.gateway.batches[number]['id']}/cancel"))
+
+    def status(self, number: int) -> str:
+        return str(self.run.gateway.batches[number]["status"])
+
+
+@pytest.fixture
+def stopped(airflow: LocalAirflow, tmp_path: Path) -> Iterator[dict[str, Stopped]]:
+    """Two such runs: ``answers`` gets the answer to the upload before SIGKILL comes, ``hangs`` does not."""
+    with ExitStack() as stack:
+        runs, found = {}, {}
+        for name in ("answers", "hangs"):
+            gateway = stack.enter_context(LocalGateway(batch_seconds=3600.0))
+            hold(gateway, UPLOAD, 3)
+            connection = {"connection_id": f"stopped_{name}", "conn_type": "bifrost", "host": gateway.url}
+            airflow.request("POST", "/api/v2/connections", json=connection)
+            output = tmp_path / name / "results.jsonl"
+            conf = {"conn_id": connection["connection_id"], "output_path": str(output)}
+            runs[name] = Run(airflow, gateway, airflow.trigger("rows", conf), output)
+        for name, run in runs.items():
+            airflow.until(partial(run.has_asked, UPLOAD, 3), "the third upload", PATIENCE)
+            path = f"/{run.gateway.batches[1]['id']}/cancel"
+            run.gateway.inject(Fault(status=503, method="POST", path_contains=path, times=None))
+            found[name] = Stopped(run, run.process())
+        for run in runs.values():
+            airflow.mark("rows", run.run_id, "run", "failed")
+        yield found
+
+
 def test_a_user_says_stop_while_parts_are_submitted_and_clears_the_task_later(
-    airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory
+    airflow: LocalAirflow, stopped: dict[str, Stopped]
 ) -> None:
     """Airflow sends SIGTERM, whose handler only calls ``on_kill``, and SIGKILL five seconds later."""
-    with LocalGateway(batch_seconds=40.0) as gateway:
-        hold_second(gateway, UPLOAD)
-        connection = {"connection_id": "rows_stopped", "conn_type": "bifrost", "host": gateway.url}
-        airflow.request("POST", "/api/v2/connections", json=connection)
-        output = tmp_path_factory.mktemp("rows") / "results.jsonl"
-        conf = {"conn_id": "rows_stopped", "output_path": str(output)}
-        run = Run(airflow, gateway, airflow.trigger("rows", conf), output)
-        run.has_asked_twice(UPLOAD)
-        process = run.process()
-
-        airflow.mark("rows", run.run_id, "run", "failed")
-
-        airflow.until(
-            lambda: gateway.batches[0]["status"] in ("cancelling", "cancelled"), "the batch to be cancelled", PATIENCE
-        )
-        airflow.until(lambda: not process.is_running(), "the end of the task's process", PATIENCE)
-        assert len(gateway.batches) == 1
+    for name, case in stopped.items():
+        airflow.until(partial(case.cancels, 0), "the cancel of the first batch", PATIENCE)
+        if name == "answers":
+            case.run.gateway.restart()  # gives the answer that is held: now the task would submit its third part
+    for case in stopped.values():
+        run, gateway = case.run, case.run.gateway
+        airflow.until(lambda process=case.process: not process.is_running(), "the end of the task's process", PATIENCE)
+        assert len(gateway.batches) == 2, "a batch was created after the user's stop"
+        assert case.status(0) == "cancelling"
+        assert case.status(1) not in ("cancelling", "cancelled")
+        assert case.cancels(1) > 1, "a cancel is repeated as long as there is time"
         assert run.task()["state"] == "failed"
 
         gateway.clear_faults()
+        gateway.set_batch(gateway.batches[0]["id"], status="cancelled")  # one of its two rows was done
+        gateway.batch_seconds = 2.0
+        gateway.restart()
         airflow.clear("rows", run.run_id, "run")
-        airflow.until(lambda: run.task()["try_number"] > 1, "the next attempt", PATIENCE)
+    for case in stopped.values():
+        run, gateway = case.run, case.run.gateway
+        airflow.until(
+            lambda case=case: case.status(1) == "cancelling", "the next attempt to cancel the other batch", PATIENCE
+        )
+        gateway.set_batch(gateway.batches[1]["id"], status="cancelled")
         run.reaches("success", timeout=2 * PATIENCE)
-        assert [row["text"] for row in read_rows(output)] == TEXTS
-        assert sum(batch["rows"] for batch in gateway.batches) <= len(TEXTS) + PARTS[0]
+        assert [row["text"] for row in read_rows(run.output)] == TEXTS
+        assert sum(batch["rows"] for batch in gateway.batches) == len(TEXTS) + 2, (
+            "only rows without a result are sent again"
+        )

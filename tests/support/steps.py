@@ -24,23 +24,30 @@ class Steps:
 
     def __init__(self) -> None:
         self._on_step: dict[int, Callable[[int], None]] = {}
+        self._on_pause: dict[int, Callable[[], None]] = {}
         self._taken: dict[int, int] = {}
 
     @contextmanager
-    def of_this_thread(self, on_step: Callable[[int], None]) -> Iterator[None]:
-        """Call ``on_step`` with the number of each step that this thread takes, from 1."""
+    def of_this_thread(
+        self, on_step: Callable[[int], None], on_pause: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Call ``on_step`` with the number of each step that this thread takes, from 1, and ``on_pause`` when it sleeps."""
         me = threading.get_ident()
-        self._on_step[me], self._taken[me] = on_step, 0
+        self._on_step[me], self._on_pause[me], self._taken[me] = on_step, on_pause, 0
         try:
             yield
         finally:
-            del self._on_step[me]
+            del self._on_step[me], self._on_pause[me]
 
     def take(self) -> None:
         me = threading.get_ident()
         if (on_step := self._on_step.get(me)) is not None:
             self._taken[me] += 1
             on_step(self._taken[me])
+
+    def pause(self) -> None:
+        if (on_pause := self._on_pause.get(threading.get_ident())) is not None:
+            on_pause()
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function with a step before and one after."""
@@ -73,6 +80,14 @@ class Turns:
             self._left -= 1
             if self._left <= 0:
                 self._pass_to(1 - me)
+            self._wait_for(me)
+
+    def pause(self, me: int) -> None:
+        """A worker sleeps: the other one runs until it sleeps too, or ends."""
+        with self._changed:
+            if 1 - me not in self._over:
+                self._turn, self._left = 1 - me, 10**9
+                self._changed.notify_all()
             self._wait_for(me)
 
     def begin(self, me: int) -> None:
