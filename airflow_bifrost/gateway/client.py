@@ -65,6 +65,11 @@ class GatewayClient:
         """Where the gateway is, and the token that is in use."""
         return self._transport.config
 
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds by which the gateway's clock is ahead of this machine's, by its last answer; None if no answer has said so."""
+        return self._transport.clock_offset
+
     def __enter__(self) -> Self:
         return self
 
@@ -294,7 +299,9 @@ class GatewayClient:
     ) -> Iterator[httpx.Response]:
         with ExitStack() as stack:
             stream = self._http.stream(**self._transport.arguments(context.request, content, filename))
-            yield self._wait(partial(stack.enter_context, stream), context, patience)
+            response = self._wait(partial(stack.enter_context, stream), context, patience)
+            self._transport.note_date(response)
+            yield response
 
     def _read(self, response: httpx.Response, context: RequestContext, patience: Patience, max_bytes: int) -> bytes:
         body = BoundedBody(response.status_code, context, max_bytes)

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
@@ -33,6 +33,17 @@ class Repeat(Enum):
     IF_NOT_SENT = "twice costs twice: only if the first certainly did not reach the provider"
 
 
+def parse_date(value: str | None) -> float | None:
+    """An HTTP date (RFC 9110, section 5.6.7) in Unix seconds; None if it is missing or unreadable."""
+    if not value:
+        return None
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """Seconds that a ``Retry-After`` header asks to wait: a number or an HTTP date (RFC 9110, section 10.2.3).
 
@@ -44,13 +55,10 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
+        moment = parse_date(value)
+        if moment is None:
             return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.fromtimestamp(now, UTC)).total_seconds()
+        seconds = moment - now
     return min(max(seconds, 0.0), RETRY_AFTER_CAP) if math.isfinite(seconds) else None
 
 

@@ -24,7 +24,7 @@ from airflow_bifrost.gateway import errors
 from airflow_bifrost.gateway.body import ENCODING, Patience
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
-from airflow_bifrost.gateway.retry import Repeat, RetryPolicy
+from airflow_bifrost.gateway.retry import Repeat, RetryPolicy, parse_date
 
 OnAnswer = Callable[[GatewayRequest, RawResponse], None]
 
@@ -33,7 +33,11 @@ CHUNK = 2**18  # bytes
 
 
 class Transport:
-    """Everything about a client except the I/O."""
+    """Everything about a client except the I/O.
+
+    ``clock_offset``: seconds by which the gateway's clock is ahead of this machine's, by the ``Date`` of its last answer; None if it sent
+    none.
+    """
 
     def __init__(
         self, config: GatewayConfig, *, retry: RetryPolicy, on_answer: OnAnswer | None, worked_before: bool
@@ -42,6 +46,7 @@ class Transport:
         self.retry = retry
         self._on_answer = on_answer
         self._root = httpx.URL(config.root)
+        self.clock_offset: float | None = None
         self._worked = {True} if worked_before else set()  # whether a route that answered was below the path prefix
 
     def http_options(self) -> dict[str, Any]:
@@ -105,6 +110,11 @@ class Transport:
         if self._on_answer is not None:
             self._on_answer(context.request, raw)
         return raw
+
+    def note_date(self, response: httpx.Response) -> None:
+        """Note what time it is at the gateway."""
+        if (moment := parse_date(response.headers.get("date"))) is not None:
+            self.clock_offset = moment - time.time()
 
     def series(self, request: GatewayRequest) -> CallSeries:
         """The attempts of one call."""

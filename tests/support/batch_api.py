@@ -58,6 +58,7 @@ class BatchApi:
     page_size: int = 100
     answers_without_metadata: bool = False
     owner: str = "mine"  # of the batches that are created now
+    clock_offset: float | None = None
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

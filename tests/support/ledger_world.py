@@ -143,9 +143,10 @@ class LedgerWorld:
     def time_passes(self, seconds: float) -> None:
         self.api.now += seconds
 
-    @event(seconds=[-100.0, 0.0, 100.0])
+    @event(seconds=[-3600.0, -100.0, 0.0, 100.0, 3600.0])
     def the_next_worker_has_another_clock(self, seconds: float) -> None:
         self.clock_is_off = seconds
+        self.api.clock_offset = -seconds  # the gateway's answers have a date
 
     @event()
     def a_batch_ends(self) -> None:

@@ -48,6 +48,10 @@ class Calls:
     check_stop: Callable[[], None]
     timing: LedgerTiming
 
+    def now(self) -> float:
+        """Unix seconds by the gateway's clock, which is the same for all workers; by this worker's clock, if the gateway does not say."""
+        return self.timing.now() + (self.client.clock_offset or 0.0)
+
     def pause(self, seconds: float) -> None:
         """Sleep until the time is over or the task is stopped."""
         while seconds > 0.0:
@@ -62,7 +66,7 @@ class Calls:
         :param since: unix seconds; stop at the first batch that is older. None: read to the end.
         :raises BifrostGatewayError: a page cannot be read, because of a transient error.
         """
-        at = self.timing.now()
+        at = self.now()
         found: list[ListedBatch] = []
         try:
             listing = self.client.list_batches(provider=provider)
@@ -85,7 +89,7 @@ class Calls:
         """The first page of the list."""
         page = self.client.list_page(provider=provider, limit=NEWEST)
         found = tuple(ListedBatch.of(batch, provider) for batch in page.data)
-        return ListRead(found, not page.has_more and not page.next_cursor, self.timing.now())
+        return ListRead(found, not page.has_more and not page.next_cursor, self.now())
 
     def retrieve(self, batch_id: str, provider: str) -> ListedBatch | Gone:
         try:

@@ -89,7 +89,7 @@ class Creator:
         self.calls.check_stop()
         if self.records.get(digest) != previous:
             return None
-        now = self.calls.timing.now()
+        now = self.calls.now()
         whole = self.whole or Whole.of(self.origin, digest, 1, [digest])
         nonce = secrets.token_hex(NONCE_LENGTH // 2)
         tag = Tag(self.origin.key, self.deployment, digest, number, whole.key, whole.round, nonce)
@@ -121,7 +121,7 @@ class Creator:
 
     def _note_success(self, digest: str, intent: SubmissionRecord, batch: Batch) -> SubmissionRecord:
         """Another worker on the same attempt may have recorded its create in the meantime. Both batches are the task's."""
-        submitted = replace(intent, state="submitted", batch_id=batch.id, quiet_at=self.calls.timing.now())
+        submitted = replace(intent, state="submitted", batch_id=batch.id, quiet_at=self.calls.now())
         other = self.records.get(digest)
         if other is not None and other.nonces != intent.nonces:
             rival = [other.batch_id] if other.state == "submitted" and other.batch_id else []
@@ -134,7 +134,7 @@ class Creator:
         return self.records.put(digest, submitted)
 
     def _note_failure(self, digest: str, intent: SubmissionRecord, error: BifrostGatewayError) -> None:
-        now = self.calls.timing.now()
+        now = self.calls.now()
         if not error.sent:
             self.records.put(digest, replace(intent, state="refused", quiet_at=None))
         elif error.status_code is None:
@@ -156,7 +156,7 @@ class Creator:
         facts = providers.get(self.provider)
         if facts.metadata or facts.listing is None:
             return None, []
-        now = self.calls.timing.now()
+        now = self.calls.now()
         try:
             return baseline(self.calls.read_newest(self.provider), now)
         except BifrostGatewayError as error:
@@ -181,9 +181,7 @@ class Creator:
             return file.id, previous
         if source.upload is not None:
             number = previous.number if previous else 0
-            uploaded = SubmissionRecord(
-                "uploaded", self.provider, number, self.calls.timing.now(), input_file_id=file.id
-            )
+            uploaded = SubmissionRecord("uploaded", self.provider, number, self.calls.now(), input_file_id=file.id)
             previous = self.records.put(digest, uploaded)
         try:
             wait_until_ready(

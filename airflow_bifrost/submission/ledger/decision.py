@@ -39,6 +39,7 @@ from airflow_bifrost.submission.ledger.steps import (
     ReadList,
     Reattach,
     Retrieve,
+    RetrieveAll,
     Step,
     Tentative,
     Undetermined,
@@ -95,6 +96,7 @@ class Situation:
     :param known: IDs of batches that are known to belong to other parts.
     :param read: the list, once it was read.
     :param current: the recorded batch, or the candidate, once it was retrieved.
+    :param rivals: those of the recorded batch and its rivals that the provider knows, oldest first, once they were retrieved.
     :param waited: seconds that this process has waited for the create to become quiet.
     :param settle: seconds after which every create is quiet.
     """
@@ -115,12 +117,13 @@ class Situation:
     policy: Policy = field(default_factory=Policy)
     read: ListRead | None = None
     current: ListedBatch | Gone | None = None
+    rivals: tuple[ListedBatch, ...] | None = None
     waited: float = 0.0
     settle: float = SETTLE
 
     def forget(self) -> Situation:
         """The same situation, before any request was made."""
-        return replace(self, read=None, current=None)
+        return replace(self, read=None, current=None, rivals=None)
 
 
 def next_step(situation: Situation, now: float) -> Step:
@@ -250,6 +253,13 @@ def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> St
         evidence = evidence_of(situation, situation.read)
         if isinstance(evidence, Found):
             return _keep(situation, evidence, quiet=True)
+    elif record.rivals:  # the list does not show whose batch it is, but the record does
+        if situation.rivals is None:
+            return RetrieveAll((record.batch_id, *record.rivals))
+        if situation.rivals:
+            best = best_of(situation.rivals)
+            others = tuple(batch for batch in situation.rivals if batch is not best)
+            return Keep(best, others, record.number, quiet=True)
     policy = situation.policy
     if not record.confirmed or policy.resubmit or record.superseded or record.stopped or policy.cancels_others:
         # With on_changed_input="cancel", the worker may have died between the cancel and its record.

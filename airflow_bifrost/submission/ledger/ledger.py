@@ -19,7 +19,6 @@ from airflow_bifrost.submission.ledger.decision import Policy, Situation, next_s
 from airflow_bifrost.submission.ledger.evidence import (
     ListedBatch,
     ListRead,
-    best_of,
     is_own,
     oldest_first,
 )
@@ -43,6 +42,7 @@ from airflow_bifrost.submission.ledger.steps import (
     ReadList,
     Reattach,
     Retrieve,
+    RetrieveAll,
     Step,
     Tentative,
     Undetermined,
@@ -190,7 +190,7 @@ class Ledger:
         """Perform steps until one is final: Reattach, Tentative, Create or Undetermined."""
         situation = self._situation(digest, source, policy)
         while True:
-            step = next_step(situation, self._timing.now())
+            step = next_step(situation, self._calls.now())
             match step:
                 case ReadList():
                     situation = replace(situation, read=self._read_for(situation, step))
@@ -202,6 +202,10 @@ class Ledger:
                     situation = replace(self._situation(digest, source, policy), waited=situation.waited + step.seconds)
                 case Retrieve():
                     situation = replace(situation, current=self._calls.retrieve(step.batch_id, situation.provider))
+                case RetrieveAll(batch_ids):
+                    retrieved = [self._calls.retrieve(batch_id, situation.provider) for batch_id in batch_ids]
+                    known = [batch for batch in retrieved if isinstance(batch, ListedBatch)]
+                    situation = replace(situation, rivals=oldest_first(known))
                 case Consider(batch):
                     self._settler.consider(digest, batch)
                     situation = replace(self._situation(digest, source, policy), current=batch, waited=situation.waited)
@@ -249,21 +253,14 @@ class Ledger:
                 "The gateway may have created the batch more than once. The next attempt checks this, because now: %s",
                 error,
             )
-            return ListRead((), False, self._timing.now(), str(error))
+            return ListRead((), False, self._calls.now(), str(error))
 
     # After a create
 
     def _created(self, digest: str, source: BatchInput, record: SubmissionRecord) -> Submission:
         """Choose one batch if the gateway repeated the call, or another worker made the same call."""
         assert record.batch_id is not None
-        if record.rivals and not providers.get(record.provider).metadata:
-            found = [self._calls.retrieve(batch_id, record.provider) for batch_id in (record.batch_id, *record.rivals)]
-            batches = oldest_first([batch for batch in found if isinstance(batch, ListedBatch)])
-            best = best_of(batches)
-            others = tuple(batch for batch in batches if batch is not best)
-            self._settler.keep(digest, record, Keep(best, others, record.number, quiet=True))
-        else:
-            self._answer(digest, source, Policy())
+        self._answer(digest, source, Policy())
         settled = self._records.get(digest) or record
         return self._submission(settled, new=settled.batch_id == record.batch_id)
 

@@ -56,7 +56,7 @@ class Settler:
     def keep(self, digest: str, record: SubmissionRecord | None, step: Keep) -> None:
         """Record the batch first, so that a crash while the others are cancelled does not lose it."""
         provider = record.provider if record else self.provider
-        record = record or SubmissionRecord("intent", provider, step.number, self.calls.timing.now())
+        record = record or SubmissionRecord("intent", provider, step.number, self.calls.now())
         batches = (step.batch, *step.cancel)
         nonces = {*record.nonces, *(batch.tag.nonce for batch in batches if batch.tag)}
         others = [batch.id for batch in step.cancel]
@@ -120,7 +120,7 @@ class Settler:
         if batch.outcome is not None and comparable and self._is_same(source, batch, provider) is False:
             raise self._not_adopted(step, "its results have other custom IDs than this part")
         log.warning("Continuing with batch %s, which on_unknown names, because: %s", step.batch_id, step.reason)
-        record = record or SubmissionRecord("intent", provider, 1, self.calls.timing.now())
+        record = record or SubmissionRecord("intent", provider, 1, self.calls.now())
         confirmed = batch.outcome is not None or not comparable
         adopted = replace(
             record, state="submitted", batch_id=step.batch_id, candidate=None, confirmed=confirmed, quiet_at=None

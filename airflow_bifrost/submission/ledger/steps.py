@@ -29,6 +29,13 @@ class Retrieve:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrieveAll:
+    """Ask for the recorded batch and those that another worker on the same attempt recorded."""
+
+    batch_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Record this batch as the one, then cancel the others."""
 
@@ -96,4 +103,17 @@ class Undetermined:
     candidates: tuple[str, ...] = ()
 
 
-Step = ReadList | Wait | Retrieve | Keep | Consider | Compare | Reattach | Tentative | Adopt | Create | Undetermined
+Step = (
+    ReadList
+    | Wait
+    | Retrieve
+    | RetrieveAll
+    | Keep
+    | Consider
+    | Compare
+    | Reattach
+    | Tentative
+    | Adopt
+    | Create
+    | Undetermined
+)

@@ -67,6 +67,7 @@ class Task:
     def ledger(
         self, policy: Policy = POLICY, result_ids: Callable[[str], Iterable[str]] | None = None, **options: Any
     ) -> Ledger:
+        self.api.clock_offset = -self.clock_is_off
         timing = LedgerTiming(
             sleep=self.api.sleep, now=lambda: self.api.now + self.clock_is_off, clock=lambda: self.api.now
         )
@@ -134,3 +135,63 @@ def test_the_users_word_stands_if_the_results_do_not_contradict_it() -> None:
     task.end_batches("failed")
     submission = task.submit(result_ids=unavailable)
     assert (submission.batch_id, submission.confirmed) == ("batch_1", True)
+
+
+# Two workers on one attempt
+
+
+def killed_with_a_rival(task: Task) -> None:
+    """Two workers have created a batch each. The second was killed when it had recorded both, and before it chose one."""
+
+    def before(call: str) -> None:
+        if call == "create":
+            task.api.before = lambda _: None
+            task.submit()
+
+    def die(value: Any) -> None:
+        if any(record["rivals"] for record in value.values()):
+            task.store.after_set = lambda _: None
+            raise Killed
+
+    task.api.before, task.store.after_set = before, die
+    with pytest.raises(Killed):
+        task.submit()
+    assert len(task.api.paid()) == 2
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_the_batch_of_another_worker_is_settled_by_the_next_attempt_if_this_one_dies(provider: str) -> None:
+    task = Task(provider)
+    killed_with_a_rival(task)
+    kept = task.submit().batch_id
+    assert task.api.paid() == [kept]
+    assert task.record.rivals == []
+
+
+def test_a_recorded_batch_is_kept_if_the_provider_knows_neither_it_nor_that_of_another_worker() -> None:
+    task = Task("anthropic")
+    killed_with_a_rival(task)
+    batch_id = task.record.batch_id
+    task.api.batches.clear()
+    assert task.submit().batch_id == batch_id
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_wrong_by_an_hour_does_not_end_the_quiet_time(hours: int) -> None:
+    """The gateway's clock is the same for all workers."""
+    task = Task(clock_is_off=hours * 3600.0)
+
+    def die(call: str) -> None:
+        if call == "list":
+            task.api.before = lambda _: None
+            raise Killed
+
+    task.api.create_as, task.api.before = ["late"], die
+    with pytest.raises(Killed):
+        task.submit()
+    task.clock_is_off = 0.0
+    kept = task.submit().batch_id
+    assert task.api.paid() == [kept]
