@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import responses
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
-from airflow_bifrost.gateway.models import Batch, BatchError, Health, Page, RequestCounts, read_json
+from airflow_bifrost.gateway.models import Batch, BatchError, Health, Page, RequestCounts
 from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.gateway.values import read_json
 from airflow_bifrost.gateway.versions import EXTRA_FIELDS, FAULTS
 from airflow_bifrost.providers.statuses import BatchStatus
 

@@ -23,8 +23,8 @@ from airflow_bifrost.gateway.retry import Repeat
 R = TypeVar("R")
 
 SMALL_ANSWER = 8 * 2**20  # bytes; any answer except files and results
-LIST_ANSWER = 4 * 2**20  # bytes; reading that much blocks an event loop for some 40 ms
-RESULTS_ANSWER = 512 * 2**20  # bytes; the native results route has no pages
+LIST_ANSWER = 2 * 2**20  # bytes; twenty times a page of a hundred batches
+RESULTS_ANSWER = 128 * 2**20  # bytes; the native results route has no pages, and `results_content` has no maximum
 
 # The gateway passes `x-bf-eh-<name>` on to the provider as `<name>`. It drops a plain Idempotency-Key.
 IDEMPOTENCY_HEADER = "x-bf-eh-idempotency-key"
@@ -159,12 +159,12 @@ def cancel_batch(batch_id: str, provider: str) -> Call[Batch]:
 
 def batch_results(batch_id: str, provider: str) -> Call[BatchResults]:
     """The native route, because the OpenAI-compatible routes have no results. It passes on the provider's own ID."""
-    checked_id(batch_id)
+    native_id = checked_id(providers.get(provider).native_id(checked_id(batch_id)))
     request = GatewayRequest(
         f"reading the results of batch {batch_id!r} of {provider!r}",
         _READS,
         "GET",
-        f"/v1/batches/{providers.get(provider).native_id(batch_id)}/results",
+        f"/v1/batches/{native_id}/results",
         (("provider", provider),),
         prefixed=False,
     )

@@ -3,99 +3,41 @@
 Sources: the API reference of Bifrost (``GET /openai/v1/batches/{batch_id}`` and the other routes) and the behavior of a running gateway.
 Answers vary, and the models normalize them: null, ``""`` and 0 become None if they mean "unknown", unknown fields are kept, and a field
 of the wrong type counts as absent, so that a minor error never hides the status of a paid batch. Only ``id`` and ``status`` are required.
+The server is not trusted: texts are printable and bounded, and anything like a key in them is masked.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
 
 import pendulum
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from airflow_bifrost.gateway.values import (
+    MAX_ERRORS,
+    MAX_MEMBERS,
+    Count,
+    Flag,
+    GivenId,
+    GivenName,
+    Id,
+    Mapping,
+    Message,
+    Metadata,
+    Name,
+    Time,
+    Url,
+    Word,
+    Words,
+    count,
+    more_pages,
+    read_json,
+    word,
+)
 
 T = TypeVar("T", bound=BaseModel)
-
-
-def read_json(body: bytes) -> Any:
-    """``body`` as JSON types. NaN and Infinity, which JSON does not have, become None; halves of surrogate pairs are replaced.
-
-    :raises ValueError: it is not JSON, or nested too deeply.
-    """
-    try:
-        value = json.loads(body, parse_constant=lambda _: None)
-        if b"\\ud" in body or b"\\uD" in body:  # perhaps half a pair: nothing can encode, store or show it
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return value
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _word(value: Any) -> str | None:
-    """A name that some servers send as a number."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
-
-
-def _count(value: Any) -> int | None:
-    if (isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value)) or (
-        isinstance(value, float) and value.is_integer()
-    ):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value < 2**63 else None
-
-
-def _time(value: Any) -> pendulum.DateTime | None:
-    """Unix seconds, or ISO 8601 as some servers send it, as an aware time in UTC. 0 means unknown."""
-    if isinstance(value, datetime):
-        return pendulum.instance(value)
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or not value:
-        return None
-    try:
-        seconds = float(value)
-        return pendulum.from_timestamp(seconds) if seconds > 0 else None
-    except (OverflowError, OSError):
-        return None
-    except ValueError:
-        return _iso_time(str(value))
-
-
-def _iso_time(text: str) -> pendulum.DateTime | None:
-    try:
-        return pendulum.instance(datetime.fromisoformat(text)).in_timezone("UTC")
-    except (ValueError, OverflowError):
-        return None
-
-
-def _mapping(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) and value else None
-
-
-def _flag(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def more_pages(value: Any) -> bool | None:
-    """``has_more`` of a page. A value that is neither true nor false nor absent counts as true, because a wrong end would hide batches."""
-    return value if isinstance(value, bool) or value is None else True
-
-
-Text = Annotated[str | None, BeforeValidator(_text)]
-Word = Annotated[str | None, BeforeValidator(_word)]
-Count = Annotated[int | None, BeforeValidator(_count)]
-Time = Annotated[
-    pendulum.DateTime | None,
-    BeforeValidator(_time),
-    PlainSerializer(lambda time: time and time.to_iso8601_string(), return_type=str | None, when_used="json"),
-]
-Mapping = Annotated[dict[str, Any] | None, BeforeValidator(_mapping)]
-Flag = Annotated[bool | None, BeforeValidator(_flag)]
 
 
 class Model(BaseModel):
@@ -126,7 +68,7 @@ class RequestCounts(Model):
             return value
         if not isinstance(value, dict):
             return {}
-        known = {name for name in cls.model_fields if _count(value.get(name))}
+        known = {name for name in cls.model_fields if count(value.get(name))}
         return value if known else {name: item for name, item in value.items() if name not in cls.model_fields}
 
 
@@ -134,29 +76,36 @@ class BatchError(Model):
     """One entry of ``errors.data``: why the provider refused or failed the batch."""
 
     code: Word = None
-    message: Text = None
-    param: Text = None
+    message: Message = None
+    param: Name = None
     line: Count = None
 
 
 def _errors(value: Any) -> tuple[Any, ...]:
     data = value.get("data") if isinstance(value, dict) else value
-    if not isinstance(data, list | tuple):
-        return ()
-    return tuple(item if isinstance(item, dict | BatchError) else {"message": str(item)} for item in data if item)
+    return tuple(_error(item) for item in data[:MAX_ERRORS] if item) if isinstance(data, list | tuple) else ()
+
+
+def _error(item: Any) -> Any:
+    """A batch may have an error for each row, and an error any number of members, so both are cut before they become models."""
+    if isinstance(item, BatchError):
+        return item
+    if isinstance(item, dict):
+        return dict(islice(item.items(), MAX_MEMBERS))
+    return {"message": item if isinstance(item, str) else json.dumps(item) if not isinstance(item, list) else "…"}
 
 
 class Batch(Model):
-    """A batch as the gateway describes it. ``status`` is kept as it came; see :meth:`airflow_bifrost.providers.base.Provider.outcome`."""
+    """A batch as the gateway describes it. ``status`` is the provider's own word; see :meth:`airflow_bifrost.providers.base.Provider.outcome`."""
 
-    id: Annotated[str, Field(min_length=1)]
-    status: Annotated[str, Field(min_length=1)]
-    object: Text = None
-    endpoint: Text = None
-    input_file_id: Text = None
-    completion_window: Text = None
+    id: GivenId
+    status: GivenName
+    object: Name = None
+    endpoint: Name = None
+    input_file_id: Id = None
+    completion_window: Name = None
     request_counts: Annotated[RequestCounts, BeforeValidator(lambda value: value or {})] = RequestCounts()
-    metadata: Mapping = None
+    metadata: Metadata = None
     created_at: Time = None
     expires_at: Time = None
     in_progress_at: Time = None
@@ -167,18 +116,18 @@ class Batch(Model):
     cancelling_at: Time = None
     cancelled_at: Time = None
     archived_at: Time = None
-    output_file_id: Text = None
-    error_file_id: Text = None
+    output_file_id: Id = None
+    error_file_id: Id = None
     errors: Annotated[tuple[BatchError, ...], BeforeValidator(_errors)] = ()
-    processing_status: Text = None
-    results_url: Text = None
-    operation_name: Text = None
+    processing_status: Name = None
+    results_url: Url = None
+    operation_name: Id = None
     done: Flag = None
     progress: Count = None
-    display_name: Text = None
-    input_blob: Text = None
-    output_blob: Text = None
-    error_blob: Text = None
+    display_name: Name = None
+    input_blob: Url = None
+    output_blob: Url = None
+    error_blob: Url = None
     extra_fields: Mapping = None
 
     @property
@@ -193,24 +142,24 @@ class File(Model):
     ``bytes`` is its size. ``status`` says whether a batch may use it, see :class:`airflow_bifrost.providers.base.FileReadiness`.
     """
 
-    id: Annotated[str, Field(min_length=1)]
-    object: Text = None
+    id: GivenId
+    object: Name = None
     bytes: Count = None
     created_at: Time = None
     expires_at: Time = None
-    filename: Text = None
-    purpose: Text = None
-    status: Text = None
-    status_details: Text = None
-    storage_backend: Text = None
-    storage_uri: Text = None
+    filename: Name = None
+    purpose: Name = None
+    status: Name = None
+    status_details: Message = None
+    storage_backend: Name = None
+    storage_uri: Id = None
     extra_fields: Mapping = None
 
 
 class DeletedFile(Model):
     """The answer to the deletion of a file."""
 
-    id: Annotated[str, Field(min_length=1)]
+    id: GivenId
     deleted: Flag = None
 
 
@@ -224,7 +173,7 @@ class Page(Model, Generic[T]):
     data: tuple[T, ...]
     without_data: bool = False
     has_more: Annotated[bool | None, BeforeValidator(more_pages)] = None
-    next_cursor: Text = None
+    next_cursor: Id = None
 
     @model_validator(mode="before")
     @classmethod
@@ -261,7 +210,7 @@ class GatewayErrorBody(Model):
     ``error.error`` and ``extra_fields.raw_response`` quote the provider, keys and prompts included, and are never read.
     """
 
-    message: Text = None
+    message: Words = None
     type: Word = None
     code: Word = None
     from_gateway: bool = False
@@ -283,8 +232,8 @@ class GatewayErrorBody(Model):
         if not isinstance(error, dict):
             error = {"message": error}
         return cls(
-            message=_text(error.get("message")) or value.get("message"),
-            type=_word(value.get("type")) or error.get("type"),
+            message=error.get("message") or value.get("message"),
+            type=word(value.get("type")) or error.get("type"),
             code=error.get("code"),
             from_gateway="is_bifrost_error" in value or "extra_fields" in value,
         )

@@ -13,6 +13,8 @@ from airflow_bifrost.gateway.models import Page
 T = TypeVar("T")
 
 MAX_STALE_PAGES = 20  # in a row, without a new entry; after these, a listing ends
+MAX_PAGES = 10_000  # of a listing, each with a new cursor and new entries; a provider keeps fewer batches
+MAX_ENTRIES = 1_000_000  # of a listing
 
 
 class PageCursor:
@@ -54,6 +56,8 @@ class PageCursor:
             self._end("a cursor came twice")
         elif self._stale_pages >= MAX_STALE_PAGES:
             self._end(f"{MAX_STALE_PAGES} pages in a row brought nothing new")
+        elif len(self._cursors) + 1 >= MAX_PAGES or len(self._ids) > MAX_ENTRIES:
+            self._end(f"the list has more than {MAX_PAGES:,} pages or {MAX_ENTRIES:,} entries")
         if self.after:
             self._cursors.add(self.after)
         return fresh

@@ -6,11 +6,16 @@ IDs of batches and ordinary prose must stay readable.
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import b64encode
+from functools import lru_cache
+from urllib.parse import quote as url_quote
 
 STRUCK = "***"
 MAX_QUOTE = 300  # characters of the gateway's words that an error repeats
 MIN_TOKEN = 6  # characters; a shorter "token" would mask half of the message
+LONG_PREFIX = 32  # characters of a token that are masked even without the others
 
 _CHAR = r"""[^\s"'`,;&<>(){}\[\]]"""
 _VALUE = rf"{_CHAR}+"
@@ -56,10 +61,49 @@ def quote(text: str, limit: int = MAX_QUOTE, *, token: str | None = None) -> str
     :param limit: characters, not counting the ellipsis.
     :param token: the connection's token, masked whatever it looks like.
     """
-    if token and len(token) >= MIN_TOKEN:
-        text = text.replace(token, STRUCK)
-    text = text[: 4 * limit]  # before the rules, because some look ahead and a body may have megabytes
-    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    text = text[: 4 * limit]  # before all else, because some rules look ahead and a body may have megabytes
+    text = masked(" ".join(printable(without_token(text, token)).split()))
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def masked(text: str) -> str:
+    """``text`` with anything like a key masked."""
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
-    return text if len(text) <= limit else text[:limit] + "…"
+    return text
+
+
+def printable(text: str) -> str:
+    """``text`` with a space for each character that could forge a line of a log or color it."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
+def without_token(text: str, token: str | None) -> str:
+    """``text`` with the token masked: as it is, cut after half of it, or encoded for a URL, in base64 or in hex."""
+    if not token or len(token) < MIN_TOKEN:
+        return text
+    for begin, rest in _forms(token):
+        first, *others = text.split(begin)
+        if others:
+            text = first + "".join(STRUCK + part[_in_common(part, rest) :] for part in others)
+    return text
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+@lru_cache(maxsize=16)
+def _forms(token: str) -> tuple[tuple[str, str], ...]:
+    """The forms of a token, each as a beginning that is long enough to recognize it, and the rest."""
+    raw = token.encode()
+    forms = [token, json.dumps(token)[1:-1], url_quote(token, safe=""), raw.hex(), raw.hex().upper()]
+    for shift in range(
+        3
+    ):  # base64 of a text that has the token at any place: without the characters that its neighbors change
+        encoded = b64encode(bytes(shift) + raw).decode().rstrip("=")
+        core = encoded[shift + 1 if shift else 0 : None if (shift + len(raw)) % 3 == 0 else -1]
+        forms += [core, core.translate(str.maketrans("+/", "-_"))]
+    lengths = {form: min(max(MIN_TOKEN, (len(form) + 1) // 2), LONG_PREFIX) for form in forms}
+    return tuple((form[:length], form[length:]) for form, length in lengths.items())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from airflow_bifrost import providers
+from airflow_bifrost.exceptions import BifrostProtocolError
 from airflow_bifrost.gateway import errors
 from airflow_bifrost.gateway.exchange import RawResponse, RequestContext
 from airflow_bifrost.gateway.models import (
@@ -17,13 +19,15 @@ from airflow_bifrost.gateway.models import (
     File,
     GatewayErrorBody,
     Page,
-    more_pages,
-    read_json,
+    RequestCounts,
 )
+from airflow_bifrost.gateway.values import MAX_ENTRIES, MAX_VALUES, address, count, more_pages, read_json
+
+COUNTS = tuple(RequestCounts.model_fields)
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_ERRORS = 100  # of a batch with an error for each row; reading all of them would block an event loop
+MAX_LISTED = 1_000  # entries of a page of batches; a page was asked for a hundred
 
 
 def check_status(response: RawResponse, context: RequestContext) -> None:
@@ -66,15 +70,36 @@ def parse_raw_batch(provider: str, batch_id: str, response: RawResponse, context
     if not (_is_text(value, "id") and _is_text(value, "status")):
         _validated(Batch, value, response, context)  # says what is wrong with it
     _check_same_batch(provider, batch_id, value["id"], context)
-    found = value.get("errors")
-    if isinstance(found, dict) and isinstance(found.get("data"), list):
-        del found["data"][MAX_ERRORS:]
     return value
+
+
+def counts_of(entry: dict[str, Any]) -> tuple[int | None, ...]:
+    """The counts of a batch that is hardly parsed, to compare them with those of another poll."""
+    counts = entry.get("request_counts")
+    return tuple(count(counts.get(name)) for name in COUNTS) if isinstance(counts, dict) else ()
+
+
+def read_entry(batch_id: str, entry: dict[str, Any]) -> Batch:
+    """A batch of :func:`parse_raw_batch` or :func:`parse_raw_page` as its model.
+
+    :raises BifrostProtocolError: it cannot be read. This is transient, because it says nothing about the batch.
+    """
+    try:
+        return Batch.model_validate(entry)
+    except ValidationError as error:
+        problem = f"the gateway shows batch {batch_id} in a form that cannot be read: {_what_is_wrong(error)}"
+    raise BifrostProtocolError(
+        f"{problem[0].upper()}{problem[1:]}. This does not affect the batch: it runs on and is billed.",
+        problem=problem,
+        status_code=200,
+        transient=True,
+    )
 
 
 def parse_results(provider: str, batch_id: str, response: RawResponse, context: RequestContext) -> BatchResults:
     """The answer as the rows of the requested batch."""
-    results = parse(BatchResults, response, context)
+    value = _json_object(response, context, max_values=None)  # a row may be an embedding
+    results = _validated(BatchResults, value, response, context)
     _check_same_batch(provider, batch_id, results.batch_id, context)
     return results
 
@@ -98,7 +123,9 @@ def parse_page(model: type[M], response: RawResponse, context: RequestContext) -
 
     One unreadable entry makes the page unreadable: without it, a batch would seem not to exist.
     """
-    return _validated(Page[model], _json_object(response, context), response, context)  # type: ignore[valid-type]
+    value = _json_object(response, context)
+    _check_entries(value.get("data"), MAX_ENTRIES, context)
+    return _validated(Page[model], value, response, context)  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +151,28 @@ def parse_raw_page(response: RawResponse, context: RequestContext) -> RawPage:
         data = []
     if not isinstance(data, list):
         raise errors.protocol_error("the answer is not a list", response.status_code, context, transient=False)
+    _check_entries(data, MAX_LISTED, context)
     entries = tuple(
         entry for entry in data if isinstance(entry, dict) and _is_text(entry, "id") and _is_text(entry, "status")
     )
     has_more = bool(more_pages(value.get("has_more")))
-    return RawPage(entries, value["next_cursor"] if has_more and _is_text(value, "next_cursor") else None, has_more)
+    return RawPage(entries, address(value.get("next_cursor")) if has_more else None, has_more)
 
 
 def parse_version(response: RawResponse, context: RequestContext) -> str | None:
     """The answer as a JSON string, if the gateway reports its version."""
     check_status(response, context)
     try:
-        value = read_json(response.body)
+        value = read_json(response.body, token=context.token)
     except ValueError:
         return None
     return value if isinstance(value, str) else None
+
+
+def _check_entries(data: Any, most: int, context: RequestContext) -> None:
+    if isinstance(data, list) and len(data) > most:
+        problem = f"the page has {len(data):,} entries, and at most {most:,} were expected"
+        raise errors.protocol_error(problem, 200, context, transient=False)
 
 
 def _is_text(entry: dict[str, Any], name: str) -> bool:
@@ -162,16 +196,19 @@ def _about_another(what: str, answered: str, context: RequestContext) -> Excepti
     )
 
 
-def _json_object(response: RawResponse, context: RequestContext) -> dict[str, Any]:
+def _json_object(
+    response: RawResponse, context: RequestContext, *, max_values: int | None = MAX_VALUES
+) -> dict[str, Any]:
     check_status(response, context)
     status = response.status_code
     if "json" not in response.content_type:
         kind = context.quote(response.content_type) or "no content type"
         raise errors.protocol_error(f"the answer is not JSON ({kind})", status, context, transient=False)
     try:
-        value = read_json(response.body)
-    except ValueError:
-        raise errors.protocol_error("the answer is not valid JSON", status, context, transient=False) from None
+        value = read_json(response.body, token=context.token, max_values=max_values)
+    except ValueError as error:
+        why = "" if isinstance(error, json.JSONDecodeError) else f": {error}"
+        raise errors.protocol_error(f"the answer is not valid JSON{why}", status, context, transient=False) from None
     if not isinstance(value, dict):
         raise errors.protocol_error(
             f"the answer is not a JSON object, but {_kind(value)}", status, context, transient=False

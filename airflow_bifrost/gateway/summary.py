@@ -10,16 +10,13 @@ from pydantic import BaseModel, ConfigDict
 
 from airflow_bifrost import providers
 from airflow_bifrost.gateway.models import Batch, RequestCounts
-from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.gateway.redact import masked
 from airflow_bifrost.providers.statuses import Outcome
 
 MAX_ERRORS = 20
-MAX_ERROR_LENGTH = 500
-MAX_WORD = 100  # characters of a status, an error code and the like
 MAX_METADATA = 16  # this, and the lengths of keys and values, are the providers' own limits
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
-MAX_ADDRESS = 4096  # characters of a file's id or a URL
 
 COUNTS = tuple(RequestCounts.model_fields)
 
@@ -59,19 +56,14 @@ class BatchSummary(BaseModel):
         return cls(
             batch_id=batch_id,
             provider=provider,
-            status=_shown(batch.status, MAX_WORD) or "",
+            status=batch.status,
             outcome=outcome,
-            output_file_id=_address(batch.output_file_id),
-            error_file_id=_address(batch.error_file_id),
-            results_url=_address(batch.results_url),
+            output_file_id=batch.output_file_id,
+            error_file_id=batch.error_file_id,
+            results_url=batch.results_url,
             request_counts={name: getattr(batch.request_counts, name) for name in COUNTS},
             errors=[
-                {
-                    "code": _shown(error.code, MAX_WORD),
-                    "message": _shown(error.message, MAX_ERROR_LENGTH),
-                    "param": _shown(error.param, MAX_WORD),
-                    "line": error.line,
-                }
+                {"code": error.code, "message": error.message, "param": error.param, "line": error.line}
                 for error in batch.errors[:MAX_ERRORS]
             ],
             created_at=_iso(batch.created_at),
@@ -93,23 +85,14 @@ def _seconds(start: pendulum.DateTime | None, end: pendulum.DateTime | None) -> 
     return (end - start).total_seconds() if start and end and end >= start else None
 
 
-def _shown(text: str | None, limit: int) -> str | None:
-    return text and quote(text, limit - 1)
-
-
-def _address(text: str | None) -> str | None:
-    """The complete value or None, because a shortened value would name something else."""
-    return text if text and len(text) <= MAX_ADDRESS and "\0" not in text else None
-
-
 def _metadata(metadata: dict[str, Any]) -> dict[str, str]:
     """Strings, as the gateway sends them. Anything else becomes a string."""
     shown = {}
     for key, value in list(metadata.items())[:MAX_METADATA]:
-        text = value if isinstance(value, str) else "…" if isinstance(value, dict | list) else json.dumps(value)
+        text = value if isinstance(value, str) else json.dumps(value)
         shown[_plain(key, MAX_METADATA_KEY)] = _plain(text, MAX_METADATA_VALUE)
     return shown
 
 
 def _plain(text: str, limit: int) -> str:
-    return text[:limit].replace("\0", "")  # which PostgreSQL cannot store
+    return masked(text[:limit])

@@ -15,8 +15,8 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.exchange import RawResponse
-from airflow_bifrost.gateway.models import read_json
 from airflow_bifrost.gateway.retry import NO_RETRY
+from airflow_bifrost.gateway.values import read_json
 from airflow_bifrost.hooks.connection_errors import naming_the_connection
 
 # The gateway's words for refusals by its own governance.

@@ -27,12 +27,17 @@ def job_id(batch_id: str) -> str:
     :param batch_id: the ARN, or base64 of it.
     """
     if batch_id.startswith("arn:"):
-        return batch_id.rpartition("/")[2]
+        return _last_part(batch_id)
     try:
         arn = base64.b64decode(batch_id, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return batch_id
-    return arn.rpartition("/")[2] if arn.startswith("arn:") else batch_id
+    return _last_part(arn) if arn.startswith("arn:") else batch_id
+
+
+def _last_part(arn: str) -> str:
+    """The gateway keeps an ARN as it was asked for, so its slash may be encoded."""
+    return re.split("/|%2[Ff]", arn)[-1]
 
 
 PROVIDER = Provider(

@@ -66,6 +66,7 @@ class PageIndex:
         self._futile = 0  # sweeps that found nothing, and refusals, in a row
         self._searched_for = 0  # how many batches the last sweep searched for
         self._poor_pages = 0  # in a row, in the present sweep
+        self._seen_in_sweep: set[str] = set()  # awaited batches that the present sweep has shown
 
     def add(self, batch_id: str) -> None:
         """A trigger begins to wait for a batch. A page that was polled before may have shown it."""
@@ -108,6 +109,7 @@ class PageIndex:
     def begin_sweep(self, now: float) -> None:
         """A sweep begins. It counts as futile until it finds a page for some batch."""
         self._poor_pages = 0
+        self._seen_in_sweep.clear()
         self._searched_for = self._unplaced
         self._futile += 1
         self._swept_at = now
@@ -121,11 +123,18 @@ class PageIndex:
         self._swept_at = now
 
     def on_page(
-        self, cursor: str | None, shown: Iterable[str], next_cursor: str | None, *, oldest: float | None
+        self,
+        cursor: str | None,
+        shown: Iterable[str],
+        next_cursor: str | None,
+        *,
+        oldest: float | None,
+        in_sweep: bool = True,
     ) -> PageResult:
         """Take the answer for a page.
 
         :param oldest: when the oldest of its batches was created.
+        :param in_sweep: whether it belongs to the present sweep, and was not polled alone.
         """
         page = self._pages.get(cursor) or Page(cursor)
         page.shown = frozenset(shown)
@@ -137,10 +146,14 @@ class PageIndex:
             self._futile = 0
         for batch_id in found:
             self._put(batch_id, page)
-        self._poor_pages = 0 if len(found) >= ENOUGH else self._poor_pages + 1
-        return PageResult(found, lost, next_cursor if self._sweep_continues(oldest) else None)
+        more = in_sweep and self._sweep_continues(found, oldest)
+        return PageResult(found, lost, next_cursor if more else None)
 
-    def _sweep_continues(self, oldest: float | None) -> bool:
+    def _sweep_continues(self, found: frozenset[str], oldest: float | None) -> bool:
+        # Only what the sweep has not shown before counts: a server may show the same batches under ever new cursors.
+        is_rich = len(found - self._seen_in_sweep) >= ENOUGH
+        self._seen_in_sweep |= found
+        self._poor_pages = 0 if is_rich else self._poor_pages + 1
         if self.listing is None or not self.listing.pages or not self._unplaced:
             return False
         if self._poor_pages > POOR_PAGES + self._unplaced // STAKE:

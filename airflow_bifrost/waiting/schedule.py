@@ -21,11 +21,14 @@ from typing import Any, NamedTuple
 from airflow_bifrost.exceptions import (
     BifrostError,
     BifrostGatewayError,
+    BifrostProtocolError,
     BifrostRateLimited,
     BifrostUnavailable,
 )
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch
+from airflow_bifrost.gateway.responses import counts_of, read_entry
+from airflow_bifrost.gateway.values import MAX_WORD
 from airflow_bifrost.providers.base import ListedCounts
 from airflow_bifrost.providers.statuses import TERMINAL, BatchStatus
 from airflow_bifrost.waiting.clock import was_set_back
@@ -214,7 +217,10 @@ class Schedule:
         self._answered(group, now)
         shown = {group.facts.listed_id(entry["id"]): entry for entry in entries}
         ages = [entry["created_at"] for entry in entries if isinstance(entry.get("created_at"), int)]
-        result = group.index.on_page(request.cursor, shown, next_cursor, oldest=min(ages, default=None))
+        in_sweep = request.walked is not None
+        result = group.index.on_page(
+            request.cursor, shown, next_cursor, oldest=min(ages, default=None), in_sweep=in_sweep
+        )
         request.next_cursor = result.next_cursor
         # The batches of a page stay together, while the pages drift apart.
         request.stretch = 0.97 + 0.06 * self._random() if request.walked is None else self._random()
@@ -247,12 +253,15 @@ class Schedule:
         wait.left_to_sweep = False
         wait.confirm = False
         state, policy = wait.state, wait.policy
-        last_entry = (entry["status"], entry.get("request_counts") if counted else None)
+        last_entry = (entry["status"][:MAX_WORD], counts_of(entry) if counted else None)
         update = Update(wait, None)
         undecided = state.faults or state.refreshed or state.results_late_since is not None
         if last_entry != wait.last_entry or undecided or now >= policy.deadline:
+            try:
+                batch = read_entry(wait.batch_id, entry)
+            except BifrostProtocolError as error:
+                return self._fail(wait, error, now)
             wait.last_entry = last_entry
-            batch = Batch.model_validate(entry)
             if batch.created_at is not None:
                 wait.created_at = batch.created_at.timestamp()
             decision = on_batch(state, batch, wait.group.name, policy, now=now, random=self._random)

@@ -163,3 +163,13 @@ def test_a_cursor_is_quoted_into_the_query(cursor):
 def test_results_are_asked_for_by_the_id_that_the_provider_itself_knows(provider, batch_id, asked):
     request = calls.batch_results(batch_id, provider).request
     assert request.target("/openai") == f"/v1/batches/{asked}/results?provider={provider}"
+
+
+@pytest.mark.parametrize("tail", ["%ff", "..", "a\r\nb", "a?b=c", "", "é"])
+@pytest.mark.parametrize(
+    ("provider", "name"), [("bedrock", "arn:aws:bedrock:r:1:model-invocation-job"), ("vertex", "projects/1/jobs")]
+)
+def test_what_an_encoded_id_decodes_to_is_checked_before_it_goes_into_a_path(provider, name, tail):
+    batch_id = base64.b64encode(f"{name}/{tail}".encode()).decode()
+    with pytest.raises(ValueError, match="batch_id"):
+        calls.batch_results(batch_id, provider)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_bifrost.gateway.models import Batch, BatchResults, File, GatewayErrorBody, Page, RequestCounts, read_json
+from airflow_bifrost.gateway.models import Batch, BatchResults, File, GatewayErrorBody, Page, RequestCounts
+from airflow_bifrost.gateway.values import read_json
 
 # The published reference of GET /openai/v1/batches/{batch_id}
 DOCUMENTED = [

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_bifrost.gateway.models import File, Page
-from airflow_bifrost.gateway.pages import MAX_STALE_PAGES, Listing
+from airflow_bifrost.gateway.pages import MAX_PAGES, MAX_STALE_PAGES, Listing
 
 cursors = st.none() | st.sampled_from("abc") | st.integers(0, 99).map(str)
 pages = st.fixed_dictionaries(
@@ -43,3 +43,25 @@ def test_every_listing_ends_and_is_complete_only_after_a_last_page(bodies, all_p
         assert not last.get("after")
     else:
         assert listing.why_incomplete
+
+
+def test_a_listing_of_ever_new_cursors_and_entries_ends_and_is_not_complete():
+    asked = 0
+
+    def fetch(after):
+        nonlocal asked
+        asked += 1
+        assert asked <= MAX_PAGES
+        return Page[File].model_validate({"data": [{"id": str(asked)}], "next_cursor": str(asked), "has_more": True})
+
+    listing = Listing(fetch)
+    assert sum(1 for _ in listing) == MAX_PAGES
+    assert "pages" in listing.why_incomplete
+
+
+def test_a_cursor_that_is_too_long_for_a_url_is_no_cursor():
+    listing = Listing(
+        lambda after: Page[File].model_validate({"data": [], "next_cursor": "c" * 70_000, "has_more": True})
+    )
+    assert list(listing) == []
+    assert not listing.complete

@@ -103,7 +103,7 @@ def test_an_id_is_whole_or_not_there():
 
 def test_metadata_is_text_to_text():
     shown = summary(metadata={"a": "b", "n": 5, "f": False, "l": [[1]], "nul": "x\0y"})["metadata"]
-    assert shown == {"a": "b", "n": "5", "f": "false", "l": "…", "nul": "xy"}
+    assert shown == {"a": "b", "n": "5", "f": "false", "l": "…", "nul": "x y"}
 
 
 odd = st.recursive(

@@ -178,3 +178,16 @@ def test_whatever_happens_no_batch_is_lost_or_counted_twice(steps):
         assert set(page_index._created) <= {batch_id for batch_id, page in page_index._place.items() if page is None}
         for page in page_index._pages.values():
             assert page.awaited
+
+
+def test_a_sweep_ends_even_if_the_same_batches_come_under_ever_new_cursors():
+    page_index = waiting_for(*names(0, 250))
+    page_index.begin_sweep(NOW)
+    pages = 0
+    cursor: str | None = None
+    while pages == 0 or cursor is not None:
+        pages += 1
+        assert pages < 20
+        cursor = page_index.on_page(cursor, names(0, 100), f"fresh-{pages}", oldest=NOW).next_cursor
+    page_index.begin_sweep(NOW + SWEEP_CAP)
+    assert page_index.on_page(None, names(0, 100), "c1", oldest=NOW).next_cursor == "c1"

@@ -184,6 +184,17 @@ def test_where_the_list_fails_every_batch_is_polled_by_its_id(error: BifrostErro
     assert simulation.count["list"] <= 12
 
 
+def test_an_entry_that_cannot_be_read_is_a_fault_of_its_own_wait_and_of_no_other() -> None:
+    simulation = Simulation([*names(50), "an ID that no model accepts" * 1000])
+    simulation.wait_for_all(POLICY)
+    simulation.run(3 * INTERVAL)
+    *others, own = simulation.waits
+    assert simulation.count["list"]
+    assert not own.over
+    assert own.state.faults
+    assert all(wait.state.worked and not wait.state.faults for wait in others)
+
+
 def test_a_list_that_works_again_is_used_again() -> None:
     simulation = running(300)
     simulation.fault = lists_fail(BifrostRequestError("400"))
