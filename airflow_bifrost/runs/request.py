@@ -7,10 +7,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date, time
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+
+from airflow_bifrost.submission.json_values import as_number, plain
 
 JsonObject = dict[str, Any]
 
@@ -124,18 +124,13 @@ def sha256_of(value: Any) -> str:
 
     :raises ValueError: the value has no JSON form. For example, the order of a set differs from process to process.
     """
-    text = json.dumps(value, sort_keys=True, allow_nan=False, default=_plain)
+    text = json.dumps(plain(value), sort_keys=True, allow_nan=False, default=_number)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, UUID | Decimal):
-        return str(value)
-    raise ValueError(
-        f"{type(value).__name__} has no JSON form that is the same in every process. Use lists, dicts, strings and numbers"
-    )
+def _number(value: Decimal) -> int | float | str:
+    number = as_number(value)
+    return str(value) if number is None else number
 
 
 def to_json(value: Any) -> JsonObject:

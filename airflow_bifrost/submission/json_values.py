@@ -113,6 +113,13 @@ def _number(value: float | Decimal) -> float | Decimal:
     return Decimal(value) if isinstance(value, Decimal) else float.__float__(value)
 
 
+def as_number(value: Decimal) -> int | float | None:
+    """The integer or float that is written like this Decimal; None if a float cannot hold it."""
+    if value == value.to_integral_value():
+        return int(value)
+    return float(value) if Decimal(repr(float(value))) == value else None
+
+
 def _moment(value: datetime.date | datetime.time) -> str:
     if value != value:
         raise InexactError("NaT, which is not a date", "give null, or leave it out")
@@ -167,3 +174,27 @@ def plain_members(members: Mapping[str, Any]) -> JsonObject:
         except InexactError as error:
             raise InexactError(error.what, error.advice, name) from None
     return object_
+
+
+def json_members(members: Mapping[str, Any]) -> JsonObject:
+    """A JSON object of the types that the module ``json`` takes: :func:`plain_members`, with integers and floats for Decimals.
+
+    :raises InexactError: it names the member.
+    """
+    object_: JsonObject = {}
+    for name, value in plain_members(members).items():
+        try:
+            object_[name] = _without_decimals(value)
+        except InexactError as error:
+            raise InexactError(error.what, error.advice, name) from None
+    return object_
+
+
+def _without_decimals(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        if (number := as_number(value)) is None:
+            raise InexactError("a Decimal with more digits than a float holds", "give it as text")
+        return number
+    if isinstance(value, list):
+        return [_without_decimals(item) for item in value]
+    return {key: _without_decimals(item) for key, item in value.items()} if isinstance(value, dict) else value

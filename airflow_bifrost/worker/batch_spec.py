@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_bifrost import providers
 from airflow_bifrost.gateway.calls import create_batch
-from airflow_bifrost.submission.json_values import plain_members
+from airflow_bifrost.submission.json_values import json_members
 from airflow_bifrost.submission.ledger import Policy, check_metadata
 from airflow_bifrost.worker.arguments import ON_CHANGED_INPUT, checked_on_unknown, one_of
 
@@ -32,13 +32,21 @@ class BatchSpec:
     extra_form: Mapping[str, str] = field(default_factory=dict)
     output_expires_after: int | None = None
 
+    def __post_init__(self) -> None:
+        """
+        :raises ValueError: JSON cannot hold a member exactly.
+        """
+        for name in ("metadata", "extra_body", "extra_form"):
+            try:
+                object.__setattr__(self, name, json_members(getattr(self, name)))
+            except ValueError as error:
+                raise ValueError(f"{name} {error}. Nothing was submitted, and nothing is billed.") from error
+
     def check(self, provider: str) -> None:
         """Check the request before anything is sent.
 
         :raises ValueError: the request is invalid, or this provider does not support it.
         """
-        for members in (self.metadata, self.extra_body, self.extra_form):
-            plain_members(members)
         check_metadata(self.metadata, tagged=providers.get(provider).metadata)
         if self.output_expires_after is not None and not providers.get(provider).expires_output:
             raise ValueError(

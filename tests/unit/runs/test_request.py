@@ -17,12 +17,12 @@ from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest, sha25
 
 
 def test_a_value_without_a_stable_order_has_no_digest() -> None:
-    with pytest.raises(ValueError, match="set has no JSON form"):
+    with pytest.raises(ValueError, match="differs from process to process"):
         sha256_of({"stop": {"a", "b"}})
 
 
 def test_a_float_that_is_not_a_number_has_no_digest() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError, match="JSON has no such number"):
         sha256_of([float("nan")])
 
 
@@ -39,7 +39,7 @@ def test_a_digest_is_the_same_in_every_process_and_for_every_order_of_members() 
 
 
 def test_dates_and_decimals_have_a_digest() -> None:
-    assert sha256_of([date(2026, 1, 2), Decimal("0.20")]) == sha256_of(["2026-01-02", "0.20"])
+    assert sha256_of([date(2026, 1, 2), Decimal("0.20")]) == sha256_of(["2026-01-02", 0.2])
 
 
 def test_the_digest_of_a_run_does_not_depend_on_how_its_lines_are_split() -> None:
