@@ -52,8 +52,8 @@ settings.load_profile("tests")
 
 @pytest.hookimpl(optionalhook=True)  # also with -p no:xdist
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores, because that of the end-to-end tests mostly waits."""
-    return (os.cpu_count() or 1) + 1
+    """Two to four: each process loads Airflow, which takes seconds of CPU, and that of the end-to-end tests takes longest."""
+    return max(2, min(os.cpu_count() or 1, 4))
 
 
 class OneAirflow(LoadScopeScheduling):

@@ -42,6 +42,8 @@ def airflow(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+        # The DAG files do not change.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     }
     with LocalAirflow(DAGS, env=settings) as airflow:
         yield airflow

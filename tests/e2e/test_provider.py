@@ -28,11 +28,6 @@ def press_test(airflow: LocalAirflow, **connection: Any) -> tuple[bool, str]:
 
 
 @pytest.mark.usefixtures("waits")
-def test_the_command_line_lists_the_provider_and_its_hook(airflow: LocalAirflow) -> None:
-    assert "airflow-provider-bifrost" in airflow.cli("providers", "list")
-    assert "airflow_bifrost.hooks.bifrost.BifrostHook" in airflow.cli("providers", "hooks", "--output", "plain")
-
-
 def test_the_page_of_providers_shows_the_provider(airflow: LocalAirflow) -> None:
     providers = airflow.request("GET", "/api/v2/providers", params={"limit": 200})["providers"]
 

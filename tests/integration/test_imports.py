@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-
-def modules_after(code: str) -> set[str]:
-    """Modules that a fresh interpreter has loaded after some code."""
-    script = f"import sys\n{code}\nprint('loaded:', *sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return set(next(line for line in done.stdout.splitlines() if line.startswith("loaded:")).split()[1:])
-
-
-def test_the_package_alone_loads_no_airflow() -> None:
-    loaded = modules_after("import airflow_bifrost, airflow_bifrost.provider_info as info; info.get_provider_info()")
-    assert not {"airflow", "httpx", "pydantic"} & loaded
-
+import pytest
+from support.fresh_interpreter import loaded_by
 
 BARE = """
 from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, dag, task
@@ -54,10 +40,33 @@ every_operator()
 """
 
 
-def test_a_dag_file_with_every_operator_loads_the_operators_and_little_else() -> None:
-    loaded = modules_after(DAG_FILE) - modules_after(BARE)
-    ours = {name.removeprefix("airflow_bifrost.") for name in loaded if name.startswith("airflow_bifrost.")}
+CLI = """
+from airflow_bifrost.doctor.cli import get_bifrost_cli_commands
+get_bifrost_cli_commands()
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    cases = {"DAG file": (DAG_FILE,), "CLI": ("import airflow.cli.cli_config", CLI)}
+    return dict(zip(cases, loaded_by(*cases.values(), base=BARE), strict=True))
+
+
+def test_a_dag_file_with_every_operator_loads_the_operators_and_little_else(loaded: dict[str, set[str]]) -> None:
+    ours = {name.removeprefix("airflow_bifrost.") for name in loaded["DAG file"] if name.startswith("airflow_bifrost.")}
     rooms = {name for name in ours if name.split(".")[0] in {"operators", "sensors", "decorators"}}
     assert rooms >= {"operators.run", "sensors.batch", "decorators.batch"}
     assert ours - rooms == {"_compat", "exceptions", "worker", "worker.arguments"}
-    assert not {"httpx", "httpcore", "aiohttp"} & loaded
+    assert not {"httpx", "httpcore", "aiohttp"} & loaded["DAG file"]
+
+
+def test_the_definition_of_the_command_loads_nothing_that_a_command_of_airflow_has_not_loaded(
+    loaded: dict[str, set[str]],
+) -> None:
+    assert loaded["CLI"] <= {"airflow_bifrost", "airflow_bifrost.doctor", "airflow_bifrost.doctor.cli"}
+
+
+def test_the_package_alone_loads_no_airflow() -> None:
+    [loaded] = loaded_by(("import airflow_bifrost, airflow_bifrost.provider_info as info; info.get_provider_info()",))
+    assert "airflow_bifrost.provider_info" in loaded
+    assert not {"airflow", "httpx", "pydantic"} & loaded

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 
 FRESH = """
-import json, warnings
+import contextlib, io, json, warnings
 
 with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
@@ -53,12 +53,24 @@ with warnings.catch_warnings(record=True) as warned:
 
     late = [conf.getfloat("bifrost", "progress_interval"), conf.get("bifrost", "state_path")]
 
+from airflow.cli.cli_parser import get_parser
+
+
+def printed_by(*arguments):
+    given = get_parser().parse_args(arguments)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        given.func(given)
+    return printed.getvalue()
+
+
 print("result:", json.dumps({
     "early": early,
     "form": form,
     "hook": [hook.connection_id_attribute_name, hook.connection_testable, hook.package_name],
     "version": manager.providers["airflow-provider-bifrost"].version,
     "late": late,
+    "providers list": printed_by("providers", "list", "--output", "plain"),
+    "providers hooks": printed_by("providers", "hooks", "--output", "plain"),
     "warned": [f"{warning.category.__name__} {warning.message}" for warning in warned],
 }))
 """
@@ -77,6 +89,11 @@ def fresh_airflow() -> dict[str, Any]:
 
 def test_airflow_lists_the_provider(fresh_airflow: dict[str, Any]) -> None:
     assert fresh_airflow["version"] == airflow_bifrost.__version__
+
+
+def test_airflows_command_line_lists_the_provider_and_its_hook(fresh_airflow: dict[str, Any]) -> None:
+    assert "airflow-provider-bifrost" in fresh_airflow["providers list"]
+    assert "airflow_bifrost.hooks.bifrost.BifrostHook" in fresh_airflow["providers hooks"]
 
 
 def test_airflow_finds_the_hook_and_its_test(fresh_airflow: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "remove
 """States in which a task instance stays."""
 
 _START_SECONDS = 180.0
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.5
 LOCKED_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before asking again
 
 

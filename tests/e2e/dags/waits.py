@@ -25,11 +25,13 @@ def waiting_dag(dag_id: str, sensor: type[BatchSensor] = BatchSensor, **sensor_a
         default_args={"retries": 2, "retry_delay": timedelta(seconds=1), "batch_id": "{{ params.batch_id }}"},
     ) as dag:
         arguments = {"poke_interval": 5, **sensor_arguments}
-        sensor(task_id="wait", **arguments) >> BatchRetrieveOperator(task_id="retrieve")
+        sensor(task_id="wait", **arguments)
     return dag
 
 
 survives = waiting_dag("survives")
+with survives:
+    survives.get_task("wait") >> BatchRetrieveOperator(task_id="retrieve")
 times_out = waiting_dag("times_out", timeout=25)
 skips = waiting_dag("skips", soft_fail=True)
 cleared = waiting_dag("cleared")
