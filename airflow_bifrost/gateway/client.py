@@ -70,6 +70,11 @@ class GatewayClient:
         """Seconds by which the gateway's clock is ahead of this machine's, by its last answer; None if no answer has said so."""
         return self._transport.clock_offset
 
+    @property
+    def key_id(self) -> str:
+        """Tells the token in use from others, see :attr:`GatewayConfig.key_id`."""
+        return self.config.key_id
+
     def __enter__(self) -> Self:
         return self
 

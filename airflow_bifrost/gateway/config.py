@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import ssl
@@ -119,6 +120,11 @@ class GatewayConfig:
     def root(self) -> str:
         """The base URL without a trailing slash."""
         return self.base_url.rstrip("/")
+
+    @property
+    def key_id(self) -> str:
+        """Eight hex digits that tell tokens apart, too few to find a token by; empty without a token."""
+        return hashlib.sha256(f"airflow_bifrost {self.token}".encode()).hexdigest()[:8] if self.token else ""
 
     def provider_for(self, provider: str | None) -> str:
         """The provider's name as the gateway spells it: lower case, never empty."""

@@ -59,6 +59,7 @@ class BatchApi:
     answers_without_metadata: bool = False
     owner: str = "mine"  # of the batches that are created now
     clock_offset: float | None = None
+    key_id: str = ""
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

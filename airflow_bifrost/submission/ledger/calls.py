@@ -68,28 +68,31 @@ class Calls:
         """
         at = self.now()
         found: list[ListedBatch] = []
+
+        def read(problem: str | None) -> ListRead:
+            return ListRead(tuple(found), problem is None, at, problem or "", self.client.key_id)
+
         try:
             listing = self.client.list_batches(provider=provider)
             for batch in listing:
                 found.append(ListedBatch.of(batch, provider))
                 created_at = found[-1].created_at
                 if since is not None and created_at is not None and created_at < since:
-                    return ListRead(tuple(found), False, at, "the list was read only back to the time of the create")
+                    return read("the list was read only back to the time of the create")
                 if len(found) > self.timing.max_listed:
-                    problem = f"the list of {provider} is longer than {self.timing.max_listed:,} batches"
-                    return ListRead(tuple(found), False, at, problem)
+                    return read(f"the list of {provider} is longer than {self.timing.max_listed:,} batches")
         except BifrostGatewayError as error:
             if error.transient:
                 raise
-            return ListRead(tuple(found), False, at, f"the list of {provider} cannot be read: {error}")
+            return read(f"the list of {provider} cannot be read: {error}")
         why = listing.why_incomplete
-        return ListRead(tuple(found), why is None, at, f"the list of {provider} was cut short: {why}" if why else "")
+        return read(f"the list of {provider} was cut short: {why}" if why else None)
 
     def read_newest(self, provider: str) -> ListRead:
         """The first page of the list."""
         page = self.client.list_page(provider=provider, limit=NEWEST)
         found = tuple(ListedBatch.of(batch, provider) for batch in page.data)
-        return ListRead(found, not page.has_more and not page.next_cursor, self.now())
+        return ListRead(found, not page.has_more and not page.next_cursor, self.now(), key=self.client.key_id)
 
     def retrieve(self, batch_id: str, provider: str) -> ListedBatch | Gone:
         try:

@@ -103,6 +103,7 @@ class Creator:
             floor=floor,
             seen=seen,
             input_file_id=file_id if source.upload else None,
+            key=self.calls.client.key_id,
         )
         self.records.put(digest, intent)
         metadata = {TAG_KEY: str(tag)} if providers.get(self.provider).metadata else {}
@@ -114,7 +115,8 @@ class Creator:
         try:
             batch = source.create(file_id, metadata, tag.idempotency_key)
         except BifrostGatewayError as error:
-            self._note_failure(digest, intent, error)
+            # The client takes up a new token if the gateway refuses the old one.
+            self._note_failure(digest, replace(intent, key=self.calls.client.key_id), error)
             raise CreateFailed(error) from error
         log.info("Submitted batch %s to %s", batch.id, self.provider)
         return self._note_success(digest, intent, batch)
@@ -138,6 +140,7 @@ class Creator:
         if not error.sent:
             self.records.put(digest, replace(intent, state="refused", quiet_at=None))
         elif error.status_code is None:
+            self.records.put(digest, intent)
             log.warning("%s The create got no answer, so a batch may exist: checking the list of batches.", error)
         elif isinstance(error, BifrostUnavailable | BifrostProtocolError):
             self.records.put(digest, replace(intent, quiet_at=now + self.calls.timing.late))

@@ -148,6 +148,18 @@ def next_step(situation: Situation, now: float) -> Step:
 def evidence_of(situation: Situation, read: ListRead) -> Evidence:
     """What the list says about the create of the record, or about any create if there is no record."""
     record = situation.record
+    evidence = _shown_by(situation, read)
+    if isinstance(evidence, Absent) and record is not None and record.key not in (None, read.key):
+        return Unknown(
+            "the list was read with another key than the batch was created with, and the gateway may hide the batches of other keys."
+            " Set the connection's password to the former key, and clear this task"
+        )
+    return evidence
+
+
+def _shown_by(situation: Situation, read: ListRead) -> Evidence:
+    """What the list says if it shows the batches of every key."""
+    record = situation.record
     if situation.tagged:
         return by_tag(read, situation.origin, situation.deployment, situation.digest, situation.whole, record)
     return by_time(

@@ -69,12 +69,14 @@ class ListRead:
     :param complete: the list was read to its end.
     :param problem: why it was not, or why it could not be read at all.
     :param at: unix seconds at which the reading began.
+    :param key: tells the token that it was read with from others.
     """
 
     batches: tuple[ListedBatch, ...]
     complete: bool
     at: float
     problem: str = ""
+    key: str = ""
 
     def reaches(self, moment: float) -> bool:
         """Whether the list shows every batch that was created since ``moment``."""

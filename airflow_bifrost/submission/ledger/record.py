@@ -165,6 +165,7 @@ class SubmissionRecord:
     :param superseded: another input has been submitted since, and the batch was left or cancelled.
     :param stopped: a user ended the task after the batch was submitted, so the batch was cancelled, or is to be.
     :param input_file_id: of the file that this package uploaded for it.
+    :param key: tells the token of the create from others, see :attr:`airflow_bifrost.gateway.config.GatewayConfig.key_id`; None: unknown.
     """
 
     state: Literal["uploaded", "intent", "submitted", "refused"]
@@ -185,6 +186,7 @@ class SubmissionRecord:
     superseded: bool = False
     stopped: bool = False
     input_file_id: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

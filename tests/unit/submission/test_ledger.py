@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.batch_api import BatchApi
 
-from airflow_bifrost.exceptions import ResultsUnavailable, SubmissionInDoubt
+from airflow_bifrost.exceptions import BifrostUnavailable, ResultsUnavailable, SubmissionInDoubt
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.submission.ledger import (
     BatchInput,
@@ -195,3 +195,28 @@ def test_a_clock_that_is_wrong_by_an_hour_does_not_end_the_quiet_time(hours: int
     task.clock_is_off = 0.0
     kept = task.submit().batch_id
     assert task.api.paid() == [kept]
+
+
+# Keys
+
+
+def test_the_key_that_the_client_took_up_during_the_create_is_the_one_that_is_remembered() -> None:
+    """The gateway refused the create under the old key, so only the list under the new one matters."""
+    task = Task()
+
+    def rotate(call: str) -> None:
+        if call == "create":
+            task.api.key_id = "new"
+
+    task.api.key_id, task.api.before, task.api.create_as = "old", rotate, ["closed"]
+    with pytest.raises(BifrostUnavailable):
+        task.submit()
+    assert (task.record.state, task.record.key) == ("refused", "new")
+
+
+def test_a_batch_that_is_listed_under_another_key_is_found() -> None:
+    task = Task()
+    task.killed_after_the_create()
+    task.api.key_id = "new"
+    task.api.batches[0].input_file_id = task.record.input_file_id
+    assert task.submit().batch_id == "batch_1"
