@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from airflow_bifrost.results.completeness import Taken
-from airflow_bifrost.results.lines import lines_of, read_line
+from airflow_bifrost.results.lines import MAX_LINE, lines_of, read_line
 from airflow_bifrost.results.parse import is_invented, result_row
 from airflow_bifrost.results.source import Check
 
@@ -20,13 +20,20 @@ class CustomIds:
 
     def add_lines(self, chunks: Iterable[bytes], check: Check | None = None) -> Taken:
         """Add an output or error file."""
-        return self.add((read_line(line) for line in lines_of(chunks) if line and not line.isspace()), check)
+        return self.add((read_line(line) for line in lines_of(chunks, MAX_LINE) if line and not line.isspace()), check)
 
     def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
         """Add the gateway's native results, or other lines that are already JSON types."""
-        rows = [result_row(value) for value in values if not is_invented(value)]
-        found = [row.custom_id for row in rows if row is not None]
-        taken = Taken(len(found), len(rows) - len(found), array("q", map(hash, found)))
+        found = []
+        unreadable = 0
+        for value in values:
+            if is_invented(value):
+                continue
+            if (row := result_row(value)) is None:
+                unreadable += 1
+            else:
+                found.append(row.custom_id)
+        taken = Taken(len(found), unreadable, array("q", map(hash, found)))
         if check is not None:
             check(taken)
         self.ids += found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import IO, Any
@@ -11,6 +12,24 @@ from typing import IO, Any
 import msgspec
 
 CHUNK = 2**18  # bytes to read at once
+MAX_LINE = 2**27  # bytes of a line of results; an answer of 2048 embeddings has 100 MB
+
+_ID = re.compile(rb'"(?:custom_id|recordId|key)"\s*:\s*"([^"\\\\]{1,100})"')
+_ID_WITHIN = 4096  # bytes; most lines begin with it
+
+
+class TooLong(ValueError):
+    """A line, or a native value, is longer than any result of a row.
+
+    :param what: ``line`` or ``value``.
+    :param begin: its beginning, which may have the row's ID.
+    :param most: its largest size.
+    """
+
+    def __init__(self, what: str, begin: bytes, most: str) -> None:
+        found = _ID.search(begin[:_ID_WITHIN])
+        of_row = f" of row {found[1].decode(errors='replace')!r}" if found else ""
+        super().__init__(f"the {what}{of_row} has more than {most}")
 
 
 def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
@@ -23,19 +42,27 @@ def lines_in(file: IO[bytes]) -> Iterator[bytes]:
     return lines_of(chunks_of(file))
 
 
-def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def lines_of(chunks: Iterable[bytes], max_line: int | None = None) -> Iterator[bytes]:
     """The lines of a file that arrives in chunks, split at any byte. The lines have no line ends.
 
     Only a newline ends a line: other line separators are ordinary text within JSON.
+
+    :param max_line: bytes of the longest line; None: any.
+    :raises TooLong: a line has more.
     """
     begun: list[bytes] = []
+    size = 0
     for chunk in chunks:
         first, *others = chunk.split(b"\n")
         begun.append(first)
+        size += len(first)
+        if max_line is not None and size > max_line:
+            raise TooLong("line", b"".join(begun[:2]), f"{max_line:,} bytes")
         if others:
             yield b"".join(begun)
             yield from others[:-1]
             begun = others[-1:]
+            size = len(begun[0])
     if last := b"".join(begun):
         yield last
 

@@ -8,14 +8,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from airflow_bifrost.results.lines import float_or_text
+from airflow_bifrost.results.lines import TooLong, float_or_text
 
 MEMBER = "results"
+MAX_VALUE = 2**26  # characters of one row's result
+MAX_DIGITS = 4300  # of a number; Python reads no longer integer
 
 OnMember = Callable[[Any, Any], None]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"[-+.0-9eE]+\Z")
+_LONGEST_WORD = len("-Infinity")
 _decoder = json.JSONDecoder(parse_constant=str, parse_float=float_or_text)  # as parse_untidy
 
 
@@ -25,6 +28,7 @@ def entries(chunks: Iterable[bytes], on_member: OnMember | None = None) -> Itera
     :param chunks: the answer's bytes, split anywhere.
     :param on_member: called with the name and the value of each other member when it is read.
     :raises ValueError: the answer is not a JSON object, or ends early.
+    :raises TooLong: a value is longer than any result of a row.
     """
     text = _Text(chunks)
     text.expect("{")
@@ -69,17 +73,31 @@ class _Text:
         """The next JSON value. If only part of it has arrived, read more until it is complete."""
         self._peek()
         while True:
-            if _NUMBER.match(self._text, self._at) and self._more(1):
+            number = _NUMBER.match(self._text, self._at)
+            if number and len(number[0]) > MAX_DIGITS:
+                raise ValueError(f"a number has more than {MAX_DIGITS} digits")
+            if number and self._more(1):
                 continue  # the number may continue in the next chunk
             try:
                 value, self._at = _decoder.raw_decode(self._text, self._at)
-            except json.JSONDecodeError:
-                if not self._more(len(self._text)):
-                    raise ValueError("it is not JSON, or ends early") from None
+            except json.JSONDecodeError as error:
+                if self._is_wrong(error):
+                    raise ValueError("it is not JSON") from None
+                held = len(self._text) - self._at
+                if held > MAX_VALUE:
+                    begin = self._text[self._at :][:4096].encode(errors="replace")
+                    raise TooLong("value", begin, f"{MAX_VALUE:,} characters") from None
+                if not self._more(min(held, MAX_VALUE + 1 - held)):
+                    raise ValueError("it ends early") from None
             except RecursionError:
                 raise ValueError("nested too deep") from None
             else:
                 return value
+
+    def _is_wrong(self, error: json.JSONDecodeError) -> bool:
+        """Whether the text is wrong, and not only incomplete: then the error is at its end, or in its last string or word."""
+        is_incomplete = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _LONGEST_WORD
+        return not is_incomplete
 
     def skip(self, sign: str) -> bool:
         """Whether ``sign`` comes next. If so, skip it."""

@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from airflow_bifrost.results.completeness import Taken
-from airflow_bifrost.results.lines import lines_of, read_line
+from airflow_bifrost.results.lines import MAX_LINE, lines_of, read_line
 from airflow_bifrost.results.parse import is_invented, result_row
 from airflow_bifrost.results.source import Check
 
@@ -28,7 +28,7 @@ class RawLines:
 
     def add_lines(self, chunks: Iterable[bytes], check: Check | None = None) -> Taken:
         """Add an output or error file. See :class:`airflow_bifrost.results.source.Sink`."""
-        return self._take(((line, _is_result(line)) for line in lines_of(chunks)), check)
+        return self._take(((line, _is_result(line)) for line in lines_of(chunks, MAX_LINE)), check)
 
     def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
         """Add the gateway's native results, except a row that the gateway invented."""

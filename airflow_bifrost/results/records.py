@@ -7,11 +7,13 @@ lines to :func:`record_of`. For lines that both can read, both return the same r
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from pydantic import TypeAdapter
 
+from airflow_bifrost.gateway.redact import without_token
 from airflow_bifrost.results.answers import model_of
 from airflow_bifrost.results.lines import well_formed
 from airflow_bifrost.results.members import MAX_NUMBER
@@ -43,19 +45,20 @@ CUT_OFF = 1 << 4  # finish_reason is ``length``
 INVALID = 1 << 5  # the provider reports a success, but the answer is missing or fails validation
 
 
-def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | None:
+def record_of(value: Any, adapter: TypeAdapter[Any] | None, token: str | None = None) -> ResultRecord | None:
     """The record of a line of any provider; None if the line has no row's result.
 
     :param value: the line as JSON types.
     :param adapter: adapter of the type that each answer must have, see :func:`airflow_bifrost.results.validation.validated`.
+    :param token: the connection's token, masked in the error.
     """
-    row = result_row(value)
+    row = _row_of(value, token)
     if row is None:
         return None
     try:
         encoded = encode(row)
     except UnicodeEncodeError:
-        row = result_row(well_formed(value)) or row
+        row = _row_of(well_formed(value), token) or row
         encoded = encode(row)
     if adapter is not None:
         try:
@@ -67,6 +70,15 @@ def record_of(value: Any, adapter: TypeAdapter[Any] | None) -> ResultRecord | No
             raise
         encoded = encode(row)
     return _record(row, encoded, may_succeed=is_transient(value, row))
+
+
+def _row_of(value: Any, token: str | None) -> ResultRow | None:
+    row = result_row(value)
+    if row is None or row.error is None or token is None:
+        return row
+    error = row.error
+    message = error.message and without_token(error.message, token)
+    return replace(row, error=RowError(without_token(error.code, token), message))
 
 
 def quick_record(line: bytes) -> ResultRecord | None:

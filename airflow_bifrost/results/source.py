@@ -28,6 +28,7 @@ from airflow_bifrost.results.completeness import (
     promise_of_errors,
     promise_of_output,
 )
+from airflow_bifrost.results.lines import TooLong
 from airflow_bifrost.results.members import list_of, object_of, text_of
 from airflow_bifrost.results.native import entries
 from airflow_bifrost.results.parse import is_invented
@@ -87,6 +88,11 @@ class Source:
                 raise
             log.info("%s Reading %s instead.", error.problem, self.instead.name)
             return self.instead.read(sink, check)
+        except TooLong as error:
+            raise BifrostProtocolError(
+                f"{self.name[0].upper()}{self.name[1:]} cannot be read: {error}, which no answer has. The rows are paid for, and nothing was"
+                " written. Download the results from the provider's console, and check which gateway the connection leads to."
+            ) from error
 
     def _entries(self, chunks: Iterator[bytes]) -> Iterator[Any]:
         lost = 0
@@ -106,6 +112,8 @@ class Source:
                 elif self.made_up is not None:
                     raise self.made_up
             yield from repeat(None, lost)
+        except TooLong:
+            raise
         except ValueError as error:
             raise BifrostProtocolError(
                 f"{self.name[0].upper()}{self.name[1:]} cannot be read. The answer is not what the gateway's API promises: {error}.",

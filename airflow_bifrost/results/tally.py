@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from airflow_bifrost.gateway.models import RequestCounts
 
 NO_TOKENS = Usage(0, 0, 0)
+MAX_NAMES = 50  # models or error codes that are counted separately; no honest gateway sends more
+OTHER = "other"  # counts the rest
+
+
+def counted_as(name: str, names: Container[str], number: int) -> str:
+    """The name under which to count a model or an error code, so that a server cannot invent any number of them.
+
+    :param names: those that are counted already.
+    :param number: how many these are.
+    """
+    return name if name in names or number < MAX_NAMES else OTHER
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from pydantic import TypeAdapter
 
+from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.results.completeness import Taken
-from airflow_bifrost.results.lines import lines_of, read_line, well_formed
+from airflow_bifrost.results.lines import MAX_LINE, lines_of, read_line, well_formed
 from airflow_bifrost.results.parse import is_invented
 from airflow_bifrost.results.records import (
     CUT_OFF,
@@ -26,10 +27,10 @@ from airflow_bifrost.results.records import (
     quick_record,
     record_of,
 )
-from airflow_bifrost.results.rows import RowError, RowOutcome, Usage, missing_row
+from airflow_bifrost.results.rows import MAX_CODE, RowError, RowOutcome, Usage, missing_row
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.storage import whole_file
-from airflow_bifrost.results.tally import Tally
+from airflow_bifrost.results.tally import Tally, counted_as
 
 if TYPE_CHECKING:
     import os
@@ -53,11 +54,13 @@ class ResultsWriter:
     :class:`airflow_bifrost.results.source.Sink`.
     """
 
-    def __init__(self, output_type: Any = None) -> None:
+    def __init__(self, output_type: Any = None, *, token: str | None = None) -> None:
         """
         :param output_type: a type, such as a pydantic model, that each answer must have; see
             :func:`airflow_bifrost.results.validation.validated`. None: answers are not validated.
+        :param token: the connection's token, masked in error codes, error messages and names of models.
         """
+        self._token = token
         self._adapter = None if output_type is None else TypeAdapter(output_type)
         self._spool = Spool()
         self._flags: Counter[int] = Counter()  # flags of all results
@@ -77,7 +80,7 @@ class ResultsWriter:
         :param chunks: the file's bytes, split anywhere. If they end with an error, nothing is kept: add the file again from its start.
         :param check: called with the counts of the file. If it raises, nothing is kept.
         """
-        return self._take(self._of_lines(lines_of(chunks)), check)
+        return self._take(self._of_lines(lines_of(chunks, MAX_LINE)), check)
 
     def add(self, values: Iterable[Any], check: Check | None = None) -> Taken:
         """Add lines that are already JSON types, such as the gateway's native results. A row that the gateway invented is skipped.
@@ -167,11 +170,16 @@ class ResultsWriter:
                 try:
                     sums = tokens[record.model or "unknown"]
                 except KeyError:
-                    sums = tokens[record.model or "unknown"] = [0, 0, 0]
+                    sums = self._sums_of(record.model or "unknown")
                 sums[0] += input_ or 0
                 sums[1] += output or 0
                 sums[2] += total
             yield record
+
+    def _sums_of(self, model: str) -> list[int]:
+        """The sums of a model that is new, or whose name cannot be shown as it is."""
+        shown = quote(model, MAX_CODE - 1, token=self._token) or "unknown"
+        return self._tokens.setdefault(counted_as(shown, self._tokens, len(self._tokens)), [0, 0, 0])
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
@@ -194,7 +202,7 @@ class ResultsWriter:
                 yield from self._of_values([read_line(line)])
 
     def _of_values(self, values: Iterable[Any]) -> Iterator[ResultRecord | None]:
-        return (record_of(value, self._adapter) for value in values if not is_invented(value))
+        return (record_of(value, self._adapter, self._token) for value in values if not is_invented(value))
 
     def _write(self, custom_ids: Iterable[str], file: IO[bytes]) -> Tally:
         written: Counter[int] = Counter()

@@ -19,7 +19,7 @@ from airflow_bifrost.results.lines import well_formed
 from airflow_bifrost.results.rows import RowError, RowOutcome
 from airflow_bifrost.results.storage import fingerprint
 from airflow_bifrost.results.stored import results_folder
-from airflow_bifrost.results.tally import Tally, differences
+from airflow_bifrost.results.tally import Tally, counted_as, differences
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.runs.folder import RunLines
 from airflow_bifrost.runs.part import RunPart
@@ -100,7 +100,7 @@ class RunResults:
         for standing in self._standing(state):
             retryable += standing.retryable
             if standing.retryable and standing.outcome is RowOutcome.FAILED and standing.code is not None:
-                codes[standing.code] += 1
+                codes[counted_as(standing.code, codes, len(codes))] += 1
         latest = state.latest
         if all(part.probe for part in latest):
             for part in latest:

@@ -176,7 +176,9 @@ class RunWorkspace:
         """The results of all batches."""
         if self._results is None:
             output_type = type_of_run(self.output_type, self.known.request.output_schema)
-            self._results = RunResults(self.lines, ResultsWriter(output_type), self.allow_incomplete)
+            self._results = RunResults(
+                self.lines, ResultsWriter(output_type, token=self.client.config.token), self.allow_incomplete
+            )
             self._results.read(self.client, self.known, self.storage_conn_id)
         return self._results
 

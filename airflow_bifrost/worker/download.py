@@ -44,7 +44,7 @@ def download(
             with whole_file(output_path) as file:
                 lines.copy_to(file)
         return manifest(output_path, [_summary(batch, batch_id, provider)], None)
-    with ResultsWriter() as results:
+    with ResultsWriter(token=client.config.token) as results:
         batch = collect(client, batch_id, provider, results, **where)
         tally = results.write(results.custom_ids(), output_path)
         report(tally, output_path, differences(results.came(), tally.total, batch.request_counts, provider))
