@@ -25,10 +25,10 @@ def imports() -> Graph:
     """Each subpackage, with the subpackages that its modules import."""
     graph: Graph = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room not in LEFT_OUT:
-            graph.setdefault(room, set()).update(_imported(path) - {room} - LEFT_OUT)
-    return {room: used & graph.keys() for room, used in graph.items()}
+        package = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if package not in LEFT_OUT:
+            graph.setdefault(package, set()).update(_imported(path) - {package} - LEFT_OUT)
+    return {package: used & graph.keys() for package, used in graph.items()}
 
 
 def _imported(path: Path) -> set[str]:
@@ -43,10 +43,10 @@ def _names(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def reachable(graph: Graph, room: str) -> set[str]:
+def reachable(graph: Graph, package: str) -> set[str]:
     """The subpackages that one imports, directly or through others."""
     found: set[str] = set()
-    waiting = list(graph[room])
+    waiting = list(graph[package])
     while waiting:
         if (other := waiting.pop()) not in found:
             found.add(other)
@@ -56,29 +56,34 @@ def reachable(graph: Graph, room: str) -> set[str]:
 
 def direct(graph: Graph) -> Graph:
     """The graph without the imports that another path implies: fewer lines that show the same order."""
-    beyond = {room: reachable(graph, room) for room in graph}
+    beyond = {package: reachable(graph, package) for package in graph}
     return {
-        room: {used for used in graph[room] if not any(used in beyond[other] for other in graph[room] - {used})}
-        for room in graph
+        package: {
+            used for used in graph[package] if not any(used in beyond[other] for other in graph[package] - {used})
+        }
+        for package in graph
     }
 
 
 def floors(graph: Graph) -> list[list[str]]:
     """The subpackages by level. The last level holds those that import nothing."""
 
-    def level(room: str) -> int:
-        return 1 + max((level(used) for used in graph[room]), default=-1)
+    def level(package: str) -> int:
+        return 1 + max((level(used) for used in graph[package]), default=-1)
 
-    levels = {room: level(room) for room in graph}
-    return [sorted(room for room in graph if levels[room] == floor) for floor in range(max(levels.values()), -1, -1)]
+    levels = {package: level(package) for package in graph}
+    return [
+        sorted(package for package in graph if levels[package] == floor)
+        for floor in range(max(levels.values()), -1, -1)
+    ]
 
 
 def places(rows: list[list[str]]) -> dict[str, tuple[int, int]]:
     """The upper left corner of each subpackage's box."""
     return {
-        room: ((WIDTH * (2 * column + 1)) // (2 * len(row)) - BOX // 2, MARGIN + number * (HEIGHT + GAP))
+        package: ((WIDTH * (2 * column + 1)) // (2 * len(row)) - BOX // 2, MARGIN + number * (HEIGHT + GAP))
         for number, row in enumerate(rows)
-        for column, room in enumerate(row)
+        for column, package in enumerate(row)
     }
 
 
@@ -90,11 +95,11 @@ def line(start: tuple[int, int], end: tuple[int, int]) -> str:
     return f'<path class="line" marker-end="url(#tip)" d="M{x1} {y1} C{x1} {bend} {x2} {bend} {x2} {y2}"/>'
 
 
-def box(room: str, place: tuple[int, int]) -> str:
+def box(package: str, place: tuple[int, int]) -> str:
     x, y = place
     return (
         f'<rect class="box" x="{x}" y="{y}" width="{BOX}" height="{HEIGHT}" rx="6"/>'
-        f'<text x="{x + BOX // 2}" y="{y + HEIGHT // 2 + 5}">{room}</text>'
+        f'<text x="{x + BOX // 2}" y="{y + HEIGHT // 2 + 5}">{package}</text>'
     )
 
 
@@ -104,8 +109,8 @@ def picture(graph: Mapping[str, set[str]]) -> str:
     rows = floors(dict(graph))
     at = places(rows)
     height = 2 * MARGIN + len(rows) * (HEIGHT + GAP) - GAP
-    lines = [line(at[room], at[used]) for room in sorted(shown) for used in sorted(shown[room])]
-    boxes = [box(room, at[room]) for row in rows for room in row]
+    lines = [line(at[package], at[used]) for package in sorted(shown) for used in sorted(shown[package])]
+    boxes = [box(package, at[package]) for row in rows for package in row]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
     style = (
         "<style>.box{fill:#eef4fb;stroke:#34699a}.line{fill:none;stroke:#7a8899;stroke-width:1.4}"

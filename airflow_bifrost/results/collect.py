@@ -209,14 +209,14 @@ class _Check:
         taken, left = self.rows.of(taken), self.rows.left
         if left is not None and taken.results >= left:
             return  # every row has a result, even if the batch counts more
-        flaw = self.promise.flaw(taken)
-        doubt = None
+        problem = self.promise.problem(taken)
+        possible_problem = None
         if left is not None and self.is_last_source:
-            doubt = self.promise.doubt(taken, left)
-        if flaw is None and (doubt is None or self.is_last_attempt):
+            possible_problem = self.promise.possible_problem(taken, left)
+        if problem is None and (possible_problem is None or self.is_last_attempt):
             return
         name = self.source.name
-        what = f"{name[0].upper()}{name[1:]} is incomplete or cannot be read: {flaw or doubt}"
+        what = f"{name[0].upper()}{name[1:]} is incomplete or cannot be read: {problem or possible_problem}"
         if self.is_last_attempt and self.allow_incomplete:
             log.warning("%s Because allow_incomplete is set, the task continues without the missing results.", what)
             return

@@ -76,7 +76,7 @@ class Promise:
     is_all: bool = False
     may_be_empty: bool = False
 
-    def flaw(self, taken: Taken) -> str | None:
+    def problem(self, taken: Taken) -> str | None:
         """Why the results that were read are, or may be, incomplete; None if they are complete."""
         lines = f" {taken.unreadable:,} lines cannot be read." if taken.unreadable else ""
         if taken.foreign:
@@ -89,7 +89,7 @@ class Promise:
             return f"No result can be read.{lines}"
         return lines.strip() or None
 
-    def doubt(self, taken: Taken, rows: int) -> str | None:
+    def possible_problem(self, taken: Taken, rows: int) -> str | None:
         """Why results may be missing, although the counts do not prove it; None if there is no such reason. Another reading may tell.
 
         :param rows: number of rows of the batch without a result in any other source.

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_bifrost.results.completeness import Taken
 from airflow_bifrost.results.lines import MAX_LINE, lines_of, read_line
-from airflow_bifrost.results.parse import is_invented, result_row
+from airflow_bifrost.results.parse import is_placeholder, result_row
 from airflow_bifrost.results.source import Check
 
 
@@ -27,7 +27,7 @@ class CustomIds:
         found = []
         unreadable = 0
         for value in values:
-            if is_invented(value):
+            if is_placeholder(value):
                 continue
             if (row := result_row(value)) is None:
                 unreadable += 1

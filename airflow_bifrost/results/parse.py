@@ -25,7 +25,7 @@ def result_row(line: Any) -> ResultRow | None:
     :param line: one line of an output or error file, or one entry of the gateway's native results, as JSON types.
     :return: None if the line has no row's result: it is not an object, has no ID, or was invented by the gateway.
     """
-    if not isinstance(line, dict) or is_invented(line):
+    if not isinstance(line, dict) or is_placeholder(line):
         return None
     custom_id = _id_of(line)
     if custom_id is None:
@@ -36,7 +36,7 @@ def result_row(line: Any) -> ResultRow | None:
     return ResultRow(custom_id, outcome, text, finish_reason, response=body, error=error, usage=usage)
 
 
-def is_invented(line: Any) -> bool:
+def is_placeholder(line: Any) -> bool:
     """Whether the gateway invented this line. If it finds no results of a Gemini batch, it returns one row that says so."""
     match line:
         case {"custom_id": "info", "response": {"body": {"message": str() as message}}}:

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from airflow_bifrost.results.completeness import Taken
 from airflow_bifrost.results.lines import MAX_LINE, lines_of, read_line
-from airflow_bifrost.results.parse import is_invented, result_row
+from airflow_bifrost.results.parse import is_placeholder, result_row
 from airflow_bifrost.results.source import Check
 
 
@@ -35,7 +35,7 @@ class RawLines:
         lines = (
             (b"" if value is None else json.dumps(value).encode(), result_row(value) is not None)
             for value in values
-            if not is_invented(value)
+            if not is_placeholder(value)
         )
         return self._take(lines, check)
 

@@ -31,7 +31,7 @@ from airflow_bifrost.results.completeness import (
 from airflow_bifrost.results.lines import TooLong
 from airflow_bifrost.results.members import list_of, object_of, text_of
 from airflow_bifrost.results.native import entries
-from airflow_bifrost.results.parse import is_invented
+from airflow_bifrost.results.parse import is_placeholder
 from airflow_bifrost.results.stored import content_of, misplaced, result_files
 
 log = logging.getLogger("airflow.task")
@@ -60,7 +60,7 @@ class Source:
     :param errors: whether this is the error file, whose rows are not billed.
     :param native: whether these are the gateway's native results.
     :param is_ours: whether a batch ID in native results is this batch's ID.
-    :param made_up: the error to raise if the gateway found no native results and invented a row; None: accept that there are no results.
+    :param placeholder_error: the error to raise if the gateway found no native results and invented a row; None: accept that there are no results.
     :param instead: what to read if the gateway cannot return this source.
     """
 
@@ -70,7 +70,7 @@ class Source:
     errors: bool = False
     native: bool = False
     is_ours: Callable[[str], bool] = lambda _: True
-    made_up: ResultsUnavailable | None = None
+    placeholder_error: ResultsUnavailable | None = None
     instead: Source | None = None
 
     def read(self, sink: Sink, check: Check) -> Taken:
@@ -107,10 +107,10 @@ class Source:
         try:
             found = entries(chunks, on_member)
             for first in found:
-                if not is_invented(first):
+                if not is_placeholder(first):
                     yield from chain([first], found)
-                elif self.made_up is not None:
-                    raise self.made_up
+                elif self.placeholder_error is not None:
+                    raise self.placeholder_error
             yield from repeat(None, lost)
         except TooLong:
             raise
@@ -149,7 +149,7 @@ def sources_of(
     if known.results is ResultLocation.OBJECT_STORAGE:
         return _in_storage(client, batch, batch_id, known, storage_conn_id, folder, needed=outcome in WITH_RESULTS)
     if known.results is ResultLocation.NATIVE:
-        made_up = ResultsUnavailable(
+        placeholder_error = ResultsUnavailable(
             f"The gateway has no results of batch {batch_id}: it returned only a placeholder row that says so. The rows may be billed. If the"
             " batch was created with Google's REST API, its results are in the file response.responsesFile: download it from Google."
         )
@@ -159,7 +159,7 @@ def sources_of(
                 batch_id,
                 known,
                 lambda _: promise_of_all(batch, known),
-                made_up=made_up if outcome in WITH_RESULTS else None,
+                placeholder_error=placeholder_error if outcome in WITH_RESULTS else None,
             )
         ]
     return _in_files(client, batch, batch_id, known)

@@ -65,29 +65,29 @@ class Tally:
         return replace(self, total=self.total + unknown, missing=self.missing + unknown)
 
 
-def differences(came: Mapping[str, int], rows: int, counts: RequestCounts, provider: str) -> list[str]:
+def differences(received: Mapping[str, int], rows: int, counts: RequestCounts, provider: str) -> list[str]:
     """Differences between the counts of a batch and its results. Empty if they agree, or if the batch has no counts.
 
     They are logged. Too few results are an error, see :mod:`airflow_bifrost.results.completeness`.
 
-    :param came: number of results of the batch, by outcome.
+    :param received: number of results of the batch, by outcome.
     :param rows: number of rows of its input.
     :param provider: name of the provider.
     """
-    return list(_differences(Counter(came), rows, counts, providers.get(provider)))
+    return list(_differences(Counter(received), rows, counts, providers.get(provider)))
 
 
-def _differences(came: Counter[str], rows: int, counts: RequestCounts, provider: Provider) -> Iterator[str]:
+def _differences(received: Counter[str], rows: int, counts: RequestCounts, provider: Provider) -> Iterator[str]:
     # A provider without a count for expired or cancelled rows may count them as failed.
-    most_failed = came["failed"]
-    most_failed += came["expired"] if counts.expired is None else 0
-    most_failed += came["cancelled"] if counts.canceled is None else 0
+    most_failed = received["failed"]
+    most_failed += received["expired"] if counts.expired is None else 0
+    most_failed += received["cancelled"] if counts.canceled is None else 0
     for name, counted, least, most in (
         ("total", counts.total or None, rows, rows),  # a batch that failed at once has a total of 0
-        ("succeeded", provider.succeeded_rows(counts), came["succeeded"], came["succeeded"]),
-        ("failed", counts.failed, came["failed"], most_failed),
-        ("expired", counts.expired, came["expired"], came["expired"]),
-        ("cancelled", counts.canceled, came["cancelled"], came["cancelled"]),
+        ("succeeded", provider.succeeded_rows(counts), received["succeeded"], received["succeeded"]),
+        ("failed", counts.failed, received["failed"], most_failed),
+        ("expired", counts.expired, received["expired"], received["expired"]),
+        ("cancelled", counts.canceled, received["cancelled"], received["cancelled"]),
     ):
         if counted is not None and not least <= counted <= most:
             yield f"{name}: the batch counts {counted}, {'and has' if name == 'total' else 'its results'} {least}"

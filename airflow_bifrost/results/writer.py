@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.results.completeness import Taken
 from airflow_bifrost.results.lines import MAX_LINE, lines_of, read_line, well_formed
-from airflow_bifrost.results.parse import is_invented
+from airflow_bifrost.results.parse import is_placeholder
 from airflow_bifrost.results.records import (
     CUT_OFF,
     INVALID,
@@ -95,13 +95,13 @@ class ResultsWriter:
         records = (absent_record(custom_id, outcome, error) for custom_id in custom_ids)
         self._absent[template.flags] += self._spool.keep_if_new(records)
 
-    def came(self) -> Counter[str]:
+    def received(self) -> Counter[str]:
         """The number of results so far, by the outcome that the provider reported. It reports a success even for an answer that is empty or
         fails validation."""
-        came: Counter[str] = Counter()
+        received: Counter[str] = Counter()
         for flags, number in self._flags.items():
-            came[RowOutcome.SUCCEEDED if flags & INVALID else OUTCOMES[flags & OUTCOME]] += number
-        return came
+            received[RowOutcome.SUCCEEDED if flags & INVALID else OUTCOMES[flags & OUTCOME]] += number
+        return received
 
     def custom_ids(self) -> Iterator[str]:
         """The IDs that have a result, in the order in which the results were read."""
@@ -121,15 +121,15 @@ class ResultsWriter:
             for flags in self._spool.flags_of(map(well_formed, custom_ids)):
                 yield flags is not None and is_retryable(flags)
 
-    def standing(self, custom_ids: Iterable[str]) -> Iterator[Standing]:
+    def row_states(self, custom_ids: Iterable[str]) -> Iterator[RowState]:
         """The state of each row so far."""
         for _, flags, row in self._spool.rows_of(map(well_formed, custom_ids)):
             if row is None:
-                yield Standing()
+                yield RowState()
             else:
                 outcome = OUTCOMES[flags & OUTCOME]
                 code = None if outcome is RowOutcome.SUCCEEDED else _decode_error(row).code
-                yield Standing(outcome, bool(flags & TRANSIENT), code)
+                yield RowState(outcome, bool(flags & TRANSIENT), code)
 
     def write(
         self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
@@ -190,7 +190,7 @@ class ResultsWriter:
             yield
         except BaseException:
             self._flags, self._tokens, self._unreadable = before
-            self._spool.forget_after(end)
+            self._spool.truncate(end)
             raise
 
     def _of_lines(self, lines: Iterable[bytes]) -> Iterator[ResultRecord | None]:
@@ -202,7 +202,7 @@ class ResultsWriter:
                 yield from self._of_values([read_line(line)])
 
     def _of_values(self, values: Iterable[Any]) -> Iterator[ResultRecord | None]:
-        return (record_of(value, self._adapter, self._token) for value in values if not is_invented(value))
+        return (record_of(value, self._adapter, self._token) for value in values if not is_placeholder(value))
 
     def _write(self, custom_ids: Iterable[str], file: IO[bytes]) -> Tally:
         written: Counter[int] = Counter()
@@ -249,7 +249,7 @@ def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:
         file.write(b"\n".join([*buffered, b""]))
 
 
-class Standing(NamedTuple):
+class RowState(NamedTuple):
     """The state of a row so far.
 
     :param outcome: None if the row has no result.

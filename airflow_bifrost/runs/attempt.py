@@ -65,7 +65,7 @@ class BatchRun(RunDriver):
                 return self._as_written(before)
             else:
                 self._go_on(before, stopped=how == "go_on_stopped")
-            if self.known.digest == run_digest(request, known):
+            if self.current.digest == run_digest(request, known):
                 self._complete(files)
             return self.advance()
 
@@ -110,10 +110,10 @@ class BatchRun(RunDriver):
 
     def raise_if_stopped(self, manifest: Mapping[str, Any]) -> None:
         """Raise if the run was stopped before its end, see :func:`airflow_bifrost.runs.verdict.raise_if_stopped`."""
-        if self.known.stop is not None:
+        if self.current.stop is not None:
             with self.working():
                 changed = self._changed()
-            raise_if_stopped(self.known, manifest, changed)
+            raise_if_stopped(self.current, manifest, changed)
 
     def _recorded(self) -> RunState:
         self.state = self.record.load()
@@ -128,7 +128,7 @@ class BatchRun(RunDriver):
         step = next_step(state, self.clock())
         if not isinstance(step, Wait):  # the deadline has passed
             step = state.wait(any_ended=False, deadline=state.deadline)
-        return self.wait(step, state.request.provider, self.place)
+        return self.wait(step, state.request.provider, self.home)
 
     # How an attempt begins
 
@@ -175,16 +175,16 @@ class BatchRun(RunDriver):
             known,
             made,
             self.policy(self.limits(request.provider)),
-            folder=f"{self.place}-parts",
+            folder=f"{self.home}-parts",
             output_path=self.output_path,
             attempt=ti.try_number,
             wait_id=ti.max_tries,
             now=self.clock(),
         )
         self.lines.keep_parts(parts)
-        digests = {part.number: self.spec().digest(request.provider, part.sha256) for part in self.known.parts}
+        digests = {part.number: self.spec().digest(request.provider, part.sha256) for part in self.current.parts}
         self._supersede(before, request.provider, digests)
-        self.keep(self.known)
+        self.keep(self.current)
 
     def _go_on(self, before: RunState, *, stopped: bool) -> None:
         ti = self.context["ti"]
@@ -203,11 +203,11 @@ class BatchRun(RunDriver):
         :param files: the same rows, as this attempt has read them.
         """
         self.rebuild_lines_from(files)
-        for first, rows in uncovered(self.known.parts, self.known.input.rows):
-            if self.lines.has_input(self.known.input):
-                lines = islice(self.lines.input(self.known.input), first, first + rows)
-                limits = self.limits(self.known.request.provider)
-                self.keep(covered(self.known, self.new_parts(lines, limits, 1, first)))
+        for first, rows in uncovered(self.current.parts, self.current.input.rows):
+            if self.lines.has_input(self.current.input):
+                lines = islice(self.lines.input(self.current.input), first, first + rows)
+                limits = self.limits(self.current.request.provider)
+                self.keep(covered(self.current, self.new_parts(lines, limits, 1, first)))
 
     def _as_written(self, before: RunState) -> dict[str, Any]:
         log.info(
@@ -229,7 +229,7 @@ class BatchRun(RunDriver):
 
     def _changed(self) -> list[str]:
         """Names of the arguments that differ between the DAG file and the run."""
-        return self.known.request.differences(self.request(self.client.config.provider_for(self.provider)))
+        return self.current.request.differences(self.request(self.client.config.provider_for(self.provider)))
 
 
 def _warn_if_local(uri: str) -> None:

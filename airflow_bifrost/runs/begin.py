@@ -82,14 +82,14 @@ def new_run(
 
 
 def uncovered(parts: Sequence[RunPart], rows: int) -> list[tuple[int, int]]:
-    """Gaps: rows of the input that are in no part of the first round. For each gap, the place of its first row (from 0) and its length."""
-    gaps, place = [], 0
+    """Gaps: rows of the input that are in no part of the first round. For each gap, the position of its first row (from 0) and its length."""
+    gaps, position = [], 0
     for first, number in sorted((part.first, part.rows) for part in parts if part.first is not None):
-        if first > place:
-            gaps.append((place, first - place))
-        place = max(place, first + number)
-    if place < rows:
-        gaps.append((place, rows - place))
+        if first > position:
+            gaps.append((position, first - position))
+        position = max(position, first + number)
+    if position < rows:
+        gaps.append((position, rows - position))
     return gaps
 
 

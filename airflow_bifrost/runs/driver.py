@@ -79,9 +79,9 @@ class RunDriver(RunWorkspace):
         :raises TaskDeferred: the run continues when batches have ended.
         """
         while True:
-            step = next_step(self.known, self.clock())
+            step = next_step(self.current, self.clock())
             if isinstance(step, Done):
-                return {"output_path": self.known.output_path, **(self.known.written or {})}
+                return {"output_path": self.current.output_path, **(self.current.written or {})}
             for event in self.perform(step):
                 self.apply(event)
 
@@ -93,7 +93,7 @@ class RunDriver(RunWorkspace):
                 return [self._split(part)]
             case Wait():
                 self.disconnect()
-                wait = self.wait(step, self.known.request.provider, self.place)
+                wait = self.wait(step, self.current.request.provider, self.home)
                 return self.ends(lambda: wait.run(self.context, self.task))
             case Cancel(batch_ids):
                 self._cancel(batch_ids)
@@ -101,13 +101,13 @@ class RunDriver(RunWorkspace):
             case Collect():
                 return [self._collect()]
             case Write():
-                return [Written(*self.read_results().write(self.known))]
+                return [Written(*self.read_results().write(self.current))]
             case Clean():
                 self._clean()
                 return [Cleaned()]
             case Blocked():
                 raise self._refusal or BifrostRateLimited(
-                    f"The queue of {self.known.request.provider} is full of other batches, so it failed this task's batches before any row"
+                    f"The queue of {self.current.request.provider} is full of other batches, so it failed this task's batches before any row"
                     " ran. Nothing is billed for them. A retry of the task submits their rows again: set a retry_delay long enough for"
                     " other batches to end."
                 )
@@ -138,9 +138,9 @@ class RunDriver(RunWorkspace):
         except _LinesGone:
             return self._lost(part)
         except BifrostGatewayError as error:
-            if not refused_as_full(error, self.known.request.provider):
+            if not refused_as_full(error, self.current.request.provider):
                 raise
-            if not self.known.in_flight and self.may_be_submitted(part):
+            if not self.current.in_flight and self.may_be_submitted(part):
                 raise  # the next attempt asks the ledger, by the part's number, whether the call made a batch
             log.warning("%s The queue is full, so part %d waits or is split in half.", error, part.number)
             self._refusal = error
@@ -157,7 +157,7 @@ class RunDriver(RunWorkspace):
         )
 
     def _submission(self, part: RunPart) -> Submission:
-        state = self.known
+        state = self.current
         others = [other.batch_id for other in state.submitted if other.batch_id and other.number != part.number]
         with scratch_folder() as local:
             path = local / part.file
@@ -185,7 +185,7 @@ class RunDriver(RunWorkspace):
             )
 
     def _split(self, part: RunPart) -> Event:
-        state = self.known
+        state = self.current
         if self.may_be_submitted(part):
             return Fixed(part.number)
         if not self.lines.has_part(state, part):
@@ -205,7 +205,7 @@ class RunDriver(RunWorkspace):
         log.warning(
             "The request lines of %d rows are missing in %s, and cannot be rebuilt from the task's rows. %s",
             part.rows,
-            self.known.folder,
+            self.current.folder,
             "These rows are not sent, and nothing is billed for them. Clear the task to send them."
             if part.round == 1
             else "The run decides again which rows to resend.",
@@ -213,7 +213,7 @@ class RunDriver(RunWorkspace):
         return LinesLost([part.number])
 
     def _collect(self) -> Event:
-        results, state, now = self.read_results(), self.known, self.clock()
+        results, state, now = self.read_results(), self.current, self.clock()
         survey = results.survey(state)
         plan = plan_resend(state, survey, now)
         if plan.why_not:
@@ -240,12 +240,12 @@ class RunDriver(RunWorkspace):
     def _cancel(self, batch_ids: Sequence[str]) -> None:
         if batch_ids:
             log.warning("The time limit has passed: cancelling %s", ", ".join(batch_ids))
-            provider = self.known.request.provider
+            provider = self.current.request.provider
             if left := cancel_batches(self.client, batch_ids, provider=provider, within=CANCEL_WITHIN):
                 self.record.keep_to_cancel([*self.record.to_cancel(), *left])
 
     def _clean(self) -> None:
-        state = self.known
+        state = self.current
         self.cancel_what_is_left()
         if not state.finished:  # clearing the task continues with the folder
             return
@@ -274,7 +274,7 @@ class RunDriver(RunWorkspace):
 
     def cancel_if_a_user_ended_it(self) -> None:
         """Cancel the running batches in a thread. Those that cannot be cancelled are recorded for the next attempt."""
-        batch_ids = [batch_id for batch_id in self.known.may_cancel if batch_id not in self._cancelled]
+        batch_ids = [batch_id for batch_id in self.current.may_cancel if batch_id not in self._cancelled]
         if not batch_ids:
             return
         self._cancelled += batch_ids
@@ -283,7 +283,7 @@ class RunDriver(RunWorkspace):
             others = [batch_id for batch_id in self.record.to_cancel() if batch_id not in batch_ids]
             self.record.keep_to_cancel([*others, *left])
 
-        provider = self.known.request.provider
+        provider = self.current.request.provider
         self._cancelling = cancel_if_a_user_ended_it(
             self.context["ti"], batch_ids, provider=provider, conn_id=self.conn_id, keep=keep
         )

@@ -70,19 +70,19 @@ class RunFolder:
 class RunLines:
     """The request lines of a run.
 
-    :param make_again: writes the run's input again, into a local folder; None if that is not possible.
+    :param rebuild: writes the run's input again, into a local folder; None if that is not possible.
     """
 
     folder: RunFolder
-    make_again: Callable[[Path], RequestFiles] | None = None
+    rebuild: Callable[[Path], RequestFiles] | None = None
     _restored: dict[str, bool] = field(default_factory=dict)  # by digest of the input
 
-    def has_input(self, known: RunInput) -> bool:
+    def has_input(self, run_input: RunInput) -> bool:
         """Whether all lines of the input are there. Missing lines are rebuilt if the task's rows are still the same."""
-        if known.digest not in self._restored:
-            missing = {name for name in known.files if not self.folder.has(name)}
-            self._restored[known.digest] = not missing or self._restore(known, missing)
-        return self._restored[known.digest]
+        if run_input.digest not in self._restored:
+            missing = {name for name in run_input.files if not self.folder.has(name)}
+            self._restored[run_input.digest] = not missing or self._restore(run_input, missing)
+        return self._restored[run_input.digest]
 
     def has_part(self, state: RunState, part: RunPart) -> bool:
         """Whether the lines of a part are there. Missing lines are rebuilt if possible."""
@@ -95,21 +95,21 @@ class RunLines:
         lines = islice(self.input(state.input), part.first, part.first + part.rows)
         return self.write(part.file, lines)[2] == part.sha256
 
-    def input(self, known: RunInput) -> Iterator[bytes]:
+    def input(self, run_input: RunInput) -> Iterator[bytes]:
         """All lines of the input, in order."""
-        return chain.from_iterable(map(self.folder.lines, known.files))
+        return chain.from_iterable(map(self.folder.lines, run_input.files))
 
-    def custom_ids(self, known: RunInput) -> Iterator[str] | None:
+    def custom_ids(self, run_input: RunInput) -> Iterator[str] | None:
         """The IDs of all rows, in order; None if they are lost."""
-        if self.has_input(known):
-            return map(custom_id_of, self.input(known))
-        return map(automatic_id, range(1, known.rows + 1)) if known.automatic_ids else None
+        if self.has_input(run_input):
+            return map(custom_id_of, self.input(run_input))
+        return map(automatic_id, range(1, run_input.rows + 1)) if run_input.automatic_ids else None
 
-    def part_ids(self, known: RunInput, part: RunPart) -> Iterator[str] | None:
+    def part_ids(self, run_input: RunInput, part: RunPart) -> Iterator[str] | None:
         """The IDs of the rows of a part; None if they are lost."""
         if self.folder.has(part.file):
             return map(custom_id_of, self.folder.lines(part.file))
-        if part.first is None or (ids := self.custom_ids(known)) is None:
+        if part.first is None or (ids := self.custom_ids(run_input)) is None:
             return None
         return islice(ids, part.first, part.first + part.rows)
 
@@ -131,19 +131,19 @@ class RunLines:
                 size += len(whole)
         return rows, size, digest.hexdigest()
 
-    def _restore(self, known: RunInput, missing: set[str]) -> bool:
-        if self.make_again is None:
+    def _restore(self, run_input: RunInput, missing: set[str]) -> bool:
+        if self.rebuild is None:
             return False
         with scratch_folder() as local:
             try:
-                files = self.make_again(local)
+                files = self.rebuild(local)
             except (*VANISHED, BatchInputError) as error:
                 log.warning("The request lines cannot be rebuilt from the task's rows: %s", error)
                 return False
-            if files.digest != known.digest:
+            if files.digest != run_input.digest:
                 return False
             lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)
-            for name, rows in zip(known.files, known.file_rows, strict=True):
+            for name, rows in zip(run_input.files, run_input.file_rows, strict=True):
                 some = islice(lines, rows)
                 if name in missing:
                     self.write(name, some)
@@ -166,7 +166,7 @@ def described(files: RequestFiles) -> RunInput:
         rows=sum(part.rows for part in files.parts),
         files=[file_name(part) for part in files.parts],
         file_rows=[part.rows for part in files.parts],
-        automatic_ids=all(custom_id_of(line) == automatic_id(place) for place, line in enumerate(lines, start=1)),
+        automatic_ids=all(custom_id_of(line) == automatic_id(position) for position, line in enumerate(lines, start=1)),
     )
 
 

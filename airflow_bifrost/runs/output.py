@@ -20,7 +20,7 @@ from airflow_bifrost.results.rows import RowError, RowOutcome
 from airflow_bifrost.results.storage import fingerprint
 from airflow_bifrost.results.stored import results_folder
 from airflow_bifrost.results.tally import Tally, counted_as, differences
-from airflow_bifrost.results.writer import ResultsWriter
+from airflow_bifrost.results.writer import ResultsWriter, RowState
 from airflow_bifrost.runs.folder import RunLines
 from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import JsonObject, sha256_of
@@ -97,15 +97,15 @@ class RunResults:
         }
         codes: Counter[str] = Counter()
         retryable = succeeded = 0
-        for standing in self._standing(state):
-            retryable += standing.retryable
-            if standing.retryable and standing.outcome is RowOutcome.FAILED and standing.code is not None:
-                codes[counted_as(standing.code, codes, len(codes))] += 1
+        for row in self._row_states(state):
+            retryable += row.retryable
+            if row.retryable and row.outcome is RowOutcome.FAILED and row.code is not None:
+                codes[counted_as(row.code, codes, len(codes))] += 1
         latest = state.latest
         if all(part.probe for part in latest):
             for part in latest:
                 ids = self.lines.part_ids(state.input, part) or iter(())
-                succeeded += sum(each.outcome is RowOutcome.SUCCEEDED for each in self.writer.standing(ids))
+                succeeded += sum(each.outcome is RowOutcome.SUCCEEDED for each in self.writer.row_states(ids))
         return Survey(outcomes, codes, retryable, succeeded)
 
     def lines_to_resend(self, state: RunState, plan: Resend, retryable: int) -> Iterator[bytes]:
@@ -148,7 +148,7 @@ class RunResults:
             message = f"Batch {part.batch_id} was cancelled, but has not ended yet. Clear the task to read its results."
             self._absent(state, part, RowOutcome.CANCELLED, RowError("cancelled", message))
             return
-        before = self.writer.came()
+        before = self.writer.received()
         policy = replace(collect.POLICY, allow_incomplete=self.allow_incomplete)
         ids = self.lines.part_ids(state.input, part)
         batch = collect.collect(
@@ -162,9 +162,10 @@ class RunResults:
             folder=results_folder(provider, state.request.extra_body),
             policy=policy,
         )
-        came = self.writer.came() - before
+        received = self.writer.received() - before
         self.warnings += (
-            f"Batch {part.batch_id}: {found}" for found in differences(came, part.rows, batch.request_counts, provider)
+            f"Batch {part.batch_id}: {found}"
+            for found in differences(received, part.rows, batch.request_counts, provider)
         )
         summary = BatchSummary.of(batch, batch_id=part.batch_id, provider=provider).to_xcom()
         self.summaries.append(summary)
@@ -179,9 +180,9 @@ class RunResults:
         if (ids := self.lines.part_ids(state.input, part)) is not None:
             self.writer.add_absent(ids, outcome, error)
 
-    def _standing(self, state: RunState) -> Iterator[Any]:
+    def _row_states(self, state: RunState) -> Iterator[RowState]:
         ids = self.lines.custom_ids(state.input)
-        return self.writer.standing(ids) if ids is not None else iter(())
+        return self.writer.row_states(ids) if ids is not None else iter(())
 
     def _spent(self, state: RunState, plan: Resend) -> set[str]:
         """IDs of rows that have been sent as often as a row may be sent, because probes sent them in addition to the full rounds."""
@@ -197,8 +198,8 @@ def _evenly(lines: Iterator[bytes], total: int, number: int) -> Iterator[bytes]:
 
     :param total: the minimum number of lines.
     """
-    for place, line in enumerate(lines):
-        if (place + 1) * number // total > place * number // total or total <= number:
+    for position, line in enumerate(lines):
+        if (position + 1) * number // total > position * number // total or total <= number:
             yield line
 
 

@@ -14,7 +14,7 @@ class RunPart:
     :param file: name of its lines in the run's folder.
     :param bytes: size of the lines.
     :param sha256: SHA-256 of the lines.
-    :param first: place of its first row in the input, from 0; None in later rounds, whose rows are scattered.
+    :param first: position of its first row in the input, from 0; None in later rounds, whose rows are scattered.
     :param probe: these rows are sent to find out whether it is worth sending the others again.
     :param fixed: must be submitted unchanged: a create call may have been made for it, or it cannot be split.
     :param batch_id: its batch; None until it is submitted.

@@ -100,7 +100,7 @@ class RunInput:
     :param digest: SHA-256 of the sequence of lines, however they are split into files.
     :param files: file names, in the order of the lines.
     :param file_rows: number of lines of each file.
-    :param automatic_ids: every row's ID is derived from its place, so the IDs are known without the lines.
+    :param automatic_ids: every row's ID is derived from its position, so the IDs are known without the lines.
     """
 
     digest: str

@@ -84,23 +84,23 @@ class RunWorkspace:
     # Where things are
 
     @property
-    def place(self) -> str:
+    def home(self) -> str:
         """Where the run keeps its lines and, if Airflow has no state store, its state: next to the output, so it needs no setup."""
         return self.state_folder or f"{self.output_path}.bifrost-{origin_of(self.context, 1).key[:12]}"
 
     @property
     def record(self) -> RunRecord:
-        return RunRecord(open_state_store(self.context, folder=self.place), f"{self.place}-receipt.json")
+        return RunRecord(open_state_store(self.context, folder=self.home), f"{self.home}-receipt.json")
 
     @property
-    def known(self) -> RunState:
+    def current(self) -> RunState:
         """The state, once there is one."""
         assert self.state is not None
         return self.state
 
     @property
     def lines(self) -> RunLines:
-        uri, provider = self.known.folder, self.known.request.provider
+        uri, provider = self.current.folder, self.current.request.provider
         if self._lines is None or self._lines.folder.uri != uri:
             again = (lambda local: self.write_input(provider, local)) if self.rebuilds_input else None
             self._lines = RunLines(RunFolder(uri), again)
@@ -108,7 +108,7 @@ class RunWorkspace:
 
     def rebuild_lines_from(self, files: RequestFiles) -> None:
         """Rebuild lost request lines from the input that this attempt has read."""
-        self._lines = RunLines(RunFolder(self.known.folder), lambda _: files)
+        self._lines = RunLines(RunFolder(self.current.folder), lambda _: files)
 
     @property
     def client(self) -> GatewayClient:
@@ -122,7 +122,7 @@ class RunWorkspace:
     # The state
 
     def apply(self, event: Event) -> None:
-        self.keep(self.known.after(event))
+        self.keep(self.current.after(event))
 
     def keep(self, state: RunState) -> None:
         self.state = state
@@ -132,7 +132,7 @@ class RunWorkspace:
 
     def spec(self) -> BatchSpec:
         """The request that the run was started with."""
-        request = self.known.request
+        request = self.current.request
         return BatchSpec(
             request.endpoint,
             request.completion_window,
@@ -145,13 +145,13 @@ class RunWorkspace:
 
     def whole(self, round_: int) -> Whole:
         """The rows of a round, however they are split."""
-        spec, provider = self.spec(), self.known.request.provider
-        digests = [spec.digest(provider, part.sha256) for part in self.known.parts]
-        return Whole.of(origin_of(self.context, 1), self.known.digest, round_, digests)
+        spec, provider = self.spec(), self.current.request.provider
+        digests = [spec.digest(provider, part.sha256) for part in self.current.parts]
+        return Whole.of(origin_of(self.context, 1), self.current.digest, round_, digests)
 
     def may_be_submitted(self, part: RunPart) -> bool:
         """Whether a create call may have been made for a part, according to the ledger."""
-        digest = self.spec().digest(self.known.request.provider, part.sha256)
+        digest = self.spec().digest(self.current.request.provider, part.sha256)
         return may_have_submitted(self.record.store, part.number, digest)
 
     # Lines and results
@@ -160,11 +160,11 @@ class RunWorkspace:
         self, lines: Iterator[bytes], limits: Limits, round_: int, first: int | None, *, probe: bool = False
     ) -> list[RunPart]:
         """Store request lines in the folder, as parts within the limits."""
-        provider, number = self.known.request.provider, self.known.next_number()
-        rows = ((place, read_row(line)) for place, line in enumerate(lines, start=1))
+        provider, number = self.current.request.provider, self.current.next_number()
+        rows = ((position, read_row(line)) for position, line in enumerate(lines, start=1))
         made: list[RunPart] = []
         with scratch_folder() as local:
-            endpoint = self.known.request.endpoint
+            endpoint = self.current.request.endpoint
             parts = write_parts(rows, local, provider=provider, endpoint=endpoint, limits=limits).parts
             self.lines.keep_parts(parts)
             for part in parts:
@@ -175,11 +175,11 @@ class RunWorkspace:
     def read_results(self) -> RunResults:
         """The results of all batches."""
         if self._results is None:
-            output_type = type_of_run(self.output_type, self.known.request.output_schema)
+            output_type = type_of_run(self.output_type, self.current.request.output_schema)
             self._results = RunResults(
                 self.lines, ResultsWriter(output_type, token=self.client.config.token), self.allow_incomplete
             )
-            self._results.read(self.client, self.known, self.storage_conn_id)
+            self._results.read(self.client, self.current, self.storage_conn_id)
         return self._results
 
     def disconnect(self) -> None:

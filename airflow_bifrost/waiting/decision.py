@@ -297,7 +297,8 @@ def on_fault(
         if isinstance(error, BifrostBudgetExceeded | BifrostRateLimited):
             hint = " The batch is paid for already, so the wait continues."
         left = f"{in_words(policy.not_found_grace)} at most" if missing else f"{in_words(policy.ends_at - now)} left"
-        text = f"{error}{hint} Fault {seen.faults} in a row; next attempt in {in_words(delay)}, {left}"
+        failed = "1 poll has failed" if seen.faults == 1 else f"{seen.faults} polls in a row have failed"
+        text = f"{error}{hint} {failed}; next attempt in {in_words(delay)}, {left}"
         line = Line(logging.WARNING, text)
     return KeepWaiting(seen.due_after(delay, now=now), line)
 

@@ -47,7 +47,7 @@ def download(
     with ResultsWriter(token=client.config.token) as results:
         batch = collect(client, batch_id, provider, results, **where)
         tally = results.write(results.custom_ids(), output_path)
-        report(tally, output_path, differences(results.came(), tally.total, batch.request_counts, provider))
+        report(tally, output_path, differences(results.received(), tally.total, batch.request_counts, provider))
     return manifest(output_path, [_summary(batch, batch_id, provider)], tally)
 
 

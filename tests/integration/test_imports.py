@@ -54,9 +54,9 @@ def loaded() -> dict[str, set[str]]:
 
 def test_a_dag_file_with_every_operator_loads_the_operators_and_little_else(loaded: dict[str, set[str]]) -> None:
     ours = {name.removeprefix("airflow_bifrost.") for name in loaded["DAG file"] if name.startswith("airflow_bifrost.")}
-    rooms = {name for name in ours if name.split(".")[0] in {"operators", "sensors", "decorators"}}
-    assert rooms >= {"operators.run", "sensors.batch", "decorators.batch"}
-    assert ours - rooms == {"_compat", "exceptions", "worker", "worker.arguments"}
+    loaders = {name for name in ours if name.split(".")[0] in {"operators", "sensors", "decorators"}}
+    assert loaders >= {"operators.run", "sensors.batch", "decorators.batch"}
+    assert ours - loaders == {"_compat", "exceptions", "worker", "worker.arguments"}
     assert not {"httpx", "httpcore", "aiohttp"} & loaded["DAG file"]
 
 

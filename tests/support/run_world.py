@@ -103,14 +103,14 @@ class RunWorld:
     # What the task's attempts do
 
     @property
-    def known(self) -> RunState:
+    def current(self) -> RunState:
         assert self.state is not None
         return self.state
 
     @property
     def run(self) -> str:
         """Names the run, as its digest does."""
-        return f"{self.known.request.model} {self.known.input.digest}"
+        return f"{self.current.request.model} {self.current.input.digest}"
 
     @property
     def input(self) -> RunInput:
@@ -137,14 +137,14 @@ class RunWorld:
             return
         state = before.started_again(policy=self.policy, **place)
         self.keep(state.after(RequestChanged()) if how == "go_on_stopped" else state)
-        if (self.known.request, self.known.input) == (self.request, known):
+        if (self.current.request, self.current.input) == (self.request, known):
             self.complete()
 
     def complete(self) -> None:
         """Add parts for rows whose lines were lost before they were sent."""
-        for first, number in uncovered(self.known.parts, ROWS):
+        for first, number in uncovered(self.current.parts, ROWS):
             rows = range(self.first_row + first, self.first_row + first + number)
-            self.keep(covered(self.known, self.parts(rows, self.known.next_number(), 1, first)))
+            self.keep(covered(self.current, self.parts(rows, self.current.next_number(), 1, first)))
 
     def recall(self) -> RunState | None:
         """The state as the last attempt has stored it."""
@@ -158,7 +158,7 @@ class RunWorld:
         """Parts within the limits, whose lines are in the folder."""
         made: list[RunPart] = []
         size = fields.pop("size", self.policy.part_rows)
-        model = fields.pop("model", None) or self.known.request.model
+        model = fields.pop("model", None) or self.current.request.model
         for place in range(0, len(rows), size):
             some = tuple(rows[place : place + size])
             file = f"{model}-{hash(some):x}"
@@ -192,7 +192,7 @@ class RunWorld:
         return part.file in self.folder
 
     def can_rebuild(self) -> bool:
-        return (self.known.request, self.known.input) == (self.request, self.input)
+        return (self.current.request, self.current.input) == (self.request, self.input)
 
     def submit(self, part: RunPart, *, full: bool) -> Event:
         key = part.number, part.sha256
@@ -215,7 +215,7 @@ class RunWorld:
         return LinesLost([part.number])
 
     def create(self, part: RunPart) -> Made:
-        state, rows = self.known, self.lines[part.file]
+        state, rows = self.current, self.lines[part.file]
         assert state.stop is None, "a batch is created after the run was stopped"
         assert self.now < state.deadline, "a batch is created after the deadline"
         running = [made for made in self.own() if made.outcome is None and made.id in state.in_flight]
@@ -248,7 +248,7 @@ class RunWorld:
             case Write():
                 return self.write()
             case Clean():
-                if self.known.finished:
+                if self.current.finished:
                     self.folder.clear()
                 return Cleaned()
             case Blocked() | Done():
@@ -259,8 +259,8 @@ class RunWorld:
             return Fixed(part.number)
         if not self.has_lines(part):
             return self.lost(part)
-        size = min(self.known.policy.part_rows, (part.rows + 1) // 2 if part.halve else part.rows)
-        number = self.known.next_number()
+        size = min(self.current.policy.part_rows, (part.rows + 1) // 2 if part.halve else part.rows)
+        number = self.current.next_number()
         parts = self.parts(self.lines[part.file], number, part.round, part.first, size=size, probe=part.probe)
         return WasSplit(part.number, parts)
 
@@ -273,34 +273,36 @@ class RunWorld:
             return Ended(ended, [batch_id for batch_id in ended if self.made[batch_id].void])
         return DeadlinePassed() if self.now >= step.deadline else None
 
-    def standing(self) -> dict[int, str]:
+    def row_results(self) -> dict[int, str]:
         """The result of each row, from all batches of the run that are read."""
         found: dict[int, str] = {}
-        for part in self.known.submitted:
+        for part in self.current.submitted:
             if part.confirmed and part.ended:
                 for row, result in self.made[part.batch_id or ""].results.items():
                     found[row] = "ok" if "ok" in (result, found.get(row)) else result
         return found
 
     def collect(self) -> Event:
-        state, standing = self.known, self.standing()
+        state, row_results = self.current, self.row_results()
         outcomes = {
             part.number: self.made[part.batch_id or ""].outcome or "cancelled"
             for part in state.submitted
             if part.confirmed
         }
-        codes = Counter(result for result in standing.values() if result in ("503", "invalid_output"))
+        codes = Counter(result for result in row_results.values() if result in ("503", "invalid_output"))
         probe_rows = {row for part in state.latest if part.probe for row in self.lines[part.file]}
-        probed = sum(standing.get(row) == "ok" for row in probe_rows)
+        probed = sum(row_results.get(row) == "ok" for row in probe_rows)
         plan = plan_resend(
-            state, Survey(outcomes, codes, sum(result in RETRYABLE for result in standing.values()), probed), self.now
+            state,
+            Survey(outcomes, codes, sum(result in RETRYABLE for result in row_results.values()), probed),
+            self.now,
         )
         if plan.why_not and plan.failed == "none":
             self.told_why.add(self.run)
         spent = Counter(row for part in state.parts if part.probe for row in self.lines[part.file])
         rows = [
             row
-            for row, result in sorted(standing.items())
+            for row, result in sorted(row_results.items())
             if (
                 result in RETRYABLE
                 and plan.failed != "none"
@@ -321,15 +323,15 @@ class RunWorld:
 
     def has_input(self) -> bool:
         return self.can_rebuild() or all(
-            part.file in self.folder for part in self.known.parts if part.first is not None
+            part.file in self.folder for part in self.current.parts if part.first is not None
         )
 
     def write(self) -> Event:
-        state, standing = self.known, self.standing()
+        state, row_results = self.current, self.row_results()
         assert all(part.ended or part.cancel_requested or not part.confirmed for part in state.submitted)
-        missing = [row for row in range(state_first(state), state_first(state) + ROWS) if row not in standing]
-        self.output[self.run] = standing
-        rows = Counter(standing.values())
+        missing = [row for row in range(state_first(state), state_first(state) + ROWS) if row not in row_results]
+        self.output[self.run] = row_results
+        rows = Counter(row_results.values())
         return Written(
             {"rows": {"total": ROWS, "succeeded": rows["ok"], "cancelled": rows["cancelled"] + len(missing)}},
             {"size": 1},
@@ -337,10 +339,10 @@ class RunWorld:
 
     def take(self, *, full: bool = False) -> bool:
         """Whether there was anything to do."""
-        happened = self.perform(next_step(self.known, self.now), full=full)
+        happened = self.perform(next_step(self.current, self.now), full=full)
         if happened is None:
             return False
-        self.keep(self.known.after(happened))
+        self.keep(self.current.after(happened))
         return True
 
     # Events
@@ -357,7 +359,7 @@ class RunWorld:
 
     @event(2, clear=[False, False, True])
     def the_worker_dies_before_it_stores_what_happened(self, clear: bool) -> None:
-        step = next_step(self.known, self.now)
+        step = next_step(self.current, self.now)
         self.perform(step)
         if isinstance(step, Submit) and (made := self.batch_of(step.part)) is not None and step.part.batch_id is None:
             self.unsettled[step.part.number, step.part.sha256] = made.id
@@ -365,7 +367,7 @@ class RunWorld:
 
     @event()
     def the_worker_dies_in_a_create_that_makes_no_batch_while_another_task_submits(self) -> None:
-        step = next_step(self.known, self.now)
+        step = next_step(self.current, self.now)
         if isinstance(step, Submit) and not self.may_be_submitted(step.part) and step.part.batch_id is None:
             if not self.tags:
                 theirs = Made(f"b{len(self.made) + 1}", "", 0, "", ())
@@ -414,8 +416,8 @@ class RunWorld:
     @event(model=["m", "another"])
     def the_task_resumes_and_the_dag_file_asks_for_something_else(self, model: str) -> None:
         self.request = replace(REQUEST, model=model)
-        if self.known.request != self.request and self.on_changed_request == "fail" and self.known.written is None:
-            self.keep(self.known.after(RequestChanged()))
+        if self.current.request != self.request and self.on_changed_request == "fail" and self.current.written is None:
+            self.keep(self.current.after(RequestChanged()))
 
     @event(first_row=[0, 100], clear=[False, True])
     def the_input_changes(self, first_row: int, clear: bool) -> None:
@@ -438,10 +440,10 @@ class RunWorld:
     # The oracle
 
     def check(self) -> None:
-        numbers = [part.number for part in self.known.parts]
+        numbers = [part.number for part in self.current.parts]
         assert len(numbers) == len(set(numbers)), "two parts have one number"
-        kept = {part.batch_id for part in self.known.submitted}
-        not_stored = {(part.number, part.sha256) for part in self.known.parts}
+        kept = {part.batch_id for part in self.current.submitted}
+        not_stored = {(part.number, part.sha256) for part in self.current.parts}
         for made in self.own():  # a batch that the state has lost would never be read
             assert made.id in kept or made.void or (made.number, made.sha256) in not_stored, f"{made.id} is lost"
 
@@ -454,11 +456,11 @@ class RunWorld:
             for made in self.made.values():
                 if made.outcome is None:
                     self.end(made, "all succeed")
-            if next_step(self.known, self.now) == Blocked():
+            if next_step(self.current, self.now) == Blocked():
                 self.another_attempt_begins(False)
             elif not self.take():
                 break
-        assert next_step(self.known, self.now) == Done(), "the run does not end"
+        assert next_step(self.current, self.now) == Done(), "the run does not end"
         written = self.output[self.run]
         paid = {row for made in self.own() for row, result in made.results.items() if result == "ok"}
         assert {row for row, result in written.items() if result == "ok"} == paid, "a row was paid for and not written"

@@ -1,4 +1,4 @@
-"""The layers: a room imports only from rooms before it. Read from the source, imports inside functions and for types included."""
+"""The layers: a subpackage imports only from those below it. Read from the source, imports inside functions and for types included."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import airflow_bifrost
 
 ROOT = Path(airflow_bifrost.__file__).parent
 
-# Rooms of one layer know nothing of each other.
+# Subpackages of one layer do not import each other.
 LAYERS = (
     {"providers"},
     {"gateway"},
@@ -32,7 +32,7 @@ ABOUT_AIRFLOW = {"_compat", "provider_info"}  # exceptions takes its base class 
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def subpackage_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
@@ -53,7 +53,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def rooms_imported_by(path: Path) -> set[str]:
+def subpackages_imported_by(path: Path) -> set[str]:
     return {parts[1] for name in imports(path) if (parts := name.split("."))[0] == "airflow_bifrost" and len(parts) > 1}
 
 
@@ -61,9 +61,9 @@ def airflow_imported_by(path: Path) -> set[str]:
     return {name for name in imports(path) if name.split(".")[0] == "airflow"}
 
 
-def test_every_room_has_its_place() -> None:
-    rooms = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
-    assert rooms - {"testing"} <= set().union(*LAYERS)
+def test_every_subpackage_has_its_layer() -> None:
+    found = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert found - {"testing"} <= set().union(*LAYERS)
 
 
 def violations(paths: Iterable[Path], check: Callable[[Path], set[str]]) -> dict[str, set[str]]:
@@ -71,31 +71,31 @@ def violations(paths: Iterable[Path], check: Callable[[Path], set[str]]) -> dict
     return {str(path.relative_to(ROOT)): found for path in paths if (found := check(path))}
 
 
-def allowed_in(room: str) -> set[str]:
-    """The rooms that a room may import."""
-    if room in FOR_ALL:
+def allowed_in(subpackage: str) -> set[str]:
+    """What a subpackage may import."""
+    if subpackage in FOR_ALL:
         return FOR_ALL
-    if room == "__main__":
+    if subpackage == "__main__":
         return {"doctor"}
-    if room == "testing":
+    if subpackage == "testing":
         return {"testing", "__version__"}
-    place = next(number for number, layer in enumerate(LAYERS) if room in layer)
-    return FOR_ALL.union({room}, *LAYERS[:place])
+    layer = next(number for number, names in enumerate(LAYERS) if subpackage in names)
+    return FOR_ALL.union({subpackage}, *LAYERS[:layer])
 
 
-def modules(*rooms: str) -> list[Path]:
-    return [path for path in MODULES if room_of(path) in rooms]
+def modules(*names: str) -> list[Path]:
+    return [path for path in MODULES if subpackage_of(path) in names]
 
 
-def test_a_room_imports_only_from_rooms_before_it() -> None:
-    # The package's __init__ names every room, for lazy loading; see test_imports.
-    paths = [path for path in MODULES if room_of(path) != "__init__"]
-    assert not violations(paths, lambda path: rooms_imported_by(path) - allowed_in(room_of(path)))
+def test_a_subpackage_imports_only_from_those_below_it() -> None:
+    # The package's __init__ names every subpackage, for lazy loading; see test_imports.
+    paths = [path for path in MODULES if subpackage_of(path) != "__init__"]
+    assert not violations(paths, lambda path: subpackages_imported_by(path) - allowed_in(subpackage_of(path)))
 
 
 def test_the_gateway_and_the_waiting_know_nothing_of_airflow() -> None:
     paths = modules(*WITHOUT_AIRFLOW)
-    assert not violations(paths, lambda path: airflow_imported_by(path) | rooms_imported_by(path) & ABOUT_AIRFLOW)
+    assert not violations(paths, lambda path: airflow_imported_by(path) | subpackages_imported_by(path) & ABOUT_AIRFLOW)
 
 
 def test_the_local_gateway_needs_nothing_of_airflow() -> None:
@@ -103,12 +103,12 @@ def test_the_local_gateway_needs_nothing_of_airflow() -> None:
 
 
 def test_nothing_is_built_upon_the_doctor() -> None:
-    paths = [path for path in MODULES if room_of(path) not in {"doctor", "__main__"}]
-    assert not violations(paths, lambda path: rooms_imported_by(path) & {"doctor"})
+    paths = [path for path in MODULES if subpackage_of(path) not in {"doctor", "__main__"}]
+    assert not violations(paths, lambda path: subpackages_imported_by(path) & {"doctor"})
 
 
 def test_the_doctor_knows_the_gateway_and_the_hook_alone() -> None:
-    asked = set().union(*(rooms_imported_by(path) for path in MODULES if room_of(path) == "doctor"))
+    asked = set().union(*(subpackages_imported_by(path) for path in MODULES if subpackage_of(path) == "doctor"))
     assert asked - FOR_ALL == {"doctor", "gateway", "hooks", "providers"}
 
 
@@ -150,15 +150,15 @@ BUT = {
 }
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in IMPORT_AT_THE_TOP], ids=str)
-def test_what_no_dag_file_loads_imports_at_its_top(path: Path) -> None:
-    functions = (
-        node
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
-    late = [node.lineno for f in functions for node in ast.walk(f) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert not late or str(path.relative_to(ROOT)) in BUT
+def late_imports(path: Path) -> set[str]:
+    functions = (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    found = {node for each in functions for node in ast.walk(each) if isinstance(node, ast.Import | ast.ImportFrom)}
+    return {f"line {node.lineno}" for node in found}
+
+
+def test_what_no_dag_file_loads_imports_at_its_top() -> None:
+    paths = [path for path in modules(*IMPORT_AT_THE_TOP) if str(path.relative_to(ROOT)) not in BUT]
+    assert not violations(paths, late_imports)
 
 
 def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,4 +172,4 @@ def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pyte
         "from ..triggers import event\n"
         "def late():\n    from airflow_bifrost.operators.batch import BatchRetrieveOperator\n"
     )
-    assert rooms_imported_by(module) == {"sensors", "waiting", "hooks", "triggers", "operators"}
+    assert subpackages_imported_by(module) == {"sensors", "waiting", "hooks", "triggers", "operators"}

@@ -36,9 +36,9 @@ def strict(row: bytes) -> Any:
     return json.loads(row, parse_constant=refuse)
 
 
-@pytest.mark.parametrize(("came", "written"), UNUSUAL.items(), ids=UNUSUAL)
-def test_a_number_in_a_response_is_written_unchanged_or_as_a_string(came: str, written: Any) -> None:
-    line = b'{"custom_id": "r", "response": {"status_code": 200, "body": ' + (BODY % came).encode() + b"}}"
+@pytest.mark.parametrize(("sent", "written"), UNUSUAL.items(), ids=UNUSUAL)
+def test_a_number_in_a_response_is_written_unchanged_or_as_a_string(sent: str, written: Any) -> None:
+    line = b'{"custom_id": "r", "response": {"status_code": 200, "body": ' + (BODY % sent).encode() + b"}}"
     for value in (parse_line(line), next(entries([b'{"results": [' + line + b"]}"]))):
         record = record_of(value, None)
         assert record is not None
@@ -46,12 +46,12 @@ def test_a_number_in_a_response_is_written_unchanged_or_as_a_string(came: str, w
         assert (row["outcome"], row["response"]["logprob"]) == ("succeeded", written)
 
 
-@pytest.mark.parametrize("came", UNUSUAL)
-def test_the_quick_way_writes_json_or_leaves_the_line_to_the_general_way(came: str) -> None:
+@pytest.mark.parametrize("sent", UNUSUAL)
+def test_the_quick_way_writes_json_or_leaves_the_line_to_the_general_way(sent: str) -> None:
     usage = b', "model": "m", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}'
-    line = b'{"custom_id": "r", "response": {"status_code": 200, "body": ' + (BODY % came).encode()[:-1] + usage + b"}}"
+    line = b'{"custom_id": "r", "response": {"status_code": 200, "body": ' + (BODY % sent).encode()[:-1] + usage + b"}}"
     if record := quick_record(line):
-        assert f'"logprob": {came}'.encode() in record.row
+        assert f'"logprob": {sent}'.encode() in record.row
         strict(record.row)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.result_lines import answered, row_of
 
 from airflow_bifrost.results.answers import model_of
-from airflow_bifrost.results.parse import is_invented, result_row
+from airflow_bifrost.results.parse import is_placeholder, result_row
 
 NATIVE = [recording for recording in RECORDINGS if recording.call == "batch_results" and "rows" in recording.expected]
 
@@ -69,13 +69,13 @@ def test_there_are_recordings_of_every_provider() -> None:
 def test_a_row_that_the_gateway_invents_is_not_a_result() -> None:
     message = "Batch completed with state: BATCH_STATE_SUCCEEDED. No results available."
     invented = {"custom_id": "info", "response": {"status_code": 200, "body": {"message": message}}}
-    assert is_invented(invented)
+    assert is_placeholder(invented)
     assert result_row(invented) is None
 
 
 def test_a_row_of_the_user_may_be_called_info() -> None:
     line = {"custom_id": "info", "response": {"status_code": 200, "body": {"text": "No results available"}}}
-    assert not is_invented(line)
+    assert not is_placeholder(line)
     assert row_of(line).text == "No results available"
 
 

@@ -14,7 +14,7 @@ def test_dropped_rows_leave_nothing_on_the_disk() -> None:
     spool.keep([absent_record("a", RowOutcome.FAILED, ERROR)])
     end = spool.end
     spool.keep(absent_record(str(number), RowOutcome.FAILED, ERROR) for number in range(1000))
-    spool.forget_after(end)
+    spool.truncate(end)
     assert (spool.end, len(spool)) == (end, 1)
     assert list(spool.custom_ids()) == ["a"]
     spool.close()

@@ -16,8 +16,8 @@ MIXED = Tally(total=10, succeeded=5, failed=2, expired=2, cancelled=1)
 CAME = {"succeeded": 5, "failed": 2, "expired": 2, "cancelled": 1}
 
 
-def differences(came: dict[str, int], provider: str = "openai", rows: int = 10, **counts: Any) -> list[str]:
-    return tally.differences(came, rows, RequestCounts(**counts), provider)
+def differences(received: dict[str, int], provider: str = "openai", rows: int = 10, **counts: Any) -> list[str]:
+    return tally.differences(received, rows, RequestCounts(**counts), provider)
 
 
 def test_the_rows_of_a_manifest() -> None:
@@ -54,18 +54,18 @@ def test_anthropic_counts_each_outcome() -> None:
 
 
 def test_completed_includes_failures_at_gemini() -> None:
-    came = {"succeeded": 7, "failed": 3}
-    assert differences(came, "gemini", total=10, completed=10, failed=3, succeeded=7) == []
-    assert differences(came, "gemini", total=10, completed=10, failed=3) == []
+    received = {"succeeded": 7, "failed": 3}
+    assert differences(received, "gemini", total=10, completed=10, failed=3, succeeded=7) == []
+    assert differences(received, "gemini", total=10, completed=10, failed=3) == []
     assert differences({"failed": 3}, "gemini", 3, total=3, completed=3, failed=3) == []
-    assert differences(came, "openai", total=10, completed=10, failed=3) == [
+    assert differences(received, "openai", total=10, completed=10, failed=3) == [
         "succeeded: the batch counts 10, its results 7"
     ]
 
 
 def test_missing_results_and_a_different_input_are_differences() -> None:
-    came = {"succeeded": 8}
-    assert differences(came, total=11, completed=10, failed=0) == [
+    received = {"succeeded": 8}
+    assert differences(received, total=11, completed=10, failed=0) == [
         "total: the batch counts 11, and has 10",
         "succeeded: the batch counts 10, its results 8",
     ]

@@ -135,9 +135,9 @@ def test_a_source_that_breaks_off_and_is_read_again_counts_once(cut: int, tokens
         whole.add_lines([source])
         with pytest.raises(Away):
             broken.add_lines(breaking())
-        assert broken.came() == {}
+        assert broken.received() == {}
         broken.add_lines([source])
-        assert broken.came() == whole.came() == {"failed": 2, "succeeded": 2}
+        assert broken.received() == whole.received() == {"failed": 2, "succeeded": 2}
         assert broken.write("abc", twice) == whole.write("abc", once)
     assert list(read_rows(twice)) == list(read_rows(once))
     MemoryFileSystem.store.clear()
@@ -147,7 +147,7 @@ def test_a_row_that_was_set_as_absent_is_not_a_duplicate(tmp_path: Path) -> None
     with ResultsWriter() as results:
         results.add([failed("a", "own")])
         results.add_absent("abc", RowOutcome.EXPIRED, RowError("expired"))
-        assert results.came() == {"failed": 1}
+        assert results.received() == {"failed": 1}
         tally = results.write("abc", tmp_path / "out.jsonl")
     assert [row["error"]["code"] for row in read_rows(tmp_path / "out.jsonl")] == ["own", "expired", "expired"]
     assert (tally.failed, tally.expired, tally.duplicates, tally.unknown) == (1, 2, 0, 0)
@@ -156,7 +156,7 @@ def test_a_row_that_was_set_as_absent_is_not_a_duplicate(tmp_path: Path) -> None
 def test_an_invalid_answer_counts_as_a_success_of_the_provider(tmp_path: Path) -> None:
     with ResultsWriter(output_type=int) as results:
         results.add([succeeded("a", "1"), succeeded("b", "one")])
-        assert results.came() == {"succeeded": 2}
+        assert results.received() == {"succeeded": 2}
         tally = results.write("ab", tmp_path / "out.jsonl")
     assert (tally.succeeded, tally.failed) == (1, 1)
 
