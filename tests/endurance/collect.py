@@ -6,9 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from endurance import logs, tokens
+from support import tokens
+from support.tokens import Sighting
+
+from endurance import logs
 from endurance.cluster import Cluster
-from endurance.evidence import Evidence, Job, LoggedError, OutputFile, Sighting, TaskEnd
+from endurance.evidence import Evidence, Job, LoggedError, OutputFile, TaskEnd
 
 TASKS = "SELECT dag_id, run_id, task_id, map_index, state, try_number FROM task_instance ORDER BY run_id, task_id, map_index"
 XCOMS = "SELECT run_id, task_id, map_index, key, CAST(value AS text) AS value FROM xcom WHERE key IN ('return_value', 'progress')"

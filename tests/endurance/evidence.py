@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.tokens import Sighting
+
 
 @dataclass(frozen=True)
 class SentRow:
@@ -93,14 +95,6 @@ class OutputFile:
 
     rows: tuple[Mapping[str, Any], ...] | None
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """A place that has the token."""
-
-    where: str
-    form: str
 
 
 @dataclass(frozen=True)

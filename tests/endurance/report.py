@@ -7,6 +7,7 @@ from collections import Counter
 from endurance.account import Anomaly, causes
 from endurance.evidence import Evidence
 
+DEFAULT_ATTEMPTS = 4  # of a task with three retries
 BEFORE = 90.0  # seconds before an anomaly whose events are shown
 
 
@@ -32,6 +33,7 @@ def _figures(evidence: Evidence) -> list[str]:
         f"  jobs        {len(evidence.jobs)}: {_counted(Counter(job.kind for job in evidence.jobs))}",
         f"  batches     {len(evidence.batches)} with {rows} rows",
         f"  tasks       {len(evidence.tasks)} in {attempts} attempts: {_counted(done)}",
+        f"  of these,   {sum(task.try_number > DEFAULT_ATTEMPTS for task in evidence.tasks)} needed more than {DEFAULT_ATTEMPTS} attempts",
         f"  exceptions  {_counted(causes(evidence))}",
         f"  chaos       {_counted(chaos)}",
         f"  memory      {_memory(evidence)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from support.tokens import Sighting
 
 from endurance.account import account, causes
 from endurance.evidence import (
@@ -15,7 +16,6 @@ from endurance.evidence import (
     OutputFile,
     Sample,
     SentRow,
-    Sighting,
     TaskEnd,
     Window,
 )

@@ -86,6 +86,11 @@ class LocalAirflow:
     ) -> None:
         self.stop()
 
+    @property
+    def home(self) -> Path:
+        """The AIRFLOW_HOME, once it has started."""
+        return self._home
+
     def start(self) -> Self:
         """Create the database, start the components and return when all of them are healthy.
 

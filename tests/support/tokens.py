@@ -6,9 +6,15 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
-from endurance.evidence import Sighting
+
+class Sighting(NamedTuple):
+    """A place that has a token, and the form in which it stands there."""
+
+    where: str
+    form: str
 
 
 def forms(token: str) -> dict[str, bytes]:
