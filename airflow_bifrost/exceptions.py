@@ -9,7 +9,7 @@
         │   ├── BifrostUnavailable      no answer, or a 5xx: says nothing about the batch
         │   ├── BifrostRateLimited      429
         │   ├── BifrostBudgetExceeded   402: the budget of the virtual key is used up
-        │   ├── BifrostAuthError        401, 403
+        │   ├── BifrostAuthError        401, 403, or the batch of another virtual key
         │   ├── BatchNotFound           404
         │   ├── BifrostRequestError     another 4xx, or what the gateway will never accept
         │   └── BifrostProtocolError    an answer that is not what the API promises
@@ -60,7 +60,7 @@ class BifrostGatewayError(BifrostError):
     :param status_code: HTTP status of the answer; None if there was no answer.
     :param error_type: the gateway's word for the error: its top-level ``type``, else ``error.type``; e.g. ``provider_blocked``.
     :param error_code: ``error.code`` of the answer, e.g. ``unsupported_operation``.
-    :param fault: what happened, if the gateway's words are known: ``what`` of a row in :mod:`airflow_bifrost.gateway.versions`,
+    :param fault: what happened, if the gateway's words are known: ``what`` of a row in :mod:`airflow_bifrost.gateway.faults`,
         e.g. ``the virtual key is inactive``.
     :param retry_after: seconds that the answer asks to wait, capped; None if it does not say.
     :param transient: whether the same call may succeed later, even if no call has succeeded so far. A wait tolerates a transient error until
@@ -117,7 +117,7 @@ class BifrostBudgetExceeded(BifrostGatewayError):
 
 
 class BifrostAuthError(BifrostGatewayError):
-    """401 or 403: the token is missing, unknown, inactive or not allowed to use the provider."""
+    """401 or 403: the token is missing, unknown, inactive or not allowed to use the provider. A 404 says so if another virtual key owns the batch."""
 
 
 class BatchNotFound(BifrostGatewayError):

@@ -16,16 +16,18 @@ from pydantic import BaseModel
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway import responses
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
+from airflow_bifrost.gateway.faults import FAULTS
 from airflow_bifrost.gateway.models import Batch, BatchError, Health, Page, RequestCounts
 from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.gateway.values import read_json
-from airflow_bifrost.gateway.versions import EXTRA_FIELDS, FAULTS
+from airflow_bifrost.gateway.versions import names_of
 from airflow_bifrost.providers.statuses import BatchStatus
 
 UNREADABLE = "the whole answer"
 
 _PAGE_FIELDS = frozenset({"object", "after", "first_id", "last_id", "extra_fields"})  # in addition to the model's
-_ERROR_FIELDS = frozenset({"type", "event_id", "is_bifrost_error", "status_code", "error", "extra_fields"})
+_EXTRA_FIELDS = names_of("extra_fields")
+_ERROR_FIELDS = names_of("error") | {"type", "event_id", "is_bifrost_error", "status_code", "error", "extra_fields"}
 _CAUSE_FIELDS = frozenset({"type", "event_id", "code", "message", "param", "error"})
 _ERROR_TYPES = frozenset(fault.type for fault in FAULTS if fault.type)
 
@@ -42,7 +44,9 @@ _WORDS = frozenset(
         "type",
     }
 )
-_NUMBERS = frozenset({*RequestCounts.model_fields, "chunk_index", "latency", "line", "progress", "status_code"})
+_NUMBERS = frozenset(
+    {*RequestCounts.model_fields, "chunk_index", "latency", "line", "progress", "retry_after_ms", "status_code"}
+)
 _KNOWN = frozenset(
     {
         *(name for model in (Batch, BatchError, Health, Page) for name in model.model_fields),
@@ -51,10 +55,13 @@ _KNOWN = frozenset(
         *_PAGE_FIELDS,
         *_ERROR_FIELDS,
         *_CAUSE_FIELDS,
-        *EXTRA_FIELDS,
+        *_EXTRA_FIELDS,
     }
 )
-_OPAQUE = frozenset({"metadata", "components", "raw_request", "raw_response"})  # no value in them is shown
+# No value in them is shown
+_OPAQUE = frozenset(
+    {"metadata", "components", "raw_request", "raw_response", "provider_response_headers", "key_statuses"}
+)
 _USERS_NAMES = frozenset({"metadata"})  # their names are the user's, not the API's
 _MAX_DEPTH, _MAX_MEMBERS, _MAX_DIGITS = 8, 50, 4
 _WORD = re.compile(r"\w[\w.-]{0,47}", re.ASCII)
@@ -177,7 +184,7 @@ def _of_field(read: Any, item: Any, where: str) -> Iterator[str]:
 
 def _of_extra_fields(item: Any, where: str) -> Iterator[str]:
     if isinstance(item, Mapping):
-        yield from (f"{where}extra_fields.{_name(name)}" for name in item if name not in EXTRA_FIELDS)
+        yield from (f"{where}extra_fields.{_name(name)}" for name in item if name not in _EXTRA_FIELDS)
     else:
         yield f"{where}extra_fields ({_kind(item)})"
 

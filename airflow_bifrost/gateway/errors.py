@@ -15,9 +15,9 @@ from airflow_bifrost.exceptions import (
     BifrostUnavailable,
 )
 from airflow_bifrost.gateway.exchange import RawResponse, RequestContext
+from airflow_bifrost.gateway.faults import Fault, fault_of
 from airflow_bifrost.gateway.models import GatewayErrorBody
-from airflow_bifrost.gateway.retry import Repeat, parse_retry_after
-from airflow_bifrost.gateway.versions import Fault, fault_of
+from airflow_bifrost.gateway.retry import Repeat, retry_after
 
 E = TypeVar("E", bound=BifrostGatewayError)
 
@@ -74,7 +74,7 @@ def of_response(response: RawResponse, context: RequestContext) -> BifrostGatewa
         error_type=body.type and context.quote(body.type),
         error_code=body.code and context.quote(body.code),
         fault=fault.what if fault else None,
-        retry_after=parse_retry_after(response.headers.get("retry-after"), context.now),
+        retry_after=retry_after(response.headers.get("retry-after"), body.retry_after_ms, context.now),
     )
 
 
@@ -134,7 +134,7 @@ def _class_of(status: int) -> type[BifrostGatewayError]:
             return BatchNotFound
         case 429:
             return BifrostRateLimited
-        case 408 | 425:
+        case 408 | 425 | 499:
             return BifrostUnavailable
     return BifrostUnavailable if status >= 500 else BifrostRequestError
 

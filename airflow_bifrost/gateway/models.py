@@ -207,6 +207,8 @@ class Health(Model):
 class GatewayErrorBody(Model):
     """The part of an error body that may be shown: ``message``, ``type`` and ``code``.
 
+    Since version 2, the gateway may say how many milliseconds to wait (``retry_after_ms``).
+
     ``error.error`` and ``extra_fields.raw_response`` quote the provider, keys and prompts included, and are never read.
     """
 
@@ -214,6 +216,7 @@ class GatewayErrorBody(Model):
     type: Word = None
     code: Word = None
     from_gateway: bool = False
+    retry_after_ms: Count = None
 
     @classmethod
     def parse(cls, body: bytes) -> GatewayErrorBody:
@@ -231,9 +234,12 @@ class GatewayErrorBody(Model):
         error = value.get("error")
         if not isinstance(error, dict):
             error = {"message": error}
+        extra = value.get("extra_fields")
+        pauses = [count(place.get("retry_after_ms")) for place in (value, error, extra) if isinstance(place, dict)]
         return cls(
             message=error.get("message") or value.get("message"),
             type=word(value.get("type")) or error.get("type"),
             code=error.get("code"),
             from_gateway="is_bifrost_error" in value or "extra_fields" in value,
+            retry_after_ms=max((pause for pause in pauses if pause is not None), default=None),
         )

@@ -62,6 +62,12 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_CAP) if math.isfinite(seconds) else None
 
 
+def retry_after(header: str | None, milliseconds: int | None, now: float) -> float | None:
+    """Seconds that an answer asks to wait: the ``Retry-After`` header if it can be read, else ``retry_after_ms`` of the body."""
+    seconds = parse_retry_after(header, now)
+    return seconds if seconds is not None or milliseconds is None else min(milliseconds / 1000, RETRY_AFTER_CAP)
+
+
 def backoff(attempt: int, *, base: float, cap: float, random: Callable[[], float]) -> float:
     """Exponential backoff with full jitter.
 

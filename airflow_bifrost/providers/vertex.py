@@ -34,7 +34,12 @@ def output_folder(create: Mapping[str, Any]) -> str | None:
 
 
 def job_number(batch_id: str) -> str:
-    """The last part of the job's resource name, which the gateway's native routes take."""
+    """The last part of the job's resource name, which the gateway's native routes take.
+
+    :param batch_id: the resource name, as the native routes answer, or base64url of it.
+    """
+    if batch_id.startswith("projects/"):
+        return batch_id.rpartition("/")[2]
     try:
         name = base64.urlsafe_b64decode(batch_id + "=" * (-len(batch_id) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError):

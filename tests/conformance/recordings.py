@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import io
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from airflow_bifrost.gateway.retry import NO_RETRY
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "recordings"
+VERSIONS = ("1.4.19", "1.5.16")
+FIRST, *LATER = VERSIONS
 CREATE = {"input_file_id": "file-1", "model": "m"}
 NO_PROVIDER = ("health", "version")  # calls that are about none
 UPLOAD = {"purpose": "batch", "content": "{}\n"}
@@ -38,8 +42,13 @@ ANY_ARGUMENTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Recording:
-    """One exchange. ``name`` is its file below ``recordings``, without the ending."""
+    """One exchange.
 
+    :param version: of the gateway.
+    :param name: ``<topic>/<what it shows>``. An exchange that was recorded with several versions has the same name in each.
+    """
+
+    version: str
     name: str
     data: dict[str, Any] = field(repr=False)
 
@@ -64,6 +73,8 @@ class Recording:
         """An ID of the native routes as the OpenAI-compatible routes have it: a path cannot hold its slashes."""
         if answered.startswith("arn:"):
             return base64.b64encode(answered.encode()).decode()
+        if answered.startswith("projects/"):
+            return base64.urlsafe_b64encode(answered.encode()).decode().rstrip("=")
         return answered.replace("batches/", "batches-")
 
     def response(self) -> httpx.Response:
@@ -75,19 +86,70 @@ class Recording:
         content = body.encode() if is_text else b"" if body is None else json.dumps(body).encode()
         return httpx.Response(self.answer["status"], headers=self.answer["headers"], content=content)
 
+    @property
+    def title(self) -> str:
+        """What names it among all versions."""
+        return f"{self.version}/{self.name}"
 
-def load(folder: Path = FOLDER) -> list[Recording]:
-    return [
-        Recording(str(path.relative_to(folder).with_suffix("")), json.loads(path.read_text()))
-        for path in sorted(folder.rglob("*.json"))
+
+def load(version: str) -> dict[str, Recording]:
+    """The recordings of one version that have files of their own, by name."""
+    folder = FOLDER / version
+    return {
+        name: Recording(version, name, json.loads(path.read_text()))
+        for path in sorted(folder.rglob("*/*.json"))
+        for name in [str(path.relative_to(folder).with_suffix(""))]
+    }
+
+
+def changed(version: str, bases: dict[str, Recording]) -> dict[str, Recording]:
+    """The recordings of a later version of the same exchanges: ``changes.json`` has the members that differ."""
+    changes: dict[str, dict[str, Any]] = json.loads((FOLDER / version / "changes.json").read_text())
+    return {
+        name: Recording(version, name, with_changes(bases[name].data, **change)) for name, change in changes.items()
+    }
+
+
+def with_changes(data: dict[str, Any], *, set: dict[str, Any] | None = None, remove: list[str] | None = None) -> Any:  # noqa: A002 - the file's word
+    """A copy of ``data`` with other members. Slashes separate the names on the way to a member; a number is a place in a list."""
+    data = copy.deepcopy(data)
+    for path in remove or ():
+        member, last = _way(data, path)
+        del member[last]
+    for path, value in (set or {}).items():
+        member, last = _way(data, path)
+        member[last] = value
+    return data
+
+
+def _way(data: Any, path: str) -> tuple[Any, Any]:
+    *way, last = path.split("/")
+    for name in way:
+        data = data[int(name) if isinstance(data, list) else name]
+    return data, int(last) if isinstance(data, list) else last
+
+
+def load_all() -> list[Recording]:
+    first = load(FIRST)
+    later = [
+        recording for version in LATER for recording in [*changed(version, first).values(), *load(version).values()]
     ]
+    return [*first.values(), *later]
 
 
-RECORDINGS = load()
+RECORDINGS = load_all()
 
 
-def ids(recording: Recording) -> str:
-    return recording.name
+def differing(
+    recordings: Iterable[Recording], compare: Callable[[Recording], tuple[Any, Any]]
+) -> dict[str, tuple[Any, Any]]:
+    """What is found and what is expected, of each recording for which the two differ.
+
+    One test compares all recordings: a test of its own for each would take longer than the comparison.
+    """
+    compared = {recording.title: compare(recording) for recording in recordings}
+    assert compared
+    return {title: pair for title, pair in compared.items() if pair[0] != pair[1]}
 
 
 def ask(recording: Recording, **changed: Any) -> Any:

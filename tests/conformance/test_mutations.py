@@ -98,8 +98,8 @@ def at(value: Any, path: tuple[Any, ...]) -> Any:
     return value
 
 
-PLACES = {r.name: places(r.answer["body"]) for r in WITH_JSON}
-DONORS = [at(r.answer["body"], path) for r in WITH_JSON for path in PLACES[r.name]]
+PLACES = {r.title: places(r.answer["body"]) for r in WITH_JSON}
+DONORS = [at(r.answer["body"], path) for r in WITH_JSON for path in PLACES[r.title]]
 NAMES = ["future", "status", "request_counts", "succeeded", "completed", "errors", "is_bifrost_error"]
 
 
@@ -114,7 +114,7 @@ def damaged_bodies(draw: st.DrawFn, among: list[Any]) -> tuple[Any, Any]:
     recording = one_of(draw, among)
     body = json.loads(json.dumps(recording.answer["body"]))
     for _ in range(draw(st.integers(1, 3))):
-        *way, last = one_of(draw, PLACES[recording.name])
+        *way, last = one_of(draw, PLACES[recording.title])
         kind = draw(st.sampled_from(["delete", "odd", "word", "donor", "add"]))
         source = {"word": WORDS, "donor": DONORS}.get(kind, ODD)
         new = copy.deepcopy(one_of(draw, source))

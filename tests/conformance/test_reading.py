@@ -10,7 +10,7 @@ from airflow_bifrost import exceptions, providers
 from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway.summary import BatchSummary
 
-from .recordings import RECORDINGS, Recording, ask
+from .recordings import RECORDINGS, Recording, ask, differing
 
 
 def mistakes(expects: str, compare: Callable[[Recording], tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
@@ -18,10 +18,7 @@ def mistakes(expects: str, compare: Callable[[Recording], tuple[Any, Any]]) -> d
 
     :param expects: the member of ``expected`` that a recording must have.
     """
-    recordings = [recording for recording in RECORDINGS if expects in recording.expected]
-    assert recordings, expects
-    compared = {recording.name: compare(recording) for recording in recordings}
-    return {name: pair for name, pair in compared.items() if pair[0] != pair[1]}
+    return differing([recording for recording in RECORDINGS if expects in recording.expected], compare)
 
 
 def shown(model: Any, names: Any) -> dict[str, Any]:
@@ -97,4 +94,4 @@ def test_every_entry_of_a_recorded_page_is_read() -> None:
 
 def test_every_recording_expects_something() -> None:
     kinds = ("error", "content", "fields", "value")
-    assert [r.name for r in RECORDINGS if sum(kind in r.expected for kind in kinds) != 1] == []
+    assert [r.title for r in RECORDINGS if sum(kind in r.expected for kind in kinds) != 1] == []

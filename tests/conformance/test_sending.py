@@ -29,8 +29,10 @@ NEVER_SENT = {
 ALWAYS = {"host", "accept", "accept-encoding", "connection", "user-agent"}
 BODY = {"content-length", "content-type", "transfer-encoding", "x-bf-eh-idempotency-key"}
 
-SENT = [r for r in RECORDINGS if isinstance(r.sent, dict) and "arguments" in r.sent]
-REFUSED = [r for r in RECORDINGS if isinstance(r.sent, dict) and "refused" in r.sent]
+# Most requests were recorded with each version of the gateway: one of them is enough.
+REQUESTS = list({json.dumps([r.call, r.request, r.sent]): r for r in RECORDINGS}.values())
+SENT = [r for r in REQUESTS if isinstance(r.sent, dict) and "arguments" in r.sent]
+REFUSED = [r for r in REQUESTS if isinstance(r.sent, dict) and "refused" in r.sent]
 both_clients = pytest.mark.parametrize("client", [call, acall], ids=["sync", "async"])
 
 
@@ -87,7 +89,7 @@ def naming(recording: Recording) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        error.add_note(f"recording: {recording.name}")
+        error.add_note(f"recording: {recording.title}")
         raise
 
 
@@ -136,5 +138,5 @@ def test_no_recorded_request_that_goes_wrong_is_ever_sent(client: Any) -> None:
 
 
 def test_every_other_recorded_request_has_a_reason_not_to_be_sent() -> None:
-    others = {r.name: r.sent for r in RECORDINGS if r not in SENT and r not in REFUSED}
+    others = {r.name: r.sent for r in REQUESTS if r not in SENT and r not in REFUSED}
     assert set(others.values()) == set(NEVER_SENT)

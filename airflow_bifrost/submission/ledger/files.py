@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BatchInputError, BifrostGatewayError, BifrostUnavailable
+from airflow_bifrost.exceptions import BatchInputError, BatchNotFound, BifrostGatewayError, BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import File
 
@@ -61,7 +61,7 @@ def delete_input(client: GatewayClient, provider: str, file_id: str, why: str) -
         client.delete_file(file_id, provider=provider)
     except BifrostGatewayError as error:
         log.warning("The input file %s of %s was not deleted: %s", file_id, provider, error)
-        return error.status_code == 404
+        return isinstance(error, BatchNotFound)
     log.info("Deleted the input file %s of %s: %s", file_id, provider, why)
     return True
 

@@ -24,8 +24,8 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway import calls, responses
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
+from airflow_bifrost.gateway.faults import FAULTS
 from airflow_bifrost.gateway.models import Batch, Health, Page
-from airflow_bifrost.gateway.versions import FAULTS
 
 NOW = 1_800_000_000.0
 CONFIG = GatewayConfig("http://gw", token="sk-bf-0123456789abcdef", name="gw")

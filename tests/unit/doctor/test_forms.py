@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conformance.recordings import RECORDINGS, Recording, ids
+from conformance.recordings import RECORDINGS, Recording, differing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -134,21 +134,19 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize("recording", READ, ids=ids)
-def test_all_that_a_real_gateway_said_is_known_but_what_no_client_could_know(recording: Recording) -> None:
-    answer, expected = recording.answer, recording.expected
-    body = answer["body"].encode() if isinstance(answer["body"], str) else answer["body"] or b""
-    told = unknown(REQUESTS[recording.call], body, answer["status"], answer["headers"].get("content-type", ""))
-    if (
-        recording.call == "get_batch"
-        and "fields" in expected
-        and BatchStatus.of(expected["fields"]["status"]) is BatchStatus.UNKNOWN
-    ):
-        assert told == [(f"status ({expected['fields']['status']})",)]
-    elif expected.get("error") == "BifrostProtocolError":
-        assert told[0][0].startswith("the whole answer")
-    else:
-        assert told == []
+def test_all_that_a_real_gateway_said_is_known_but_what_no_client_could_know() -> None:
+    def compare(recording: Recording) -> tuple[Any, Any]:
+        answer, expected = recording.answer, recording.expected
+        body = answer["body"].encode() if isinstance(answer["body"], str) else answer["body"] or b""
+        told = unknown(REQUESTS[recording.call], body, answer["status"], answer["headers"].get("content-type", ""))
+        status = expected.get("fields", {}).get("status")
+        if recording.call == "get_batch" and status and BatchStatus.of(status) is BatchStatus.UNKNOWN:
+            return told, [(f"status ({status})",)]
+        if expected.get("error") == "BifrostProtocolError":
+            return told[0][0].partition(" (")[0], "the whole answer"
+        return told, []
+
+    assert differing(READ, compare) == {}
 
 
 def test_an_unknown_field_is_harmless_and_an_unknown_status_is_not() -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conformance.recordings import RECORDINGS, Recording, ids
+from conformance.recordings import RECORDINGS, Recording, differing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.result_lines import answered, row_of
@@ -46,19 +46,24 @@ RECORDED = {
     "bedrock": [("row-1", "succeeded", "Hi", None), ("row-2", "failed", None, "400")],
     "gemini": [("row-1", "succeeded", "Hello", None), ("row-2", "failed", None, "3")],
     "openai": OPENAI,
+    "vertex": [("row-1", "succeeded", "Hello", None), ("row-2", "failed", None, "400")],
 }
 
 
-@pytest.mark.parametrize("recording", NATIVE, ids=ids)
-def test_native_results_of_a_running_gateway_are_read(recording: Recording) -> None:
-    invented = recording.name.endswith("_in_response")
-    assert recorded(recording) == ([] if invented else RECORDED[recording.provider])
+def test_native_results_of_a_running_gateway_are_read() -> None:
+    def compare(recording: Recording) -> tuple[Any, Any]:
+        without_rows = recording.name.endswith(("_in_response", "_no_objects"))
+        return recorded(recording), [] if without_rows else RECORDED[recording.provider]
+
+    assert differing(NATIVE, compare) == {}
 
 
-@pytest.mark.parametrize("recording", FILES, ids=ids)
-def test_files_of_a_running_gateway_are_read(recording: Recording) -> None:
-    rows = recorded(recording)
-    assert rows == RECORDED[recording.provider][: len(rows)]
+def test_files_of_a_running_gateway_are_read() -> None:
+    def compare(recording: Recording) -> tuple[Any, Any]:
+        rows = recorded(recording)
+        return rows, RECORDED[recording.provider][: len(rows)]
+
+    assert differing(FILES, compare) == {}
 
 
 def test_there_are_recordings_of_every_provider() -> None:
