@@ -121,7 +121,12 @@ class BifrostAuthError(BifrostGatewayError):
 
 
 class BatchNotFound(BifrostGatewayError):
-    """404. With several keys behind the gateway, it does not prove that the batch does not exist."""
+    """404. With several keys behind the gateway, it does not prove that the batch does not exist.
+
+    ``batch_id`` is the batch that a wait gave up on; None if the error is not about a wait.
+    """
+
+    batch_id: str | None = None
 
 
 class BifrostRequestError(BifrostGatewayError):

@@ -72,6 +72,11 @@ class BatchSummary(BaseModel):
             metadata=_metadata(batch.metadata) if batch.metadata else None,
         )
 
+    @classmethod
+    def unknown(cls, batch_id: str, provider: str) -> BatchSummary:
+        """The summary of a batch that the gateway does not find."""
+        return cls.of(Batch.model_validate({"id": batch_id, "status": "unknown"}), batch_id=batch_id, provider=provider)
+
     def to_xcom(self) -> dict[str, Any]:
         """The summary as JSON types."""
         return self.model_dump(mode="json")

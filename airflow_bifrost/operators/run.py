@@ -85,8 +85,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     :param results_grace: how long to keep polling an ended batch that does not name its results yet, in seconds or as a timedelta. Some
         providers name them only minutes later. Default: 10 minutes.
     :param cancel_on_kill: cancel the batches when a user ends the task.
-    :param allow_incomplete: if some of a batch's results are missing or cannot be read, write the others and log a warning. By default the
-        task fails and writes nothing. The rows are already paid for, and a retry reads their results again.
+    :param allow_incomplete: if some of a batch's results are missing or cannot be read, or the gateway no longer finds a batch, write the
+        others and log a warning. By default the task fails and writes nothing. The rows are already paid for, and a retry reads their results again.
     :param download_timeout: how long the gateway may take to send one file of results, in seconds or as a timedelta. The gateway reads the
         whole file from the provider before it sends any of it. Default: 10 minutes.
     :param storage_conn_id: the Airflow connection for the object store in which Bedrock and Vertex keep results. Without it, the
@@ -271,6 +271,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
             cleanup=self.cleanup,
             cancel_on_kill=self.cancel_on_kill,
             allow_incomplete=self.allow_incomplete,
+            results_grace=self.results_grace,
             download_timeout=self.download_timeout,
             storage_conn_id=self.storage_conn_id,
             state_folder=self._state_folder,

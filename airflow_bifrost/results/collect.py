@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, BifrostProtocolError
+from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, BifrostProtocolError, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.providers.base import Provider, ResultLocation
@@ -42,6 +42,7 @@ class ReadPolicy:
 
 
 POLICY = ReadPolicy()  # the default
+ALLOWED = "Because allow_incomplete is set, the task continues without the missing results. They may be paid for."
 
 
 def collect(
@@ -124,10 +125,7 @@ def _unnamed(batch: Batch, batch_id: str, provider: Provider, policy: ReadPolicy
 def _give_up(error: BifrostProtocolError, policy: ReadPolicy) -> None:
     if not policy.allow_incomplete:
         raise error
-    log.warning(
-        "%s Because allow_incomplete is set, the task continues without the missing results. They are paid for.",
-        error.problem,
-    )
+    log.warning("%s %s", error.problem, ALLOWED)
 
 
 def _poll(
@@ -183,11 +181,15 @@ class _Reading:
             )
             try:
                 self.rows.keep(_read(source, self.sink, check, self.policy))
-            except BatchNotFound as error:
+            except (BatchNotFound, BifrostProtocolError, ResultsUnavailable) as error:
                 nothing_paid = self.provider.succeeded_rows(batch.request_counts) == 0
-                if not source.errors or not (batch.output_file_id or nothing_paid):
+                gone = isinstance(error, BatchNotFound)
+                if gone and source.errors and (batch.output_file_id or nothing_paid):
+                    log.warning("%s The failed rows therefore have no result. They were not billed.", error)
+                elif self.policy.allow_incomplete:
+                    log.warning("%s %s", error.problem, ALLOWED)
+                else:
                     raise
-                log.warning("%s The failed rows therefore have no result. They were not billed.", error)
 
 
 @dataclass(slots=True)
@@ -218,7 +220,7 @@ class _Check:
         name = self.source.name
         what = f"{name[0].upper()}{name[1:]} is incomplete or cannot be read: {problem or possible_problem}"
         if self.is_last_attempt and self.allow_incomplete:
-            log.warning("%s Because allow_incomplete is set, the task continues without the missing results.", what)
+            log.warning("%s %s", what, ALLOWED)
             return
         raise BifrostProtocolError(
             f"{what} The rows are paid for, and nothing was written. Retry or clear the task to read the results again, or set"

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost import providers
 from airflow_bifrost._compat import AirflowSensorTimeout
-from airflow_bifrost.exceptions import BatchInputError, BifrostError, BifrostGatewayError, BifrostRateLimited
+from airflow_bifrost.exceptions import (
+    BatchInputError,
+    BatchNotFound,
+    BifrostError,
+    BifrostGatewayError,
+    BifrostRateLimited,
+)
+from airflow_bifrost.results import collect
 from airflow_bifrost.runs.events import (
+    BatchLost,
     CancelRequested,
     Cleaned,
     Collected,
@@ -26,6 +34,7 @@ from airflow_bifrost.runs.events import (
     WasSplit,
     Written,
 )
+from airflow_bifrost.runs.output import unless_allowed
 from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import JsonObject
 from airflow_bifrost.runs.resend import plan_resend
@@ -121,6 +130,13 @@ class RunDriver(RunWorkspace):
         except AirflowSensorTimeout as error:
             log.warning("%s", error)
             return [DeadlinePassed()]
+        except BatchNotFound as error:
+            if error.batch_id is None or error.batch_id not in self.current.in_flight:
+                raise
+            if not self.allow_incomplete:
+                raise unless_allowed(error) from error
+            log.warning("%s %s", error, collect.ALLOWED)
+            return [BatchLost(error.batch_id)]
         full = [summary["batch_id"] for summary in summaries if failed_as_full(summary)]
         for batch_id in full:
             log.warning(
@@ -233,7 +249,9 @@ class RunDriver(RunWorkspace):
             log.info("Sending %d rows again", sum(part.rows for part in parts))
             self.forget_results()
         lost = (plan.failed != "none" or plan.cancelled) and not self.lines.has_input(state.input)
-        return Collected(survey.outcomes, parts, now, plan.cancelled and bool(parts), plan.held_back or lost)
+        return Collected(
+            survey.outcomes, parts, now, plan.cancelled and bool(parts), plan.held_back or lost, results.lost
+        )
 
     # Ending
 

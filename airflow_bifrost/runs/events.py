@@ -59,6 +59,13 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchLost:
+    """The gateway does not find a batch, and the run continues without its results."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlinePassed:
     """A wait did not end in time."""
 
@@ -90,6 +97,7 @@ class Collected:
     :param outcomes: outcomes of the batches, by part number.
     :param parts: the parts of the next round; empty if no rows are sent again.
     :param cancelled: the next round has the rows of all batches that were cancelled before this attempt.
+    :param lost: numbers of the parts whose results were not found.
     :param held_back: some rows are not sent again now, but an attempt after a clear may send them.
     """
 
@@ -98,6 +106,7 @@ class Collected:
     at: float
     cancelled: bool = False
     held_back: bool = False
+    lost: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,7 @@ Event = (
     | Fixed
     | WasSplit
     | Ended
+    | BatchLost
     | DeadlinePassed
     | CancelRequested
     | RequestChanged

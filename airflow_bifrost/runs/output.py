@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import jsonschema  # type: ignore[import-untyped]
 from pydantic import AfterValidator, TypeAdapter
 
+from airflow_bifrost.exceptions import BatchNotFound, ResultsUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.results import collect
+from airflow_bifrost.results.collect import ReadPolicy
 from airflow_bifrost.results.lines import well_formed
 from airflow_bifrost.results.rows import RowError, RowOutcome
 from airflow_bifrost.results.storage import fingerprint
@@ -33,6 +35,13 @@ from airflow_bifrost.worker.download import manifest, report
 NOT_SENT = "not_sent"  # error code of a row that the run did not send
 
 log = logging.getLogger("airflow.task")
+
+
+def unless_allowed(error: BatchNotFound | ResultsUnavailable) -> BatchNotFound | ResultsUnavailable:
+    """The error with the way to write the results of the other batches."""
+    return type(error)(
+        f"{error} Nothing was written. To write the results of the other batches, set allow_incomplete=True."
+    )
 
 
 def schema_of(output_type: Any) -> JsonObject | None:
@@ -68,9 +77,10 @@ class RunResults:
 
     lines: RunLines
     writer: ResultsWriter
-    allow_incomplete: bool
+    policy: ReadPolicy
     summaries: list[JsonObject] = field(default_factory=list)  # of the submitted parts, in their order
     warnings: list[str] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)  # parts whose results were not found
 
     def close(self) -> None:
         self.writer.__exit__()
@@ -82,7 +92,7 @@ class RunResults:
         """
         for part in state.submitted:
             if part.confirmed:
-                self._read_part(client, state, part, storage_conn_id)
+                self._read_if_found(client, state, part, storage_conn_id)
         for part in state.parts:
             if part.batch_id is not None and part.confirmed:
                 continue
@@ -92,7 +102,7 @@ class RunResults:
     def survey(self, state: RunState) -> Survey:
         """A summary of the results, from which :func:`~airflow_bifrost.runs.resend.plan_resend` decides which rows to send again."""
         outcomes = {
-            part.number: str(summary["outcome"])
+            part.number: summary["outcome"] or "unknown"
             for part, summary in zip((part for part in state.submitted if part.confirmed), self.summaries, strict=True)
         }
         codes: Counter[str] = Counter()
@@ -130,15 +140,49 @@ class RunResults:
                 state.folder,
             )
             ids = self.writer.custom_ids()
+        if (better := self._better_output(state)) is not None:
+            return better
         tally = self.writer.write(ids, state.output_path).of_rows(state.input.rows)
         sent_again = sum(part.rows for part in state.parts if part.round > 1)
         report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), state.output_path, self.warnings)
         return self._manifest(state, tally), fingerprint(state.output_path)
 
+    def _better_output(self, state: RunState) -> tuple[JsonObject, JsonObject] | None:
+        """What an earlier attempt wrote, if it found more answers and its output is unchanged: some batches are gone since."""
+        if not self.lost or state.best is None:
+            return None
+        found = sum(row.outcome is RowOutcome.SUCCEEDED for row in self._row_states(state))
+        manifest, mark = state.best["manifest"], state.best["fingerprint"]
+        if found >= manifest["rows"]["succeeded"] or fingerprint(state.output_path) != mark:
+            return None
+        log.warning(
+            "Only %d rows have an answer now. %s, which an earlier attempt wrote, has %d, so it is left as it is.",
+            found,
+            state.output_path,
+            manifest["rows"]["succeeded"],
+        )
+        return {**manifest, "batches": self.summaries}, mark
+
     def _manifest(self, state: RunState, tally: Tally) -> JsonObject:
         duplicates = [batch_id for part in state.parts for batch_id in part.duplicates]
         whole = manifest(state.output_path, self.summaries, tally) | {"duplicates": duplicates}
         return {key: value for key, value in whole.items() if key != "output_path"}
+
+    def _read_if_found(
+        self, client: GatewayClient, state: RunState, part: RunPart, storage_conn_id: str | None
+    ) -> None:
+        """Read the results of a part. With ``allow_incomplete``, its rows are missing if its batch is gone, or has no results."""
+        assert part.batch_id is not None
+        try:
+            if not part.lost:
+                self._read_part(client, state, part, storage_conn_id)
+                return
+        except (BatchNotFound, ResultsUnavailable) as error:
+            if not self.policy.allow_incomplete:
+                raise unless_allowed(error) from error
+            log.warning("%s %s", error, collect.ALLOWED)
+        self.lost.append(part.number)
+        self.summaries.append(BatchSummary.unknown(part.batch_id, state.request.provider).to_xcom())
 
     def _read_part(self, client: GatewayClient, state: RunState, part: RunPart, storage_conn_id: str | None) -> None:
         provider = state.request.provider
@@ -149,7 +193,6 @@ class RunResults:
             self._absent(state, part, RowOutcome.CANCELLED, RowError("cancelled", message))
             return
         before = self.writer.received()
-        policy = replace(collect.POLICY, allow_incomplete=self.allow_incomplete)
         ids = self.lines.part_ids(state.input, part)
         batch = collect.collect(
             client,
@@ -160,7 +203,7 @@ class RunResults:
             ids=None if ids is None else map(well_formed, ids),
             storage_conn_id=storage_conn_id,
             folder=results_folder(provider, state.request.extra_body),
-            policy=policy,
+            policy=self.policy,
         )
         received = self.writer.received() - before
         self.warnings += (

@@ -27,6 +27,7 @@ class RunPart:
     :param waits_for: batches that filled the provider's queue when the part was refused. One of them must end first.
     :param halve: split it in half, because the provider's queue takes no part of this size.
     :param cancel_requested: the run has cancelled its batch.
+    :param lost: the gateway does not find its batch, or not its results. The next attempt looks for them again.
     :param resent: its batch was cancelled, and those of its rows that have no result were sent again in a later round.
     """
 
@@ -50,6 +51,7 @@ class RunPart:
     halve: bool = False
     cancel_requested: bool = False
     resent: bool = False
+    lost: bool = False
 
     def unsent(self) -> RunPart:
         """The same rows, before they were submitted."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_bifrost.runs.events import (
+    BatchLost,
     CancelRequested,
     Cleaned,
     Collected,
@@ -59,6 +60,7 @@ class RunState:
     :param blocked: see :class:`Blocked`.
     :param held_back: see :class:`Collected`.
     :param written: the manifest without the output's path; None until the output is written.
+    :param best: the output that an earlier attempt of this run wrote, see :attr:`output`; None if there is no such output.
     :param highest: the highest part number so far. The ledger identifies submissions by it, so a number is never used twice.
     :param earlier: parts of earlier inputs of the task, by the digest of their run.
     """
@@ -82,6 +84,7 @@ class RunState:
     written: JsonObject | None = None
     fingerprint: JsonObject | None = None
     cleaned: bool = False
+    best: JsonObject | None = None
     highest: int = 0
     earlier: dict[str, list[JsonObject]] = field(default_factory=dict)
 
@@ -157,7 +160,16 @@ class RunState:
         """The output is written, and a further attempt could not improve it."""
         if self.written is None:
             return False
-        return not (self.written["rows"]["cancelled"] or self.unsent or self.lost_rows or self.held_back)
+        lost = self.lost_rows or any(part.lost for part in self.parts)
+        return not (self.written["rows"]["cancelled"] or self.unsent or lost or self.held_back)
+
+    @property
+    def output(self) -> JsonObject | None:
+        """The output that is written: its manifest without the batches, and its fingerprint."""
+        if self.written is None:
+            return None
+        manifest = {name: value for name, value in self.written.items() if name != "batches"}
+        return {"manifest": manifest, "fingerprint": self.fingerprint}
 
     @property
     def lost_rows(self) -> int:
@@ -189,7 +201,11 @@ class RunState:
             written=None,
             fingerprint=None,
             cleaned=False,
-            parts=[replace(part, waits_for=[], cancel_requested=False) for part in self.parts],
+            parts=[
+                replace(part, waits_for=[], cancel_requested=False, ended=part.ended and not part.lost, lost=False)
+                for part in self.parts
+            ],
+            best=self.output or self.best,
         )
         if wait_id != self.wait_id:
             state = replace(state, started_at=now, round_started_at=now)
@@ -212,6 +228,11 @@ class RunState:
                 return replace(self, parts=[*self.parts[:index], *parts, *self.parts[index + 1 :]])
             case Ended():
                 return self._after_ends(event)
+            case BatchLost(batch_id):
+                parts = [
+                    replace(part, ended=True, lost=True) if part.batch_id == batch_id else part for part in self.parts
+                ]
+                return replace(self, parts=parts)
             case DeadlinePassed():
                 return replace(self, stop="timeout", grace_over=self.cancelled_at is not None)
             case CancelRequested(batch_ids, at):
@@ -282,6 +303,7 @@ class RunState:
             replace(
                 part,
                 outcome=event.outcomes[part.number],
+                lost=part.number in event.lost,
                 resent=part.resent or (event.cancelled and event.outcomes[part.number] == "cancelled"),
             )
             if part.number in event.outcomes

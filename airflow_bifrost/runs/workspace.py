@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.providers.base import Limits
+from airflow_bifrost.results import collect
+from airflow_bifrost.results.collect import ReadPolicy
 from airflow_bifrost.results.writer import ResultsWriter
 from airflow_bifrost.runs.events import (
     Event,
@@ -48,6 +50,7 @@ class RunWorkspace:
     :param write_input: writes the rows for a provider into a local folder.
     :param wait: returns the wait for a step, a provider and a state folder.
     :param allow_incomplete: accept fewer results than a batch counts.
+    :param results_grace: seconds for which a batch that has ended is polled again until it names its results.
     :param download_timeout: seconds that the provider may take for a whole file of results.
     :param storage_conn_id: Airflow connection for Bedrock's S3 bucket.
     :param rebuilds_input: whether ``write_input`` may be called again to rebuild lost request lines.
@@ -70,6 +73,7 @@ class RunWorkspace:
     cleanup: str
     cancel_on_kill: bool
     allow_incomplete: bool
+    results_grace: float
     download_timeout: float
     storage_conn_id: str | None
     state_folder: str | None = None
@@ -176,11 +180,13 @@ class RunWorkspace:
         """The results of all batches."""
         if self._results is None:
             output_type = type_of_run(self.output_type, self.current.request.output_schema)
-            self._results = RunResults(
-                self.lines, ResultsWriter(output_type, token=self.client.config.token), self.allow_incomplete
-            )
+            writer = ResultsWriter(output_type, token=self.client.config.token)
+            self._results = RunResults(self.lines, writer, self._read_policy())
             self._results.read(self.client, self.current, self.storage_conn_id)
         return self._results
+
+    def _read_policy(self) -> ReadPolicy:
+        return replace(collect.POLICY, allow_incomplete=self.allow_incomplete, grace=self.results_grace)
 
     def disconnect(self) -> None:
         if self._client is not None:

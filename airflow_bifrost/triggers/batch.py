@@ -186,7 +186,7 @@ class BatchTrigger(BaseTrigger):
 
     def _event(self, ends: list[End], progress: dict[str, Any] | None) -> BatchEvent:
         summaries = {end.state.batch_id: end.summary.to_xcom() for end in ends if isinstance(end, Finished)}
-        error = next((ErrorInEvent.of(end.error) for end in ends if isinstance(end, GiveUp)), None)
+        error = next((ErrorInEvent.of(end.error, end.state.batch_id) for end in ends if isinstance(end, GiveUp)), None)
         waiting = [batch_id for batch_id in dict.fromkeys(self.batch_ids) if batch_id not in summaries]
         if error:
             kind = "error"

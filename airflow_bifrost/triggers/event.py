@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from airflow_bifrost import exceptions
-from airflow_bifrost.exceptions import BifrostError, BifrostGatewayError
+from airflow_bifrost.exceptions import BatchNotFound, BifrostError, BifrostGatewayError
 
 
 class ErrorInEvent(BaseModel):
@@ -20,12 +20,22 @@ class ErrorInEvent(BaseModel):
     status_code: int | None = None
     error_type: str | None = None
     error_code: str | None = None
+    batch_id: str | None = None
 
     @classmethod
-    def of(cls, error: BifrostError) -> Self:
-        """``error`` without its cause."""
+    def of(cls, error: BifrostError, batch_id: str | None = None) -> Self:
+        """``error`` without its cause.
+
+        :param batch_id: the batch that it is about; None: the one that the error names, if any.
+        """
         details = {"status_code", "error_type", "error_code"} if isinstance(error, BifrostGatewayError) else set()
-        return cls(type=type(error).__name__, message=str(error), **{name: getattr(error, name) for name in details})
+        batch_id = batch_id or getattr(error, "batch_id", None)
+        return cls(
+            type=type(error).__name__,
+            message=str(error),
+            batch_id=batch_id,
+            **{name: getattr(error, name) for name in details},
+        )
 
     def to_exception(self) -> BifrostError:
         """The error as it was in the triggerer; a plain BifrostError if this version does not know its class."""
@@ -33,9 +43,12 @@ class ErrorInEvent(BaseModel):
         if not isinstance(kind, type) or not issubclass(kind, BifrostError):
             return BifrostError(self.message)
         if issubclass(kind, BifrostGatewayError):
-            return kind(
+            error = kind(
                 self.message, status_code=self.status_code, error_type=self.error_type, error_code=self.error_code
             )
+            if isinstance(error, BatchNotFound):
+                error.batch_id = self.batch_id
+            return error
         return kind(self.message)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from airflow_bifrost.exceptions import BifrostError, BifrostUnavailable
+from airflow_bifrost.exceptions import BatchNotFound, BifrostError, BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.waiting.decision import (
     Decision,
@@ -104,6 +104,8 @@ class Poller:
         if decision.line:
             log.log(decision.line.level, decision.line.text)
         if isinstance(decision, GiveUp):
+            if isinstance(decision.error, BatchNotFound):
+                decision.error.batch_id = batch_id
             raise decision.error
         if isinstance(decision, Finished):
             self.summaries[batch_id] = decision.summary.to_xcom()
