@@ -55,6 +55,7 @@ class App:
 
     :param keys: what the gateway's keys of a provider are good for, where that is less than everything.
     :param max_body_bytes: larger requests are refused, as the gateway's ``max_request_body_size_mb`` does.
+    :param host: the name or address that the server is bound to.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class App:
         recorder: Recorder,
         keys: Mapping[str, str],
         max_body_bytes: int,
+        host: str,
     ) -> None:
         self.gateway = gateway
         self.governance = governance
@@ -72,6 +74,7 @@ class App:
         self.recorder = recorder
         self.keys = keys
         self.max_body_bytes = max_body_bytes
+        self.host = host
         self.version = gateway.version
         self.stopping = asyncio.Event()
 
@@ -91,7 +94,9 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         path, method = raw_path(scope), scope["method"]
         if path.startswith("/_local/"):
-            return await control.answer(Request(scope, receive), path, self.gateway, self.faults, self.recorder)
+            return await control.answer(
+                Request(scope, receive), path, self.gateway, self.faults, self.recorder, host=self.host
+            )
         request = Request(scope, self._recorded(scope, receive, path))
         if int(request.headers.get("content-length", 0)) > self.max_body_bytes:
             return Response("Error when parsing request", 400, {"connection": "close"}, "text/plain")

@@ -21,6 +21,7 @@ from airflow_bifrost.testing.errors import (
     unsupported,
     unusable_id,
 )
+from airflow_bifrost.testing.json_text import parsed
 from airflow_bifrost.testing.model import JsonObject
 from airflow_bifrost.testing.providers import PROVIDERS, WITHOUT_BATCHES
 from airflow_bifrost.testing.versions import V1_4, V1_5, V2, Version
@@ -149,7 +150,7 @@ def _read_cursor(given: str) -> str:
     except (binascii.Error, ValueError):
         raise _bad_cursor("failed to decode cursor: illegal base64 data at input byte 0") from None
     try:
-        return str(json.loads(decoded)["c"])
+        return str(parsed(decoded)["c"])
     except (ValueError, KeyError, TypeError):
         first = decoded[:1].decode(errors="replace")
         raise _bad_cursor(

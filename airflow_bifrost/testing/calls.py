@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,6 +11,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from airflow_bifrost.testing.errors import GatewayError, bad_request, invalid_json, unparsable_upload
+from airflow_bifrost.testing.json_text import parsed
 from airflow_bifrost.testing.routes import Route
 from airflow_bifrost.testing.versions import V1_4, V1_5, Version
 
@@ -100,7 +100,7 @@ async def _json(request: Request, version: Version) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        body = json.loads(raw)
+        body = parsed(raw)
     except ValueError as error:
         position = getattr(error, "pos", 0)
         raise invalid_json(f'"Syntax error at index {position}: {error}"', len(raw), version) from error

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from airflow_bifrost.testing.behavior import ProviderBehavior
+from airflow_bifrost.testing.browser import refusal, without_secrets
 from airflow_bifrost.testing.faults import Fault, FaultPlan
 from airflow_bifrost.testing.gateway import Gateway
+from airflow_bifrost.testing.json_text import parsed
 from airflow_bifrost.testing.provider_answers import ProviderAnswer
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 
 
-async def answer(request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder) -> Response:
-    """Perform a control call. An invalid call is answered with a 400 that says what is wrong."""
+async def answer(
+    request: Request, path: str, gateway: Gateway, faults: FaultPlan, recorder: Recorder, *, host: str
+) -> Response:
+    """Perform a control call. An invalid call is answered with a 400 that says what is wrong, and one of a web page with a 403.
+
+    :param host: the name or address that the server is bound to.
+    """
+    if refused := refusal(request.method, request.headers, host):
+        status, reason = refused
+        return JSONResponse({"error": reason}, status)
     try:
         return await _answer(request, path.removeprefix("/_local"), gateway, faults, recorder)
     except (ValueError, TypeError, LookupError) as error:
@@ -59,11 +68,13 @@ def _fault(provider_answer: dict[str, Any] | None = None, **fields: Any) -> Faul
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    value = json.loads(await request.body())
+    value = parsed(await request.body())
     if not isinstance(value, dict):
         raise TypeError("the body must be a JSON object")
     return value
 
 
 def _shown(record: RecordedRequest) -> dict[str, Any]:
-    return {**dataclasses.asdict(record), "body": record.body.decode(errors="replace")}
+    texts = {"path": record.path, "query": record.query, "body": record.body.decode(errors="replace")}
+    texts, headers = without_secrets(texts, record.headers)
+    return {**dataclasses.asdict(record), **texts, "headers": headers}

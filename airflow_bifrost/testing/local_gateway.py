@@ -126,7 +126,15 @@ class LocalGateway:
         if self._gateway is not None:
             self._gateway.store.close()
         self._gateway = Gateway(Store(self._state_path()), self.batch_seconds, self._behaviors, self._version)
-        app = App(self._gateway, self._governance, self._faults, self._recorder, self._keys, self._max_body_bytes)
+        app = App(
+            self._gateway,
+            self._governance,
+            self._faults,
+            self._recorder,
+            self._keys,
+            self._max_body_bytes,
+            self._host,
+        )
         return Server(app, verbose=verbose, on_start=on_start), listening
 
     def _state_path(self) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_bifrost.testing.errors import GatewayError, queue_full, refused
+from airflow_bifrost.testing.json_text import parsed
 from airflow_bifrost.testing.versions import V1_4, V1_5, V2, Version
 
 JsonObject = dict[str, Any]
@@ -80,7 +81,7 @@ class ProviderAnswer:
     def value(self) -> Any:
         """The body as JSON, or the text if it is not JSON."""
         try:
-            return json.loads(self.text)
+            return parsed(self.text)
         except ValueError:
             return self.text
 

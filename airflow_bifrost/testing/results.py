@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_bifrost.testing.clock import Phase
 from airflow_bifrost.testing.errors import refused
+from airflow_bifrost.testing.json_text import parsed
 from airflow_bifrost.testing.model import (
     Fate,
     JsonObject,
@@ -72,7 +73,7 @@ def _rows(store: Store, snapshot: Snapshot) -> Iterator[tuple[int, Row, Verdict 
     odd = store.odd_rows(snapshot.batch)
     for index, line in enumerate(store.lines(file)):
         try:
-            value = json.loads(line)
+            value = parsed(line)
         except ValueError:
             value = {}
         reached = index < snapshot.progress.finished

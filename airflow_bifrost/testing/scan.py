@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_bifrost.testing.json_text import parsed
 from airflow_bifrost.testing.model import Fate, Row, Verdict, verdict
 
 _MOST_ERRORS = 50  # that a batch shows
@@ -57,7 +57,7 @@ def _error(code: str, message: str, line: int) -> dict[str, Any]:
 
 def _read(line: bytes) -> Row | None:
     try:
-        value = json.loads(line)
+        value = parsed(line)
     except ValueError:
         return None
     return Row.read(value) if isinstance(value, dict) else None

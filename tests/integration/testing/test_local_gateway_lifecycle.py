@@ -231,6 +231,41 @@ def test_a_mistake_in_steering_is_400_and_says_so(client: Client) -> None:
         assert refused.json()["error"]
 
 
+@pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}])
+def test_a_web_page_neither_reads_the_requests_nor_sets_a_fault(client: Client, headers: dict[str, str]) -> None:
+    assert client.get("/_local/requests", headers=headers).status_code == 403
+    assert client.post("/_local/faults", json={"status": 503}, headers=headers).status_code == 403
+    assert client.get("/_local/faults").json() == []
+    simple = {"content": b'{"status": 503}', "headers": {"content-type": "text/plain"}}
+    assert client.post("/_local/faults", **simple).status_code == 400
+    assert client.get("/_local/faults").json() == []
+
+
+def test_the_recorded_requests_are_shown_without_their_tokens(gateway: LocalGateway, client: Client) -> None:
+    token = "sk-bf-of-somebody-else"
+    client.get(f"/openai/v1/batches?after={token}", headers={"authorization": f"Bearer {token}"})
+    assert token not in client.get("/_local/requests").text
+    assert gateway.requests[-1].headers["authorization"] == f"Bearer {token}"  # for a test's own asserts
+
+
+@pytest.mark.parametrize("path", ["/_local/faults", "/_local/batches", "/openai/v1/batches", "/v1/batches"])
+def test_json_that_is_nested_too_deeply_is_answered_like_any_other_invalid_json(client: Client, path: str) -> None:
+    headers = {"content-type": "application/json"}
+    invalid = client.post(path, content=b'{"a":', headers=headers)
+    for deep in (b"[" * 100_000, b'{"a":' * 100_000):
+        answer = client.post(path, content=deep, headers=headers)
+        assert answer.status_code == invalid.status_code
+        assert answer.json().keys() == invalid.json().keys()
+    if path.startswith("/_local"):
+        assert invalid.status_code == 400
+
+
+def test_an_input_line_that_is_nested_too_deeply_fails_its_batch_only(client: Client) -> None:
+    file_id = client.upload(b"[" * 100_000 + b"\n").json()["id"]
+    created = client.post("/openai/v1/batches", json={"input_file_id": file_id, "endpoint": "/v1/chat/completions"})
+    assert client.batch(created.json()["id"])["status"] == "failed"
+
+
 def run_pytest(folder: Path, test: str) -> str:
     """What pytest says of a file of tests, with nothing but the package's plugin."""
     (folder / "test_user.py").write_text(test)
