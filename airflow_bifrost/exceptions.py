@@ -23,7 +23,8 @@ No message contains a token or a result body.
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from airflow_bifrost._compat import AirflowException, AirflowFailException
 
@@ -67,6 +68,7 @@ class BifrostGatewayError(BifrostError):
         its deadline. None: the default of the class.
     :param sent: whether the request may have reached the provider. False: no connection was made, or the gateway itself refused the
         request, so it certainly had no effect.
+    :param meaning: the part of the message that says what it means for the money; None: it does not say.
     """
 
     transient: bool = False
@@ -86,6 +88,7 @@ class BifrostGatewayError(BifrostError):
         retry_after: float | None = None,
         transient: bool | None = None,
         sent: bool = True,
+        meaning: str | None = None,
     ) -> None:
         super().__init__(message, problem=problem, advice=advice)
         self.status_code = status_code
@@ -94,8 +97,17 @@ class BifrostGatewayError(BifrostError):
         self.fault = fault
         self.retry_after = retry_after
         self.sent = sent
+        self.meaning = meaning
         if transient is not None:
             self.transient = transient
+
+    def with_meaning(self, meaning: str) -> Self:
+        """The same error, now that more is known about what it means for the money."""
+        error = copy(self)
+        message = str(self)
+        error.args = (message.replace(self.meaning, meaning, 1) if self.meaning else f"{message} {meaning}",)
+        error.meaning = meaning
+        return error
 
 
 class BifrostUnavailable(BifrostGatewayError):

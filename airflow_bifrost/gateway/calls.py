@@ -37,7 +37,10 @@ _READS = Fate("This does not affect the batch: if it was submitted, it runs on a
 _BILLS_NOTHING = Fate("Nothing is billed for this call.")
 _CREATES = Fate(
     "A batch may exist and be billed.",
-    refused="This call submitted nothing, and nothing is billed for it.",
+    refused=(
+        "The provider refused this request. But the gateway repeats a request whose connection breaks, and the provider may have accepted"
+        " an earlier one, so a batch may exist and be billed."
+    ),
     not_sent="Nothing was submitted, and nothing is billed.",
 )
 _CANCELS = Fate(

@@ -165,9 +165,9 @@ def _build(
         meaning = fate.unknown
         if broke and fate.broken:
             meaning += f" {fate.broken}"
-        if request.repeat is Repeat.IF_NOT_SENT:
-            advice = f"{_LOOK_FIRST} {advice}".rstrip()
+    if sent and request.repeat is Repeat.IF_NOT_SENT:
+        meaning = f"{meaning} {_LOOK_FIRST}"
     doing = f"{request.doing[0].upper()}{request.doing[1:]}"
     happened = f"{doing} through connection {context.gateway!r} failed: {problem.rstrip('.')}."
     message = " ".join(filter(None, (happened, meaning, advice, quoted)))
-    return kind(message, problem=problem, advice=advice or None, sent=sent, **attributes)
+    return kind(message, problem=problem, advice=advice or None, sent=sent, meaning=meaning, **attributes)

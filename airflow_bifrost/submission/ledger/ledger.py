@@ -49,6 +49,8 @@ from airflow_bifrost.submission.ledger.steps import (
     Wait,
 )
 
+NOTHING_SUBMITTED = "Nothing was submitted, and nothing is billed."
+
 log = logging.getLogger("airflow.task")
 
 
@@ -283,11 +285,13 @@ class Ledger:
 
     def _pause_or_raise(self, digest: str, error: BifrostGatewayError, attempts: Attempts) -> None:
         """Nothing was submitted: pause before the next create, or give up."""
+        if error.sent:
+            error = error.with_meaning(NOTHING_SUBMITTED)
         delay = None if refused_as_full(error, self._provider) else attempts.delay(error)
         if delay is None:
             self._creator.drop_orphan(digest)
             raise error
-        log.warning("%s Nothing was submitted. Retrying in %.0f s.", error, delay)
+        log.warning("%s Retrying in %.0f s.", error, delay)
         self._calls.pause(delay)
 
     def _reattached(self, digest: str, step: Step) -> Submission:

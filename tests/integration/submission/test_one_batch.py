@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.airflow import End, FakeTI, Store, run_to_its_end
 
-from airflow_bifrost import BatchSubmitOperator
-from airflow_bifrost.exceptions import BifrostRateLimited, SubmissionInDoubt
+from airflow_bifrost import BatchSubmitOperator, BifrostHook
+from airflow_bifrost.exceptions import BifrostGatewayError, BifrostRateLimited, SubmissionInDoubt
 from airflow_bifrost.submission.ledger import TAG_KEY, LedgerTiming
 from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
 from airflow_bifrost.worker import submit as module
@@ -469,3 +469,35 @@ def test_a_member_of_the_create_that_json_cannot_hold_is_an_error_before_the_upl
     assert end.state == "failed"
     assert "option" in str(end.error)
     assert not gateway.requests
+
+
+# What an error says about the money
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 409])
+def test_a_refused_create_says_that_nothing_was_submitted_only_when_that_is_proven(
+    gateway: LocalGateway, status: int
+) -> None:
+    """The gateway repeats requests, so an earlier one may have been accepted."""
+    refusal = Fault(status=status, body={"error": {"message": "refused"}}, **CREATE)
+    gateway.inject(refusal)
+    with BifrostHook() as hook, pytest.raises(BifrostGatewayError) as raised:
+        hook.create_batch(input_file_id="file-1", endpoint="/v1/chat/completions", idempotency_key="k")
+    assert "a batch may exist" in str(raised.value)
+    assert "list_batches" in str(raised.value)
+    gateway.inject(refusal)
+    error = submit(Store()).error
+    assert "Nothing was submitted, and nothing is billed" in str(error)
+    assert "may exist" not in str(error)
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"status": 503}], ids=str)
+def test_a_create_without_a_usable_answer_says_that_nothing_was_submitted_if_that_is_proven(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "0")
+    gateway.inject(Fault(**fault, **CREATE))
+    error = submit(Store()).error
+    assert "Nothing was submitted, and nothing is billed" in str(error)
+    assert "may exist" not in str(error)
+    assert "Before you submit again" not in str(error)
