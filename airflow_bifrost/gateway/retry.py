@@ -86,37 +86,29 @@ class RetryPolicy:
     :param budget: seconds from the first attempt within which the last retry must begin; 0: never retry.
     :param base: seconds, see :func:`backoff`.
     :param cap: seconds, see :func:`backoff`.
+    :param clock: seconds, monotonic.
+    :param random: uniform in [0, 1).
     """
 
     budget: float = DEFAULT_RETRY_BUDGET
     base: float = 0.5
     cap: float = 20.0
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
 
-    def delay(
-        self, attempt: int, error: BifrostGatewayError, *, elapsed: float, random: Callable[[], float]
-    ) -> float | None:
+    def delay(self, attempt: int, error: BifrostGatewayError, *, elapsed: float) -> float | None:
         """Seconds until the next attempt; None if there is no time for one.
 
         :param attempt: how many attempts were made.
         :param error: of the last attempt; its ``retry_after`` is honored.
         :param elapsed: seconds since the first attempt began.
         """
-        delay = backoff(attempt, base=self.base, cap=self.cap, random=random) + (error.retry_after or 0.0)
+        delay = backoff(attempt, base=self.base, cap=self.cap, random=self.random) + (error.retry_after or 0.0)
         return delay if self.budget and elapsed + delay <= self.budget else None
 
-    def attempts(
-        self,
-        repeat: Repeat = Repeat.ALWAYS,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        random: Callable[[], float] = random.random,
-    ) -> Attempts:
-        """The attempts of one call. Its budget starts now.
-
-        :param clock: seconds, monotonic.
-        :param random: uniform in [0, 1).
-        """
-        return Attempts(self, repeat, clock, random)
+    def attempts(self, repeat: Repeat = Repeat.ALWAYS) -> Attempts:
+        """The attempts of one call. Its budget starts now."""
+        return Attempts(self, repeat)
 
 
 NO_RETRY = RetryPolicy(budget=0.0)
@@ -125,14 +117,10 @@ NO_RETRY = RetryPolicy(budget=0.0)
 class Attempts:
     """Counts the attempts of one call, and decides after each error whether and when to retry. See :meth:`RetryPolicy.attempts`."""
 
-    def __init__(
-        self, policy: RetryPolicy, repeat: Repeat, clock: Callable[[], float], random: Callable[[], float]
-    ) -> None:
+    def __init__(self, policy: RetryPolicy, repeat: Repeat) -> None:
         self._policy = policy
         self._repeat = repeat
-        self._clock = clock
-        self._random = random
-        self._began = clock()
+        self._began = policy.clock()
         self._made = 0
         self._broken = 0
 
@@ -147,7 +135,7 @@ class Attempts:
             self._broken += 1
         if not self._may_repeat(error) or not is_retryable(error, worked=worked):
             return None
-        return self._policy.delay(self._made, error, elapsed=self._clock() - self._began, random=self._random)
+        return self._policy.delay(self._made, error, elapsed=self._policy.clock() - self._began)
 
     def _may_repeat(self, error: BifrostGatewayError) -> bool:
         match self._repeat:

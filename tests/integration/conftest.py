@@ -14,6 +14,17 @@ from airflow_bifrost.testing import LocalGateway, ProviderBehavior
 from airflow_bifrost.worker import submit
 
 
+class Ticks:
+    """A clock that moves 50 ms whenever it is read, so that the number of attempts does not depend on the machine's speed."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += 0.05
+        return self._now
+
+
 def nap(seconds: float) -> None:
     """Sleep, but not for long."""
     time.sleep(min(seconds, 0.01))
@@ -21,9 +32,9 @@ def nap(seconds: float) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed call is retried at once, and for half a second only; a submission does not pause."""
+    """A failed call is retried at once, and some nine times; a submission does not pause."""
     monkeypatch.setattr(submit, "TIMING", submit.LedgerTiming(sleep=nap))
-    monkeypatch.setattr(clients, "POLICY", RetryPolicy(base=0.01, cap=0.01))
+    monkeypatch.setattr(clients, "POLICY", RetryPolicy(base=0.01, cap=0.01, clock=Ticks()))
     monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "0.5")
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ CONTRACT = (
 )
 
 
-ROOT = Path(__file__).parents[2]
+TOKEN = "sk-bf-0123456789abcdef"
 
 
 FRESH = """
@@ -63,12 +62,18 @@ def printed_by(*arguments):
     return printed.getvalue()
 
 
+import asyncio
+from airflow_bifrost import BifrostHook
+
+configs = BifrostHook("in_the_file").get_config(), asyncio.run(BifrostHook("by_uri").aget_config())
+
 print("result:", json.dumps({
     "early": early,
     "form": form,
     "hook": [hook.connection_id_attribute_name, hook.connection_testable, hook.package_name],
     "version": manager.providers["airflow-provider-bifrost"].version,
     "late": late,
+    "secrets backend": [[config.base_url, config.token, config.timeout] for config in configs],
     "providers list": printed_by("providers", "list", "--output", "plain"),
     "providers hooks": printed_by("providers", "hooks", "--output", "plain"),
     "warned": [f"{warning.category.__name__} {warning.message}" for warning in warned],
@@ -77,10 +82,18 @@ print("result:", json.dumps({
 
 
 @pytest.fixture(scope="module")
-def fresh_airflow() -> dict[str, Any]:
+def fresh_airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What an Airflow in a new interpreter knows of this package; its state stays out of the other tests."""
+    file = tmp_path_factory.mktemp("secrets") / "connections.json"
+    stored = {"conn_type": "bifrost", "host": "gw", "port": "8080", "password": TOKEN, "extra": {"timeout": "5"}}
+    file.write_text(json.dumps({"in_the_file": stored, "by_uri": f"bifrost://:{TOKEN}@gw/?timeout=5"}))
+    environment = {
+        **os.environ,
+        "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(file)}),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", FRESH], env=dict(os.environ), capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", FRESH], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("result:")]
     assert lines, done.stderr
@@ -126,3 +139,7 @@ def test_airflow_knows_the_options_once_it_knows_its_providers(fresh_airflow: di
 
 def test_the_options_are_read_before_airflow_knows_its_providers(fresh_airflow: dict[str, Any]) -> None:
     assert fresh_airflow["early"] == [60.0, ""]
+
+
+def test_a_connection_from_a_secrets_backend_is_read(fresh_airflow: dict[str, Any]) -> None:
+    assert fresh_airflow["secrets backend"] == [["https://gw:8080", TOKEN, 5.0], ["https://gw", TOKEN, 5.0]]

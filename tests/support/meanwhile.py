@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from airflow_bifrost.testing import LocalGateway
+
+PATIENCE = 60.0  # seconds, for what takes a moment on an idle machine
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for something that will happen, however slow the machine is."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, "it has not happened"
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -113,7 +113,8 @@ class Ledger:
         """
         digest = digest[:DIGEST_LENGTH]
         self.supersede_others(digest)
-        attempts = self._timing.retry.attempts(clock=self._timing.clock, random=self._timing.random)
+        timing = self._timing
+        attempts = replace(timing.retry, clock=timing.clock, random=timing.random).attempts()
         while True:
             step = self._answer(digest, source, self._policy)
             if not isinstance(step, Create):

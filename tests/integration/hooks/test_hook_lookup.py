@@ -7,7 +7,6 @@ import json
 import logging
 import traceback
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,17 +162,3 @@ def test_a_port_that_is_not_used_because_the_host_is_a_url_is_logged(
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", f"bifrost://https://:{TOKEN}@gw.example.com:8443")
     assert config_of(conn_id).base_url == "https://gw.example.com"
     assert "has port 8443, but its host is a URL, which takes precedence: https://gw.example.com" in log.text
-
-
-def test_a_connection_from_a_secrets_backend_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "connections.json"
-    stored = {"conn_type": "bifrost", "host": "gw", "port": "8080", "password": TOKEN, "extra": {"timeout": "5"}}
-    file.write_text(json.dumps({"bifrost_default": stored, "by_uri": f"bifrost://:{TOKEN}@gw/?timeout=5"}))
-    backend = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
-    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", backend)
-    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", json.dumps({"connections_file_path": str(file)}))
-    found = BifrostHook().get_config(), asyncio.run(BifrostHook("by_uri").aget_config())
-    assert [(config.base_url, config.token, config.timeout) for config in found] == [
-        ("https://gw:8080", TOKEN, 5.0),
-        ("https://gw", TOKEN, 5.0),
-    ]

@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 from support.local_gateway_client import Client
+from support.meanwhile import until
 
 from airflow_bifrost.testing import Fault, LocalGateway, VirtualKey
 
@@ -203,7 +204,7 @@ def test_a_delay_holds_back_the_answer_only(gateway: LocalGateway, client: Clien
             json={"provider": "anthropic", "requests": [{"custom_id": "a", "params": {}}]},
             timeout=0.2,
         )
-    assert len(gateway.batches) == 1
+    until(lambda: len(gateway.batches) == 1)
 
 
 def test_stopping_does_not_wait_for_delays_or_idle_connections() -> None:
@@ -216,7 +217,7 @@ def test_stopping_does_not_wait_for_delays_or_idle_connections() -> None:
         raw = socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
         gateway.inject(Fault(delay=60))
         raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.1)
+        until(lambda: len(gateway.requests) == 3)
         stopping = threading.Thread(target=gateway.stop, daemon=True)
         stopping.start()
         stopping.join(30)

@@ -389,8 +389,10 @@ def test_a_corrected_connection_reaches_waits_that_run(
 def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(gateway: LocalGateway) -> None:
     looked_up = []
 
+    go_on = asyncio.Event()
+
     async def slowly(conn_id: str) -> Any:
-        await asyncio.sleep(0.2)
+        await go_on.wait()
         looked_up.append(await BifrostHook().aopen_client())
         return looked_up[-1]
 
@@ -402,8 +404,9 @@ def test_a_trigger_that_is_cancelled_does_not_take_the_lookup_from_the_others(ga
         async with hub_module.Hub.join("bifrost_default", slowly) as hub:
             first = hub.wait(WaitState(batch_id), None, policy, nobody)
             second = hub.wait(WaitState(batch_id), None, policy, nobody)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # for the lookup to begin
             first.cancel()
+            go_on.set()
             assert isinstance(await second, Finished)
         assert first.cancelled()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +42,7 @@ class Clock:
 
 def delay(error, *, repeat=Repeat.ALWAYS, worked=False, policy=POLICY):
     """Seconds after the first attempt of a call."""
-    return policy.attempts(repeat, clock=Clock(), random=lambda: 0.5).delay(error, worked=worked)
+    return replace(policy, clock=Clock(), random=lambda: 0.5).attempts(repeat).delay(error, worked=worked)
 
 
 @pytest.mark.parametrize(
@@ -128,13 +129,13 @@ def test_a_create_that_certainly_did_not_reach_the_provider_is_retried(error):
 
 def test_an_upload_whose_connection_breaks_is_retried_a_few_times_only():
     """A file over the gateway's limit breaks the connection each time, and may have a hundred megabytes."""
-    attempts = POLICY.attempts(Repeat.UPLOAD, clock=Clock(), random=lambda: 0.0)
+    attempts = replace(POLICY, clock=Clock(), random=lambda: 0.0).attempts(Repeat.UPLOAD)
     broken = BifrostUnavailable("x")
     assert [attempts.delay(broken) for _ in range(MAX_BROKEN_UPLOADS)] == [0.0] * (MAX_BROKEN_UPLOADS - 1) + [None]
 
 
 def test_an_upload_is_retried_as_long_as_the_gateway_refuses_connections_or_answers_an_error():
-    attempts = POLICY.attempts(Repeat.UPLOAD, clock=Clock(), random=lambda: 0.0)
+    attempts = replace(POLICY, clock=Clock(), random=lambda: 0.0).attempts(Repeat.UPLOAD)
     for _ in range(20):
         assert attempts.delay(BifrostUnavailable("x", sent=False)) == 0.0
         assert attempts.delay(BifrostUnavailable("x", status_code=503)) == 0.0
@@ -146,7 +147,7 @@ def test_retry_after_is_waited_for_in_addition_to_the_jitter():
 
 def test_the_last_retry_begins_within_the_budget():
     clock = Clock()
-    attempts = POLICY.attempts(clock=clock, random=lambda: 0.0)
+    attempts = replace(POLICY, clock=clock, random=lambda: 0.0).attempts()
     error = BifrostUnavailable("x")
     clock.now = 60.0
     assert attempts.delay(error) == 0.0
@@ -159,7 +160,7 @@ def test_the_last_retry_begins_within_the_budget():
 @given(st.lists(st.floats(0, 120), max_size=50), st.floats(0, 600), st.floats(0, 1, exclude_max=True))
 def test_no_retry_ever_begins_after_the_budget(took, budget, chance):
     clock = Clock()
-    attempts = RetryPolicy(budget=budget).attempts(clock=clock, random=lambda: chance)
+    attempts = RetryPolicy(budget=budget, clock=clock, random=lambda: chance).attempts()
     for seconds in took:
         clock.now += seconds
         pause = attempts.delay(BifrostUnavailable("x"))
