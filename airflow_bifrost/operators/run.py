@@ -315,9 +315,15 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         return self._run(context).current_wait()
 
     def _wait(self, step: Wait, provider: str, state_folder: str) -> BatchWait:
+        from airflow_bifrost.runs.record import UNCANCELLED
+
         wait = self._wait_for(step.batch_ids, provider, any_ended=step.any_ended, state_folder=state_folder)
         return replace(
-            wait, deadline=step.deadline, may_cancel=step.may_cancel, resume_with={"state_folder": state_folder}
+            wait,
+            deadline=step.deadline,
+            may_cancel=step.may_cancel,
+            uncancelled=f"{state_folder}{UNCANCELLED}",
+            resume_with={"state_folder": state_folder},
         )
 
     def _finish(self, context: Context, run: BatchRun, manifest: dict[str, Any]) -> dict[str, Any]:

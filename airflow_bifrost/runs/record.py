@@ -2,8 +2,8 @@
 
 A value in Airflow's task state has at most 64 KB, and the state of a run with hundreds of batches is larger. So a long state is compressed.
 
-Airflow can be configured to delete the state of a task that succeeded (``[state_store] clear_on_success``). Then a receipt next to the
-output tells a cleared task that the output was already written.
+The state may be lost after the task has succeeded: Airflow can be configured to delete it then (``[state_store] clear_on_success``), or
+after a time, and a store may be moved. So a receipt next to the output tells a cleared task that the output was already written.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_bifrost._compat import conf
 from airflow_bifrost.results.storage import locate, whole_file
 from airflow_bifrost.runs.request import JsonObject
 from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.submission.ledger import TaskStateStore
+from airflow_bifrost.triggers.uncancelled import left, remove
 
 STATE_KEY = "bifrost_run"
+UNCANCELLED = "-uncancelled.json"  # end of the name of the trigger's file, see airflow_bifrost.triggers.uncancelled
 CANCEL_KEY = "bifrost_run_cancel"  # batches that are still to be cancelled
 PLAIN = 24 * 2**10  # bytes; a longer state is compressed
 
@@ -30,11 +31,13 @@ PLAIN = 24 * 2**10  # bytes; a longer state is compressed
 class RunRecord:
     """
     :param store: the task's state store, see :func:`airflow_bifrost.worker.state_store.open_state_store`.
+    :param uncancelled: URI of the file in which the trigger leaves batches; empty if no such file is used.
     :param receipt: URI of the receipt; empty if no receipt is used.
     """
 
     store: TaskStateStore
     receipt: str = ""
+    uncancelled: str = ""
 
     def load(self) -> RunState | None:
         """The state that an earlier attempt has stored; None if there is no state."""
@@ -47,17 +50,20 @@ class RunRecord:
         self.store.set(STATE_KEY, packed(state.to_json()))
 
     def leave_receipt(self, state: RunState) -> None:
-        """Write the receipt if Airflow deletes the state when the task succeeds."""
-        if self.receipt and conf.getboolean("state_store", "clear_on_success", fallback=False):
+        """Write the receipt, if one is used."""
+        if self.receipt:
             with whole_file(self.receipt) as file:
                 file.write(json.dumps(packed(state.to_json())).encode())
 
     def to_cancel(self) -> list[str]:
         """IDs of the batches that an earlier attempt could not cancel: its own, or duplicates of a create call."""
-        return list(self.store.get(CANCEL_KEY) or [])
+        of_trigger = left(self.uncancelled) if self.uncancelled else []
+        return list(dict.fromkeys([*(self.store.get(CANCEL_KEY) or []), *of_trigger]))
 
     def keep_to_cancel(self, batch_ids: list[str]) -> None:
         self.store.set(CANCEL_KEY, batch_ids)
+        if self.uncancelled:
+            remove(self.uncancelled)
 
 
 def packed(value: JsonObject) -> JsonObject:

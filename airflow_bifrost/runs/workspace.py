@@ -20,7 +20,7 @@ from airflow_bifrost.runs.events import (
 from airflow_bifrost.runs.folder import RunFolder, RunLines, file_name
 from airflow_bifrost.runs.output import RunResults, type_of_run
 from airflow_bifrost.runs.part import RunPart
-from airflow_bifrost.runs.record import RunRecord
+from airflow_bifrost.runs.record import UNCANCELLED, RunRecord
 from airflow_bifrost.runs.request import RunPolicy, RunRequest
 from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.runs.steps import Wait
@@ -94,7 +94,9 @@ class RunWorkspace:
 
     @property
     def record(self) -> RunRecord:
-        return RunRecord(open_state_store(self.context, folder=self.home), f"{self.home}-receipt.json")
+        home = self.home
+        store = open_state_store(self.context, folder=home)
+        return RunRecord(store, f"{home}-receipt.json", f"{home}{UNCANCELLED}")
 
     @property
     def current(self) -> RunState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ from airflow_bifrost.triggers.airflow_channel import (
 from airflow_bifrost.triggers.cancel import Cancellation
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 from airflow_bifrost.triggers.stats import AirflowMeter
+from airflow_bifrost.triggers.uncancelled import leave
 from airflow_bifrost.waiting.decision import RESULTS_GRACE, Finished, GiveUp, WaitPolicy, WaitState, resumed
 from airflow_bifrost.waiting.handles import End, Listener, WaitHandle
 from airflow_bifrost.waiting.hub import Hub
@@ -32,7 +34,8 @@ from airflow_bifrost.waiting.schedule import LAST_POLL_WITHIN
 
 # Seconds after the deferral: Airflow may fail a task whose trigger fires sooner ("state mismatch").
 FIRST_EVENT_AFTER = 5.0
-CANCEL_WITHIN = 20.0  # seconds for on_kill as a whole; Airflow allows 30
+CANCEL_WITHIN = 20.0  # seconds for the cancels of on_kill; Airflow allows 30 for all of it
+LEAVE_WITHIN = 5.0  # seconds to write down what could not be cancelled
 
 
 class BatchTrigger(BaseTrigger):
@@ -57,6 +60,7 @@ class BatchTrigger(BaseTrigger):
     :param poll_backoff: poll less often as a batch ages: every 5 % of its age, but at least every ten minutes.
     :param any_ended: fire as soon as one of the batches has ended, instead of when all have.
     :param may_cancel: with ``cancel_on_kill``, the batches that may be cancelled; None: all of them. The others may belong to another task.
+    :param uncancelled: URI of a file for the batches that could not be cancelled, so that the next attempt cancels them; None: no file.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class BatchTrigger(BaseTrigger):
         poll_backoff: bool = False,
         any_ended: bool = False,
         may_cancel: list[str] | None = None,
+        uncancelled: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         self.batch_ids = batch_ids
@@ -92,6 +97,7 @@ class BatchTrigger(BaseTrigger):
         self.poll_backoff = poll_backoff
         self.any_ended = any_ended
         self.may_cancel = may_cancel
+        self.uncancelled = uncancelled
         self._has_ended = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -112,6 +118,7 @@ class BatchTrigger(BaseTrigger):
                 "poll_backoff": self.poll_backoff,
                 "any_ended": self.any_ended,
                 "may_cancel": self.may_cancel,
+                "uncancelled": self.uncancelled,
             },
         )
 
@@ -156,6 +163,22 @@ class BatchTrigger(BaseTrigger):
         finally:
             for line in cancellation.report():
                 self.log.log(line.level, line.text)
+        await self._leave(list(cancellation.failures))
+
+    async def _leave(self, batch_ids: list[str]) -> None:
+        """Leave batches that could not be cancelled to the next attempt of the task."""
+        if not batch_ids or self.uncancelled is None:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await asyncio.to_thread(leave, self.uncancelled, batch_ids)
+        except (OSError, ValueError, ImportError) as error:  # a TimeoutError is an OSError
+            self.log.log(
+                logging.ERROR,
+                "These batches could not be written to %s (%s), so no attempt cancels them",
+                self.uncancelled,
+                error,
+            )
 
     async def _wait(self) -> BatchEvent:
         listener = _Listener(self)

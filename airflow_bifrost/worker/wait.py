@@ -63,6 +63,7 @@ class BatchWait:
     :param any_ended: end the wait as soon as one batch has ended.
     :param deadline: Unix seconds at which the wait gives up; None: ``timeout`` after the start of the first attempt.
     :param may_cancel: with ``cancel_on_kill``, the batches that the trigger may cancel; None: all of them.
+    :param uncancelled: with ``cancel_on_kill``, URI of a file for the batches that the trigger could not cancel.
     :param resume_with: additional arguments for the method that resumes the task after a deferral.
     :param state_folder: see :func:`airflow_bifrost.worker.state_store.open_state_store`.
     :param clock: returns Unix seconds.
@@ -85,6 +86,7 @@ class BatchWait:
     sleep: Callable[[float], object] = time.sleep
     deadline: float | None = None
     may_cancel: Sequence[str] | None = None
+    uncancelled: str | None = None
     resume_with: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, context: Mapping[str, Any], task: BaseOperator) -> list[dict[str, Any]]:
@@ -233,6 +235,7 @@ class BatchWait:
                 poll_backoff=self.poll_backoff,
                 any_ended=self.any_ended,
                 may_cancel=None if self.may_cancel is None else list(self.may_cancel),
+                uncancelled=self.uncancelled,
             ),
             method_name="execute_complete",
             kwargs=dict(self.resume_with) or None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,10 @@ def test_it_works_in_the_worker_too(gateway: LocalGateway, output: str) -> None:
     assert (end.state, end.deferrals, outcomes(output)) == ("success", 0, ["succeeded"])
 
 
-def test_nothing_but_the_output_is_left(gateway: LocalGateway, output: str) -> None:
+def test_nothing_but_the_output_and_its_receipt_is_left(gateway: LocalGateway, output: str) -> None:
     run(output, ["a"])
-    assert [path.name for path in Path(output).parent.rglob("*")] == ["out.jsonl"]
+    names = sorted(path.name for path in Path(output).parent.rglob("*"))
+    assert [re.sub("[0-9a-f]{12}", "12", name) for name in names] == ["out.jsonl", "out.jsonl.bifrost-12-receipt.json"]
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -24,7 +24,8 @@ from airflow_bifrost.decorators.batch import _BatchDecoratedOperator
 from airflow_bifrost.exceptions import BatchFailed, BifrostProtocolError
 from airflow_bifrost.results import read_rows
 from airflow_bifrost.runs.record import CANCEL_KEY, STATE_KEY
-from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
+from airflow_bifrost.triggers import uncancelled
 from airflow_bifrost.worker.kill import TaskStopped
 
 UNREADABLE = {
@@ -452,10 +453,7 @@ def test_a_clear_after_success_needs_nothing_of_the_provider(gateway: LocalGatew
     assert run(output, ["a"], store=store, try_number=2).value == first.value
 
 
-def test_a_clear_after_success_finds_a_receipt_if_airflow_deletes_the_state(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
+def test_a_clear_after_success_finds_a_receipt_if_the_state_is_lost(gateway: LocalGateway, output: str) -> None:
     first = run(output, ["a"], store=Store())
     asked = len(gateway.requests)
     assert run(output, ["a"], store=Store(), try_number=2).value == first.value
@@ -608,6 +606,28 @@ def test_a_batch_that_cannot_be_cancelled_is_cancelled_by_the_next_attempt(
     assert outcomes(output) == ["succeeded"] * 12
     asked = [request.path for request in gateway.requests if request.path.endswith("/cancel")]
     assert all(any(batch_id in path for path in asked) for batch_id in left)
+
+
+def test_a_batch_that_the_trigger_could_not_cancel_is_cancelled_by_the_next_attempt(
+    gateway: LocalGateway, output: str
+) -> None:
+    store = Store()
+    deferred: list[Any] = []
+
+    def die(trigger: Any) -> Any:
+        deferred.append(trigger)
+        raise ValueError("a user ended the task")
+
+    gateway.behave("openai", ProviderBehavior(running_polls=100))
+    ti = FakeTI(task_id="run")
+    with pytest.raises(ValueError, match="a user"):
+        run_to_its_end(lambda: task(output, ["a"]), ti=ti, store=store, resume_from=die)
+    [batch] = gateway.batches
+    uncancelled.leave(deferred[0].uncancelled, [batch["id"]])
+    gateway.behave("openai", ProviderBehavior())
+    run(output, ["a"], store=store, try_number=2)
+    assert [request.path for request in gateway.requests if request.path.endswith(f"{batch['id']}/cancel")]
+    assert not Path(deferred[0].uncancelled).exists()
 
 
 def test_cancels_run_in_parallel_and_are_repeated_on_transient_errors(

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from support.airflow import fire, rebuilt
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
 from airflow_bifrost.triggers import batch as trigger_module
+from airflow_bifrost.triggers import uncancelled
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.waiting import hub as hub_module
 from airflow_bifrost.waiting import schedule
@@ -327,6 +329,46 @@ def test_on_kill_says_which_batches_go_on_costing_money(
     assert "1 of 2 batches could not be cancelled" in said[logging.ERROR]
     assert bad in said[logging.ERROR]
     assert "billed" in said[logging.ERROR]
+
+
+def test_on_kill_cancels_no_batch_that_may_be_another_tasks(gateway: LocalGateway, channel: Channel) -> None:
+    channel.state = "failed"
+    own, unknown = gateway.add_batch(status="in_progress"), gateway.add_batch(status="in_progress")
+    kill(rebuilt(trigger(own, unknown, cancel_on_kill=True, may_cancel=[own])))
+    assert cancelled_in(gateway) == {own}
+
+
+def test_on_kill_leaves_what_it_could_not_cancel_for_the_next_attempt(
+    gateway: LocalGateway, channel: Channel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    channel.state = "failed"
+    monkeypatch.setattr(trigger_module, "CANCEL_WITHIN", 0.5)
+    good, bad = gateway.add_batch(status="in_progress"), gateway.add_batch(status="in_progress")
+    gateway.inject(Fault(call="batch_cancel", status=401, path_contains=bad, times=None))
+    path = tmp_path / "left.json"
+    kill(rebuilt(trigger(good, bad, cancel_on_kill=True, uncancelled=str(path))))
+    assert uncancelled.left(str(path)) == [bad]
+
+
+def test_on_kill_leaves_no_file_if_it_cancelled_everything(
+    gateway: LocalGateway, channel: Channel, tmp_path: Path
+) -> None:
+    channel.state = "failed"
+    batch_id = gateway.add_batch(status="in_progress")
+    kill(trigger(batch_id, cancel_on_kill=True, uncancelled=str(tmp_path / "left.json")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_kill_says_so_if_it_cannot_leave_what_it_could_not_cancel(
+    gateway: LocalGateway, channel: Channel, mocker: MockerFixture
+) -> None:
+    channel.state = "failed"
+    batch_id = gateway.add_batch(status="in_progress")
+    gateway.inject(Fault(call="batch_cancel", status=401, times=None))
+    killed = trigger(batch_id, cancel_on_kill=True, uncancelled="odd://nowhere/left.json")
+    log = mocker.spy(killed.log, "log")
+    kill(killed)
+    assert any("odd://nowhere/left.json" in str(call) for call in log.call_args_list)
 
 
 def test_on_kill_of_a_trigger_that_was_left_behind_cancels_nothing(gateway: LocalGateway, channel: Channel) -> None:
