@@ -1,7 +1,7 @@
 """A local Bifrost gateway, for offline tests of DAGs and for demos.
 
-It is an HTTP server that answers as gateway 1.4.19 does: files, batches, lists with cursors, cancel, native results,
-virtual keys, and each provider's IDs and statuses. A model that echoes its prompt answers the rows. A batch ends after
+It is an HTTP server that answers as a gateway of version 1.4, 1.5 or 2 does: files, batches, lists with cursors, cancel, native
+results, virtual keys, and each provider's IDs and statuses. A model that echoes its prompt answers the rows. A batch ends after
 ``batch_seconds``. It costs nothing and needs no network.
 
 The public names are those of ``__all__``: ``LocalGateway``, ``Fault``, ``ProviderAnswer``, ``ProviderBehavior``,
@@ -17,12 +17,12 @@ In a test, with the fixture that this package registers with pytest::
 ``@pytest.mark.bifrost_gateway(batch_seconds=0)`` passes arguments of ``LocalGateway`` to the fixture, and ``token`` to its
 connection. Elsewhere::
 
-    with LocalGateway(batch_seconds=2.0) as gateway:
+    with LocalGateway(batch_seconds=2.0, version="1.5") as gateway:
         gateway.url, gateway.connection_json(token="sk-bf-mine")
 
 As a process, which prints its URL on one line, and on stderr a shell command that exports the connection::
 
-    python -m airflow_bifrost.testing --port 0 --batch-seconds 60 --state gateway.sqlite
+    python -m airflow_bifrost.testing --port 0 --batch-seconds 60 --state gateway.sqlite --version 1.5
 
 What a row asks for
 -------------------
