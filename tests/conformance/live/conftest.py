@@ -1,6 +1,7 @@
 """The conformance checks on a gateway of yours: ``make test-live GATEWAY=... TOKEN=... PROVIDER=...``, read-only unless ``--spend`` is given.
 
-The environment has the same names, so that nobody sees the token: GATEWAY, TOKEN, PROVIDER, PREFIX (default /openai), MODEL.
+The environment has the same names, so that nobody sees the token: GATEWAY, TOKEN, PROVIDER, PREFIX (default /openai; / for none),
+MODEL, and for results in an object store OUTPUT and ROLE. An empty variable counts as not set.
 Before the first check one batch is listed: where that fails, nothing else is asked.
 """
 
@@ -32,6 +33,8 @@ MODELS = {
     "azure": "gpt-4o-mini",
     "anthropic": "claude-haiku-4-5",
     "gemini": "gemini-2.5-flash",
+    "bedrock": "anthropic.claude-3-haiku-20240307-v1:0",
+    "vertex": "gemini-2.5-flash",
 }
 VARIABLES = {"host": "GATEWAY", "schema": "GATEWAY", "port": "GATEWAY", "path_prefix": "PREFIX", "password": "TOKEN"}
 
@@ -86,7 +89,7 @@ def config_of_environment() -> GatewayConfig:
             os.environ["GATEWAY"],
             token=os.environ.get("TOKEN") or None,
             provider=(os.environ.get("PROVIDER") or DEFAULT_PROVIDER).strip().lower(),
-            path_prefix=os.environ.get("PREFIX", DEFAULT_PATH_PREFIX).rstrip("/"),
+            path_prefix=(os.environ.get("PREFIX") or DEFAULT_PATH_PREFIX).rstrip("/"),
             name="live",
         )
     except ValueError as error:
@@ -110,7 +113,7 @@ def stop(message: str) -> NoReturn:
 def advice(error: BifrostGatewayError, config: GatewayConfig) -> str:
     """What to do about it, by the names of the variables."""
     address = "Check GATEWAY" + (
-        f", and PREFIX, which is set to {os.environ['PREFIX']!r}." if "PREFIX" in os.environ else " and PREFIX."
+        f", and PREFIX, which is set to {os.environ['PREFIX']!r}." if os.environ.get("PREFIX") else " and PREFIX."
     )
     match error:
         case BifrostAuthError() if not config.token:
@@ -122,7 +125,8 @@ def advice(error: BifrostGatewayError, config: GatewayConfig) -> str:
         case BatchNotFound():
             return address
         case BifrostRequestError():
-            return f"Check PROVIDER: {config.provider!r} must be a provider of the gateway with a key for batches (use_for_batch_api)."
+            since = " Gateways up to 1.4 have no batches on Vertex." if config.provider == "vertex" else ""
+            return f"Check PROVIDER: {config.provider!r} must be a provider of the gateway with a key for batches (use_for_batch_api).{since}"
         case BifrostProtocolError(transient=False):
             return address
         case BifrostGatewayError(status_code=None):
@@ -134,7 +138,15 @@ def advice(error: BifrostGatewayError, config: GatewayConfig) -> str:
 def live() -> Iterator[Live]:
     config = config_of_environment()
     with GatewayClient(config) as client:
-        yield Live(config, client, config.provider, model_of_environment(config.provider))
+        yield Live(
+            config,
+            client,
+            config.provider,
+            model_of_environment(config.provider),
+            output=os.environ.get("OUTPUT", ""),
+            role=os.environ.get("ROLE", ""),
+            is_bifrost=client.version() is not None,
+        )
 
 
 @pytest.fixture

@@ -12,12 +12,20 @@ from airflow_bifrost.gateway.config import GatewayConfig
 
 @dataclass(frozen=True)
 class Live:
-    """A gateway that is not ours."""
+    """A gateway that is not ours.
+
+    :param output: folder in the provider's object store for the results of submitted batches.
+    :param role: the role that Bedrock takes for them.
+    :param is_bifrost: whether it says which version of Bifrost it is.
+    """
 
     config: GatewayConfig
     client: GatewayClient
     provider: str
     model: str | None
+    output: str = ""
+    role: str = ""
+    is_bifrost: bool = True
 
     def get(self, path: str) -> httpx.Response:
         """A GET that no client makes."""

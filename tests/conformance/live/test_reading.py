@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import replace
 from itertools import islice
 
@@ -19,7 +20,7 @@ from airflow_bifrost.gateway.retry import NO_RETRY
 from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.providers.statuses import BatchStatus
 
-from ..recordings import RECORDINGS, Recording, ids
+from ..recordings import RECORDINGS, Recording
 from .gateway import Live
 
 # The gateway's own answers, for which it asks no provider.
@@ -31,12 +32,17 @@ ANY_GATEWAY = {
     "providers/unknown",
     "providers/upper_case",
 }
-assert {r.name for r in RECORDINGS} >= ANY_GATEWAY
+RECORDED = {r.name: r for r in RECORDINGS if r.name in ANY_GATEWAY}  # what they mean is the same in every version
+assert RECORDED.keys() == ANY_GATEWAY
 UNKNOWN_ID = "batch_that_nobody_has_made"
+UNKNOWN_FILES = {
+    "bedrock": base64.b64encode(b"s3://bucket-that-nobody-has/made").decode(),
+    "vertex": base64.urlsafe_b64encode(b"gs://bucket-that-nobody-has/made").decode().rstrip("="),
+}
 MANY = 300  # entries of a list that are looked at
 
 
-@pytest.mark.parametrize("recording", [r for r in RECORDINGS if r.name in ANY_GATEWAY], ids=ids)
+@pytest.mark.parametrize("recording", RECORDED.values(), ids=RECORDED)
 def test_the_gateway_says_by_itself_what_the_recorded_one_said(live: Live, recording: Recording) -> None:
     request = recording.request
     path = request["path"].replace("/openai", live.config.path_prefix, 1)
@@ -60,17 +66,21 @@ def test_a_batch_that_does_not_exist_is_not_found(live: Live) -> None:
 
 
 def test_a_file_that_does_not_exist_is_not_found(live: Live) -> None:
-    with pytest.raises((BatchNotFound, BifrostRequestError)):
+    with pytest.raises((BatchNotFound, BifrostRequestError)):  # at once: of an object store, this ID can never be one
         live.client.get_file("file-that-nobody-has-made")
+    if live.provider in UNKNOWN_FILES:
+        with pytest.raises((BatchNotFound, BifrostAuthError)):
+            live.client.get_file(UNKNOWN_FILES[live.provider])
 
 
 def test_a_cursor_of_elsewhere_is_a_mistake(live: Live) -> None:
     if not providers.get(live.provider).lists_all_pages:
         pytest.skip(f"the gateway ignores the cursor for {live.provider}")
-    if live.provider not in ("openai", "azure"):
-        pytest.skip(f"what the gateway does with a cursor for {live.provider} is not known")
-    with pytest.raises(BifrostRequestError):
+    try:
         live.client.list_page(limit=2, after="!!!")
+    except BifrostRequestError:  # at once, since it can never pass
+        return
+    pytest.skip(f"the gateway passes a cursor of elsewhere on to {live.provider}, as versions since 1.5 do")
 
 
 def test_a_virtual_key_that_does_not_exist_is_refused(live: Live) -> None:
@@ -127,7 +137,13 @@ def test_the_async_client_reads_the_same(live: Live) -> None:
 
 
 def test_files_are_listed(live: Live) -> None:
-    if live.provider == "bedrock":
-        pytest.skip("Bedrock's files lie in S3: a listing needs a bucket")
+    if live.provider in UNKNOWN_FILES:
+        pytest.skip(
+            f"the files of {live.provider} are in an object store: a list needs a bucket, which the clients do not send"
+        )
+    if not live.config.path_prefix and live.is_bifrost:
+        pytest.skip(
+            "without /openai in its paths, gateways up to 1.4 take the provider of a list of files from a header, which the clients do not send"
+        )
     for file in islice(live.client.list_files(), MANY):
         assert file.id
