@@ -6,9 +6,13 @@ import os
 import pwd
 import shutil
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from support.processes import Processes
+
+_START_SECONDS = 60.0
 SERVER_USERS = ("postgres", "nobody")
 """Unprivileged users, one of which runs PostgreSQL's server if this process is root's: it refuses to run as root."""
 
@@ -69,3 +73,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, processes: Processes) -> None:
+    """Return when a server accepts connections on a port of loopback.
+
+    :raises ProcessDied: a process has ended.
+    :raises OSError: no server does, after a minute.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            processes.check()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
 from support.processes import Processes
 
-from endurance.machine import free_port
+from endurance.machine import free_port, wait_for_port
 
 BUCKET = "endurance"
 CONNECTION = "lake"
-_START_SECONDS = 60.0
+REGION = "us-east-1"
 
 
 class Store(Protocol):
@@ -71,20 +70,14 @@ def s3_store(processes: Processes) -> FileStore:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     processes.start("s3", command, env=os.environ, cwd=Path("/"))
     url = f"http://127.0.0.1:{port}"
-    fs = fsspec.filesystem(
-        "s3", key="test", secret="test", client_kwargs={"endpoint_url": url, "region_name": "us-east-1"}
-    )
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            fs.mkdir(BUCKET)
-            break
-        except OSError:
-            processes.check()
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
+    wait_for_port(port, processes)
+    from boto3 import client  # only the environment for Celery has it
+
+    s3 = client("s3", endpoint_url=url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test")
+    s3.create_bucket(Bucket=BUCKET)
+    kwargs = {"endpoint_url": url, "region_name": REGION}
+    fs = fsspec.filesystem("s3", key="test", secret="test", client_kwargs=kwargs)
     connection = {"conn_type": "aws", "login": "test", "password": "test"}
-    extra = {"extra": {"endpoint_url": url, "region_name": "us-east-1"}}
+    extra = {"extra": {"endpoint_url": url, "region_name": REGION}}
     env = {f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps(connection | extra)}
     return FileStore(fs, BUCKET, f"s3://{CONNECTION}@{BUCKET}", env)
