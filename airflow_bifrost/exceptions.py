@@ -155,7 +155,8 @@ class BifrostProtocolError(BifrostGatewayError):
 class BatchInputError(BifrostError, AirflowFailException):
     """Rows of the input cannot be sent, and nothing was submitted. Airflow does not retry it, because the rows stay as they are.
 
-    :param errors: for the first bad rows, the number of the row (in a file: of the line) and what is wrong with it.
+    :param errors: for the first bad rows, the number of the row (in a file: of the line; with several files, and the file) and what is
+        wrong with it.
         Empty if the error is not about a row.
     """
 
@@ -165,7 +166,7 @@ class BatchInputError(BifrostError, AirflowFailException):
         *,
         problem: str | None = None,
         advice: str | None = None,
-        errors: list[tuple[int, str]] | None = None,
+        errors: list[tuple[int | str, str]] | None = None,
     ) -> None:
         super().__init__(message, problem=problem, advice=advice)
         self.errors = errors or []

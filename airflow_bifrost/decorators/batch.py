@@ -36,7 +36,7 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name in ("rows", "input_path"):
+        for name in ("rows", "input_path", "input_format"):
             if name in kwargs:
                 raise ValueError(
                     f"@task.bifrost_batch does not take {name}: the decorated function returns the rows. Remove the argument"
@@ -69,6 +69,9 @@ def bifrost_batch_task(
     python_callable: Callable[..., Any] | None = None,
     *,
     output_path: str = NOT_GIVEN,
+    prompt: str | Callable[[dict[str, Any]], Any] | None = NOT_GIVEN,
+    id_column: str | None = NOT_GIVEN,
+    keep: Sequence[str] = NOT_GIVEN,
     endpoint: str = NOT_GIVEN,
     provider: str | None = NOT_GIVEN,
     model: str | None = NOT_GIVEN,
@@ -98,6 +101,7 @@ def bifrost_batch_task(
     max_rows: int | None = NOT_GIVEN,
     max_input_bytes: int | None = NOT_GIVEN,
     max_request_body_size_mb: int = NOT_GIVEN,
+    on_bare_body: str = NOT_GIVEN,
     on_unknown: str | Mapping[str, Any] = NOT_GIVEN,
     on_changed_input: str = NOT_GIVEN,
     on_changed_request: str = NOT_GIVEN,
@@ -106,10 +110,10 @@ def bifrost_batch_task(
     bifrost_conn_id: str = NOT_GIVEN,
     **kwargs: Unpack[DecoratorArguments],
 ) -> TaskDecorator:
-    """Turn a function that returns or yields rows into a task.
+    """Turn a function that returns or yields rows, or returns a table, into a task.
 
-    The arguments, their meaning and their defaults are those of :class:`~airflow_bifrost.operators.batch.BatchRunOperator`, without ``rows``
-    and ``input_path``; ``output_path`` is required. The function is called once. After its rows are submitted, a retry or a clear continues
+    The arguments, their meaning and their defaults are those of :class:`~airflow_bifrost.operators.batch.BatchRunOperator`, without ``rows``,
+    ``input_path`` and ``input_format``; ``output_path`` is required. The function is called once. After its rows are submitted, a retry or a clear continues
     with them. The function is called again only if the task is cleared after an outcome that it does not accept, or after the output was
     deleted.
 

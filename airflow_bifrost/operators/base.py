@@ -6,7 +6,8 @@ imported in the methods that run there. The same holds for ``sensors`` and ``dec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -15,10 +16,12 @@ from airflow.sdk import BaseOperator, XComArg
 
 from airflow_bifrost.worker.arguments import (
     CLEANUP,
+    ON_BARE_BODY,
     ON_CHANGED_INPUT,
     OperatorArguments,
     batch_ids_of,
     checked_on_unknown,
+    is_resolved_later,
     one_of,
     provider_of,
     seconds_of,
@@ -82,6 +85,9 @@ class RowsOperator(BaseOperator):
         "endpoint",
         "provider",
         "model",
+        "system_prompt",
+        "prompt",
+        "id_column",
         "request_params",
         "metadata",
         "extra_body",
@@ -96,6 +102,10 @@ class RowsOperator(BaseOperator):
         *,
         rows: Any,
         input_path: str | None,
+        input_format: str | None,
+        prompt: str | Callable[[dict[str, Any]], Any] | None,
+        id_column: str | None,
+        on_bare_body: str,
         endpoint: str,
         provider: str | None,
         model: str | None,
@@ -118,6 +128,11 @@ class RowsOperator(BaseOperator):
         super().__init__(**kwargs)
         self.rows = rows
         self.input_path = input_path
+        self.input_format = input_format
+        self.prompt = prompt
+        self.id_column = id_column
+        self.keep: tuple[str, ...] = ()
+        self.on_bare_body = one_of("on_bare_body", on_bare_body, ON_BARE_BODY)
         self.endpoint = endpoint
         self.provider = provider
         self.model = model
@@ -138,7 +153,9 @@ class RowsOperator(BaseOperator):
         )
         self.resubmit: Collection[str] = ()
         self.bifrost_conn_id = bifrost_conn_id
-        if isinstance(rows, XComArg):
+        if id_column is not None and prompt is None:
+            raise ValueError("id_column needs prompt: without one, a row names its own custom_id")
+        if is_resolved_later(rows) or (isinstance(rows, list | tuple) and any(map(is_resolved_later, rows))):
             # Airflow sets this dependency for templated fields only. `rows` is not templated: Airflow would render `{{` in prompts,
             # and would store the prompts in its metadata database.
             XComArg.apply_upstream_relationship(self, rows)
@@ -173,12 +190,15 @@ class RowsOperator(BaseOperator):
         return limits_of(provider, self.max_request_body_size_mb * 2**20)
 
     def _write_parts(self, context: Context, provider: str, folder: Path) -> RequestFiles:
-        from airflow_bifrost.submission.parts import write_parts
-        from airflow_bifrost.worker.rows import rows_of
+        from airflow_bifrost.submission.parts import SOURCES, write_parts
+        from airflow_bifrost.worker.rows import requests_of, resolved, rows_of
 
-        with rows_of(self.rows, self.input_path, context) as rows:
-            return write_parts(
-                rows,
+        with (
+            rows_of(resolved(self.rows, self, context), self.input_path, self.input_format) as given,
+            requests_of(given, folder, prompt=self.prompt, id_column=self.id_column, keep=self.keep) as requests,
+        ):
+            files = write_parts(
+                requests,
                 folder,
                 provider=provider,
                 endpoint=self.endpoint,
@@ -188,5 +208,7 @@ class RowsOperator(BaseOperator):
                 limits=self._limits(provider),
                 max_rows=self.max_rows,
                 max_input_bytes=self.max_input_bytes,
-                unit="line" if self.input_path is not None else "row",
+                unit=given.unit,
+                bare_bodies=self.on_bare_body == "send",
             )
+        return replace(files, sources=folder / SOURCES if self.keep else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from airflow_bifrost.worker.arguments import (
     OperatorArguments,
     WaitsForBatches,
     checked_accept,
+    columns_of,
     one_of,
     only_one_of,
     provider_of,
@@ -48,14 +49,22 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     key of it as an XCom.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
-        A list, or the output of another task. Airflow does not render Jinja in them.
-    :param input_path: a JSONL file of such rows: a URI for Airflow's object storage, or a path on the worker's disk. (templated)
+        Or a table, with ``prompt``: a pandas or Polars frame, Arrow data, a database cursor, or a list of dicts or tuples. A list may hold
+        outputs of other tasks. Airflow does not render Jinja in the rows; only ``rows`` as a whole may be a template.
+    :param input_path: a file of such rows: a URI for Airflow's object storage, or a path on the worker's disk. Also a folder of files, or a
+        pattern such as ``s3://bucket/reviews-*.csv``; their rows follow each other in the order of the names. (templated)
+    :param input_format: ``jsonl``, ``csv``, ``tsv`` or ``parquet``, also with ``.gz`` or ``.zst``. By default the file's name decides, and a
+        name without a known extension means ``jsonl``. CSV, TSV and Parquet are tables and need ``prompt``. (templated)
+    :param prompt: what to ask about each row of a table: text with names of columns in braces, ``"Classify: {review}"``, or a function that
+        takes the row as a dict and returns a prompt or a request body. The columns of a tuple are numbered from 0: ``{0}``. (templated)
+    :param id_column: the column whose value becomes the row's ``custom_id``. By default it is the row's place. (templated)
+    :param keep: the columns of a table that each result carries, in its member ``source``.
     :param output_path: the file to write: a URI or a path, as for ``input_path``. It has one JSON object per line, in the order of the
         input (see :class:`airflow_bifrost.results.rows.ResultRow`). While the task runs, a folder next to it holds the input. (templated)
     :param endpoint: the API that each row calls, e.g. ``/v1/embeddings``. (templated)
     :param provider: the model provider. Defaults to the connection's provider. (templated)
     :param model: the model for rows whose body does not name one. Gemini, Bedrock and Vertex require it for the whole batch. (templated)
-    :param system_prompt: a system prompt for each row that does not have one.
+    :param system_prompt: a system prompt for each row that does not have one. (templated)
     :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
     :param output_type: a pydantic model. Each request asks for an answer in its JSON schema, and each valid answer becomes the row's
         ``output``. An answer that fails validation makes its row ``failed`` (code ``invalid_output``), and the row is sent again. Not
@@ -99,6 +108,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     :param max_input_bytes: fail before anything is uploaded if the input is larger than this, in bytes.
     :param max_request_body_size_mb: the gateway's setting of the same name, in MiB. The gateway refuses larger uploads, so no batch's input
         exceeds it.
+    :param on_bare_body: what to do with a request body that lacks what its endpoint needs, such as ``messages``: ``"fail"`` before anything
+        is uploaded, or ``"send"`` it as it is.
     :param on_unknown: what to do if an earlier attempt may have submitted a batch and the task cannot determine whether it did: ``"fail"``
         with an error that says what to check, ``"resubmit"`` and risk paying twice, or continue with ``{"adopt": "<batch ID>"}``. With
         several parts: ``{"adopt": {<part number>: "<batch ID>"}}``.
@@ -117,6 +128,10 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         output_path: str,
         rows: Any = None,
         input_path: str | None = None,
+        input_format: str | None = None,
+        prompt: str | Callable[[dict[str, Any]], Any] | None = None,
+        id_column: str | None = None,
+        keep: Sequence[str] = (),
         endpoint: str = "/v1/chat/completions",
         provider: str | None = None,
         model: str | None = None,
@@ -146,6 +161,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         max_rows: int | None = None,
         max_input_bytes: int | None = None,
         max_request_body_size_mb: int = 100,
+        on_bare_body: str = "fail",
         on_unknown: str | Mapping[str, Any] = "fail",
         on_changed_input: str = "leave",
         on_changed_request: str = "fail",
@@ -158,6 +174,10 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         super().__init__(
             rows=rows,
             input_path=input_path,
+            input_format=input_format,
+            prompt=prompt,
+            id_column=id_column,
+            on_bare_body=on_bare_body,
             endpoint=endpoint,
             provider=provider,
             model=model,
@@ -179,6 +199,9 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         )
         only_one_of(rows=rows, input_path=input_path)
         self.output_path = output_path
+        self.keep = columns_of(keep)
+        if self.keep and prompt is None:
+            raise ValueError("keep needs prompt: it names columns of a table")
         self.output_type = output_type
         self.accept = checked_accept(accept)
         self.max_parallel_batches = whole_number("max_parallel_batches", max_parallel_batches)
@@ -201,11 +224,12 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         self._state_folder: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_bifrost.results.storage import same_file
+        from airflow_bifrost.results.storage import covers
 
-        if self.input_path is not None and same_file(self.input_path, self.output_path):
+        if self.input_path is not None and covers(self.input_path, self.output_path):
             raise ValueError(
-                f"input_path and output_path are the same file ({self.input_path}): the output would replace the rows. Nothing was submitted. Choose another output_path."
+                f"input_path ({self.input_path}) includes output_path ({self.output_path}): the task would replace its rows by their results, or"
+                " read results as rows. Nothing was submitted. Choose another output_path."
             )
         with self._skipping():
             run = self._run(context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -26,13 +26,20 @@ class BatchSubmitOperator(RowsOperator):
     metadata (OpenAI, Azure), by a tag in the batch's metadata. If there are no rows, the task is skipped.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
-        A list, or the output of another task. Airflow does not render Jinja in them.
-    :param input_path: a JSONL file of such rows: a URI for Airflow's object storage, or a path on the worker's disk. (templated)
+        Or a table, with ``prompt``: a pandas or Polars frame, Arrow data, a database cursor, or a list of dicts or tuples. A list may hold
+        outputs of other tasks. Airflow does not render Jinja in the rows; only ``rows`` as a whole may be a template.
+    :param input_path: a file of such rows: a URI for Airflow's object storage, or a path on the worker's disk. Also a folder of files, or a
+        pattern such as ``s3://bucket/reviews-*.csv``; their rows follow each other in the order of the names. (templated)
+    :param input_format: ``jsonl``, ``csv``, ``tsv`` or ``parquet``, also with ``.gz`` or ``.zst``. By default the file's name decides, and a
+        name without a known extension means ``jsonl``. CSV, TSV and Parquet are tables and need ``prompt``. (templated)
+    :param prompt: what to ask about each row of a table: text with names of columns in braces, ``"Classify: {review}"``, or a function that
+        takes the row as a dict and returns a prompt or a request body. The columns of a tuple are numbered from 0: ``{0}``. (templated)
+    :param id_column: the column whose value becomes the row's ``custom_id``. By default it is the row's place. (templated)
     :param input_file_id: ID of a file that is already at the provider. (templated)
     :param endpoint: the API that each row calls, e.g. ``/v1/embeddings``. (templated)
     :param provider: the model provider. Defaults to the connection's provider. (templated)
     :param model: the model for rows whose body does not name one. Gemini, Bedrock and Vertex require it for the whole batch. (templated)
-    :param system_prompt: a system prompt for each row that does not have one.
+    :param system_prompt: a system prompt for each row that does not have one. (templated)
     :param request_params: body members for each row that does not set them, e.g. ``{"max_tokens": 200, "temperature": 0}``. (templated)
     :param completion_window: the time in which the provider is to finish the batch. Passed on unchanged.
     :param metadata: up to 16 key-value pairs of strings that the provider stores with the batch. (templated)
@@ -42,6 +49,8 @@ class BatchSubmitOperator(RowsOperator):
     :param max_input_bytes: fail before anything is uploaded if the input is larger than this, in bytes.
     :param max_request_body_size_mb: the gateway's setting of the same name, in MiB. The gateway refuses larger uploads, so no batch's input
         exceeds it.
+    :param on_bare_body: what to do with a request body that lacks what its endpoint needs, such as ``messages``: ``"fail"`` before anything
+        is uploaded, or ``"send"`` it as it is.
     :param on_unknown: what to do if an earlier attempt may have submitted a batch and the task cannot determine whether it did: ``"fail"``
         with an error that says what to check, ``"resubmit"`` and risk paying twice, or continue with ``{"adopt": "<batch ID>"}``.
     :param on_changed_input: what to do with a batch that an earlier attempt submitted for a different input: ``"leave"`` or ``"cancel"`` it.
@@ -60,6 +69,9 @@ class BatchSubmitOperator(RowsOperator):
         *,
         rows: Any = None,
         input_path: str | None = None,
+        input_format: str | None = None,
+        prompt: str | Callable[[dict[str, Any]], Any] | None = None,
+        id_column: str | None = None,
         input_file_id: str | None = None,
         endpoint: str = "/v1/chat/completions",
         provider: str | None = None,
@@ -73,6 +85,7 @@ class BatchSubmitOperator(RowsOperator):
         max_rows: int | None = None,
         max_input_bytes: int | None = None,
         max_request_body_size_mb: int = 100,
+        on_bare_body: str = "fail",
         on_unknown: str | Mapping[str, Any] = "fail",
         on_changed_input: str = "leave",
         cleanup: str = "input",
@@ -84,6 +97,10 @@ class BatchSubmitOperator(RowsOperator):
         super().__init__(
             rows=rows,
             input_path=input_path,
+            input_format=input_format,
+            prompt=prompt,
+            id_column=id_column,
+            on_bare_body=on_bare_body,
             endpoint=endpoint,
             provider=provider,
             model=model,

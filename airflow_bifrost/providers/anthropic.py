@@ -53,7 +53,7 @@ PROVIDER = Provider(
             "max_tokens": 'has no max_tokens, which Anthropic requires: set it in `request_params`, e.g. {"max_tokens": 1024}'
         },
     ),
-    prompts={None: PromptForm(messages, lambda system: {"system": system})},
+    prompts={None: PromptForm(messages, ("messages",), lambda system: {"system": system})},
     schema=SchemaForm(
         # https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
         dialect=SchemaDialect(formats=TIMES | NAMES | {"uri"}, recursion=False),

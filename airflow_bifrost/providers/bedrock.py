@@ -40,6 +40,20 @@ def _last_part(arn: str) -> str:
     return re.split("/|%2[Ff]", arn)[-1]
 
 
+# Where the models' forms of a body hold what the model is asked.
+CONTENT = (
+    "messages",
+    "prompt",
+    "inputText",
+    "inputImage",
+    "input",
+    "inputs",
+    "texts",
+    "images",
+    "taskType",
+    "text_prompts",
+)
+
 PROVIDER = Provider(
     name="bedrock",
     # 100 to 50,000 records in a file of at most 1 GB. These are defaults by model, and an account may have others:
@@ -47,7 +61,8 @@ PROVIDER = Provider(
     limits=Limits(rows=50_000, bytes=1_000 * MB, min_rows=100),
     # `recordId` is a string: https://docs.aws.amazon.com/bedrock/latest/userguide/batch-inference-data.html
     lines=LineForm(id="recordId", body="modelInput", envelope=False, names_model=False),
-    prompts={None: PromptForm(messages)},
+    # Each model has its own form of body: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html
+    prompts={None: PromptForm(messages, CONTENT)},
     schema=None,  # each model has its own way to ask
     needs_model=True,
     listing=ListBehavior(pages=False, counts=ListedCounts.NOWHERE),  # gateway 1.4.19 and 1.5.16, recorded

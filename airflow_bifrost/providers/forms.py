@@ -50,11 +50,13 @@ class PromptForm:
     """How a prompt becomes a request body.
 
     :param body: makes a request body from a prompt.
+    :param content: members of which a request body needs one, because they hold what the model is asked; empty: unknown.
     :param system: makes the members that hold a system prompt; None if the body has no such member.
     :param system_is_message: whether the system prompt is the first of the ``messages`` instead.
     """
 
     body: Callable[[Any], JsonObject]
+    content: tuple[str, ...] = ()
     system: Callable[[str], JsonObject] | None = None
     system_is_message: bool = False
 

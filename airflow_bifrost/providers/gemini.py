@@ -25,7 +25,7 @@ def contents(prompt: Any) -> JsonObject:
 
 
 PROMPTS: dict[str | None, PromptForm] = {
-    None: PromptForm(contents, lambda system: {"systemInstruction": {"parts": [{"text": system}]}})
+    None: PromptForm(contents, ("contents",), lambda system: {"systemInstruction": {"parts": [{"text": system}]}})
 }
 
 

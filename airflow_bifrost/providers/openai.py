@@ -19,10 +19,13 @@ def messages(prompt: Any) -> JsonObject:
 
 # https://platform.openai.com/docs/api-reference
 PROMPTS: dict[str | None, PromptForm] = {
-    "/v1/chat/completions": PromptForm(messages, system_is_message=True),
-    "/v1/responses": PromptForm(lambda prompt: {"input": prompt}, lambda system: {"instructions": system}),
-    "/v1/embeddings": PromptForm(lambda prompt: {"input": prompt}),
-    "/v1/completions": PromptForm(lambda prompt: {"prompt": prompt}),
+    "/v1/chat/completions": PromptForm(messages, ("messages",), system_is_message=True),
+    # `prompt` names a template that OpenAI stores
+    "/v1/responses": PromptForm(
+        lambda prompt: {"input": prompt}, ("input", "prompt"), lambda system: {"instructions": system}
+    ),
+    "/v1/embeddings": PromptForm(lambda prompt: {"input": prompt}, ("input",)),
+    "/v1/completions": PromptForm(lambda prompt: {"prompt": prompt}, ("prompt",)),
 }
 
 

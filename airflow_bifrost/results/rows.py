@@ -41,7 +41,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """A result row. Its members have the order in which they are written.
+    """A result row. Its members have the order in which they are written. With ``keep``, the member ``source`` follows them.
 
     :param text: the assistant's text, of the first choice if there are several; None if the answer has no text (embeddings, refusals).
     :param finish_reason: in OpenAI's words (``stop``, ``length``, ``content_filter``, ``tool_calls``); other reasons are unchanged.

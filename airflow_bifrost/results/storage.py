@@ -8,6 +8,7 @@ import posixpath
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -68,16 +69,16 @@ def locate_file(
     return path, fs
 
 
-def same_file(
-    one: str | os.PathLike[str] | ObjectStoragePath, other: str | os.PathLike[str] | ObjectStoragePath
-) -> bool:
-    """Whether two URIs name the same file, however they are spelled."""
-    (path, fs), (other_path, other_fs) = locate(one), locate(other)
+def covers(input_path: str | os.PathLike[str] | ObjectStoragePath, output_path: str) -> bool:
+    """Whether an input (a file, a folder or a pattern) includes the file at ``output_path``, however the two are spelled."""
+    (path, fs), (other_path, other_fs) = locate(input_path), locate(output_path)
     if _schemes(fs) != _schemes(other_fs):
         return False
-    if "file" in _schemes(fs):
-        return os.path.realpath(path.path) == os.path.realpath(other_path.path)
-    return posixpath.normpath(path.path) == posixpath.normpath(other_path.path)
+    normal = os.path.realpath if "file" in _schemes(fs) else posixpath.normpath
+    wanted, output = normal(path.path), normal(other_path.path)
+    if wanted == output or fnmatchcase(output, wanted):
+        return True
+    return output.startswith(f"{wanted.rstrip('/')}/") and (str(input_path).endswith("/") or fs.isdir(path.path))
 
 
 def is_local(uri: str | os.PathLike[str] | ObjectStoragePath) -> bool:

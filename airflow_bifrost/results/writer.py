@@ -132,18 +132,24 @@ class ResultsWriter:
                 yield RowState(outcome, bool(flags & TRANSIENT), code)
 
     def write(
-        self, custom_ids: Iterable[str], uri: str | os.PathLike[str] | ObjectStoragePath, *, conn_id: str | None = None
+        self,
+        custom_ids: Iterable[str],
+        uri: str | os.PathLike[str] | ObjectStoragePath,
+        *,
+        sources: Iterable[bytes] | None = None,
+        conn_id: str | None = None,
     ) -> Tally:
         """Write a row for each of ``custom_ids``, in the same order.
 
         :param custom_ids: the IDs, without duplicates.
         :param uri: a URI for ``ObjectStoragePath``, or a local path. An existing file is replaced; after a failure it is unchanged.
+        :param sources: the member ``source`` of each row, as JSON, in the same order; None: the rows have no such member.
         :param conn_id: the Airflow connection of the object store; None: the one in the URI, if any.
         :raises ValueError: ``uri`` is a folder, or is in a store that no installed Airflow provider package knows.
         :raises OSError: the file could not be written.
         """
         with whole_file(uri, conn_id) as file:
-            return self._write(map(well_formed, custom_ids), file)
+            return self._write(map(well_formed, custom_ids), sources, file)
 
     def _take(self, records: Iterable[ResultRecord | None], check: Check | None) -> Taken:
         rows, unreadable = array("q"), self._unreadable
@@ -204,7 +210,7 @@ class ResultsWriter:
     def _of_values(self, values: Iterable[Any]) -> Iterator[ResultRecord | None]:
         return (record_of(value, self._adapter, self._token) for value in values if not is_placeholder(value))
 
-    def _write(self, custom_ids: Iterable[str], file: IO[bytes]) -> Tally:
+    def _write(self, custom_ids: Iterable[str], sources: Iterable[bytes] | None, file: IO[bytes]) -> Tally:
         written: Counter[int] = Counter()
         missing = 0
 
@@ -218,7 +224,7 @@ class ResultsWriter:
                     written[flags] += 1
                     yield row
 
-        _write_lines(lines(), file)
+        _write_lines(lines() if sources is None else map(_with_source, lines(), sources), file)
         kept = len(self._spool)
         outcomes = Counter(missing=missing)
         for flags, number in written.items():
@@ -233,6 +239,10 @@ class ResultsWriter:
             usage=Usage(*(sum(column) for column in zip([0, 0, 0], *self._tokens.values(), strict=True))),
             usage_by_model={model: Usage(*sums) for model, sums in self._tokens.items()},
         )
+
+
+def _with_source(row: bytes, source: bytes) -> bytes:
+    return b'%b,"source":%b}' % (row[:-1], source)
 
 
 def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:

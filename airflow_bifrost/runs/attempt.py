@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -19,7 +19,7 @@ from airflow_bifrost.runs.state import RunState, next_step
 from airflow_bifrost.runs.steps import Wait
 from airflow_bifrost.runs.verdict import raise_if_stopped
 from airflow_bifrost.runs.workspace import run_part
-from airflow_bifrost.submission.parts import Part, RequestFiles
+from airflow_bifrost.submission.parts import RequestFiles
 from airflow_bifrost.worker.rows import VANISHED
 from airflow_bifrost.worker.scratch import scratch_folder
 from airflow_bifrost.worker.state_store import is_remembering
@@ -60,7 +60,7 @@ class BatchRun(RunDriver):
             known = described(files)
             how = self._beginning(before, request, known)
             if how == "new" or before is None:
-                self._begin(before, request, known, files.parts)
+                self._begin(before, request, known, files)
             elif how == "as_written":
                 return self._as_written(before)
             else:
@@ -164,9 +164,9 @@ class BatchRun(RunDriver):
     def _is_intact(self, before: RunState) -> bool:
         return bool(before.fingerprint) and fingerprint(self.output_path) == before.fingerprint
 
-    def _begin(self, before: RunState | None, request: RunRequest, known: RunInput, parts: Sequence[Part]) -> None:
+    def _begin(self, before: RunState | None, request: RunRequest, known: RunInput, files: RequestFiles) -> None:
         ti, first, made = self.context["ti"], 0, []
-        for number, part in enumerate(parts, start=1):
+        for number, part in enumerate(files.parts, start=1):
             made.append(run_part(part, number, 1, first))
             first += part.rows
         self.state = new_run(
@@ -181,7 +181,8 @@ class BatchRun(RunDriver):
             wait_id=ti.max_tries,
             now=self.clock(),
         )
-        self.lines.keep_parts(parts)
+        self.lines.keep_parts(files.parts)
+        self.lines.keep_sources(known, files)
         digests = {part.number: self.spec().digest(request.provider, part.sha256) for part in self.current.parts}
         self._supersede(before, request.provider, digests)
         self.keep(self.current)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -119,6 +119,21 @@ class RunLines:
             if not self.folder.has(file_name(part)):
                 self.folder.keep(part.path, file_name(part))
 
+    def keep_sources(self, run_input: RunInput, files: RequestFiles) -> None:
+        """Put the file of the columns that the results carry into the folder, unless it is there or there is none."""
+        if run_input.sources is not None and files.sources is not None and not self.folder.has(run_input.sources):
+            self.folder.keep(files.sources, run_input.sources)
+
+    def sources(self, run_input: RunInput) -> Iterator[bytes] | None:
+        """The columns that the result of each row carries, as JSON, in the order of the input; None if they are lost."""
+        if run_input.sources is None:
+            return None
+        if not self.folder.has(run_input.sources):
+            with self._rebuilt(run_input) as files:
+                if files is not None:
+                    self.keep_sources(run_input, files)
+        return self.folder.lines(run_input.sources) if self.folder.has(run_input.sources) else None
+
     def write(self, name: str, lines: Iterable[bytes]) -> tuple[int, int, str]:
         """Write a file, and return its number of lines, its size in bytes, and its SHA-256."""
         digest, rows, size = hashlib.sha256(), 0, 0
@@ -131,17 +146,26 @@ class RunLines:
                 size += len(whole)
         return rows, size, digest.hexdigest()
 
-    def _restore(self, run_input: RunInput, missing: set[str]) -> bool:
+    @contextmanager
+    def _rebuilt(self, run_input: RunInput) -> Iterator[RequestFiles | None]:
+        """The input, written again from the task's rows; None if they do not make the same request lines any more."""
         if self.rebuild is None:
-            return False
+            yield None
+            return
         with scratch_folder() as local:
             try:
                 files = self.rebuild(local)
             except (*VANISHED, BatchInputError) as error:
                 log.warning("The request lines cannot be rebuilt from the task's rows: %s", error)
+                yield None
+                return
+            yield files if files.digest == run_input.digest else None
+
+    def _restore(self, run_input: RunInput, missing: set[str]) -> bool:
+        with self._rebuilt(run_input) as files:
+            if files is None:
                 return False
-            if files.digest != run_input.digest:
-                return False
+            self.keep_sources(run_input, files)
             lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)
             for name, rows in zip(run_input.files, run_input.file_rows, strict=True):
                 some = islice(lines, rows)
@@ -167,6 +191,7 @@ def described(files: RequestFiles) -> RunInput:
         files=[file_name(part) for part in files.parts],
         file_rows=[part.rows for part in files.parts],
         automatic_ids=all(custom_id_of(line) == automatic_id(position) for position, line in enumerate(lines, start=1)),
+        sources=f"{files.digest[:32]}-sources.jsonl" if files.sources is not None else None,
     )
 
 

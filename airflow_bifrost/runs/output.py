@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import compress
+from itertools import compress, repeat
 from typing import Annotated, Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -139,10 +139,17 @@ class RunResults:
                 " in the order of the results. The others are counted as missing.",
                 state.folder,
             )
-            ids = self.writer.custom_ids()
+            ids, sources = self.writer.custom_ids(), None
+        else:
+            sources = self.lines.sources(state.input)
+        if state.input.sources is not None and sources is None:
+            log.warning(
+                "The columns that `keep` names are lost with the run's folder, so `source` is null in each row."
+            )
+            sources = repeat(b"null")
         if (better := self._better_output(state)) is not None:
             return better
-        tally = self.writer.write(ids, state.output_path).of_rows(state.input.rows)
+        tally = self.writer.write(ids, state.output_path, sources=sources).of_rows(state.input.rows)
         sent_again = sum(part.rows for part in state.parts if part.round > 1)
         report(replace(tally, duplicates=max(0, tally.duplicates - sent_again)), state.output_path, self.warnings)
         return self._manifest(state, tally), fingerprint(state.output_path)

@@ -101,6 +101,7 @@ class RunInput:
     :param files: file names, in the order of the lines.
     :param file_rows: number of lines of each file.
     :param automatic_ids: every row's ID is derived from its position, so the IDs are known without the lines.
+    :param sources: name of the file of the columns that the results carry; None: they carry none.
     """
 
     digest: str
@@ -108,6 +109,7 @@ class RunInput:
     files: list[str] = field(default_factory=list)
     file_rows: list[int] = field(default_factory=list)
     automatic_ids: bool = False
+    sources: str | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunInput:

@@ -22,7 +22,7 @@ def shown(text: object) -> str:
     return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
 
 
-def input_error(problem: str, advice: str, errors: list[tuple[int, str]] | None = None) -> BatchInputError:
+def input_error(problem: str, advice: str, errors: list[tuple[int | str, str]] | None = None) -> BatchInputError:
     """The error for an input that cannot be sent.
 
     :param errors: the number of each bad row, and what is wrong with it.
@@ -31,13 +31,13 @@ def input_error(problem: str, advice: str, errors: list[tuple[int, str]] | None 
     return BatchInputError(message, problem=problem, advice=advice, errors=errors or [])
 
 
-def refusal(errors: list[tuple[int, str]], unit: str, *, stopped: bool) -> BatchInputError:
+def refusal(errors: list[tuple[int | str, str]], unit: str, *, stopped: bool) -> BatchInputError:
     """The error that names bad rows. Rows that are wrong for the same reason are named together.
 
     :param unit: what the numbers count: ``row`` or ``line``.
     :param stopped: whether rows after the last error were not read.
     """
-    alike: dict[str, list[int]] = {}
+    alike: dict[str, list[int | str]] = {}
     for number, reason in errors:
         alike.setdefault(reason, []).append(number)
     reasons = [

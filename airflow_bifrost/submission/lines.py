@@ -13,8 +13,9 @@ from airflow_bifrost.providers.forms import LineForm, canonical_endpoint
 from airflow_bifrost.submission.bad_rows import BadRow, LastRow, input_error, shown
 from airflow_bifrost.submission.ids import UniqueIds, automatic_id
 from airflow_bifrost.submission.json_values import InexactError, JsonObject, encode, plain_members
-from airflow_bifrost.submission.reading import Unreadable
+from airflow_bifrost.submission.reading import IdentifiedRow, Unreadable
 
+MEMBERS_SHOWN = 20  # names of members in a message
 _SYSTEM_ROLES = {"system", "developer"}
 
 
@@ -24,17 +25,27 @@ class RequestLines:
     :param model: for each body that sets none.
     :param system: system prompt for each body that sets none.
     :param defaults: members for each body that does not set them.
+    :param bare_bodies: accept bodies without the member that holds the prompt, such as ``messages``.
     :raises BatchInputError: the body has no place for a system prompt, or what every request gets cannot be JSON.
     """
 
     def __init__(
-        self, provider: str, endpoint: str, model: str | None, system: str | None, defaults: Mapping[str, Any]
+        self,
+        provider: str,
+        endpoint: str,
+        model: str | None,
+        system: str | None,
+        defaults: Mapping[str, Any],
+        *,
+        bare_bodies: bool = True,
     ) -> None:
+        self.ids_from_numbers = 0  # rows whose ID was a whole number
         self._provider = providers.get(provider)
         self._endpoint = endpoint
         self._counts_inputs = canonical_endpoint(endpoint) == "/v1/embeddings"
         self._form = self._provider.lines
         self._prompts = self._provider.prompt_form(endpoint)
+        self._content = () if bare_bodies or self._prompts is None else self._prompts.content
         self._ids = UniqueIds(self._provider.custom_ids)
         self._claimed = self._ids.claimed  # looked up for every row
         self._system: JsonObject | None = None
@@ -55,13 +66,18 @@ class RequestLines:
         :raises BadRow: the row cannot be sent.
         """
         try:
+            given = None
+            if type(row) is IdentifiedRow:
+                given, row = row
             if isinstance(row, str):
-                if place in self._claimed:
-                    self._ids.take_automatic(place)
                 before, between, after, model = self._template
                 text = encode(row if type(row) is str else str.__str__(row))
-                return b'%b"row-%09d"%b%b%b' % (before, place, between, text, after), model, 1
+                return b"%b%b%b%b%b" % (before, self._id_of_prompt(given, place), between, text, after), model, 1
             custom_id, body = self._read(row)
+            if given is not None:
+                if custom_id is not None:
+                    raise BadRow("names its own ID, but `id_column` names it too: use one of the two")
+                custom_id = given
             if custom_id is None:
                 self._ids.take_automatic(place)
                 custom_id = automatic_id(place)
@@ -73,6 +89,14 @@ class RequestLines:
             raise BadRow("is nested too deeply") from None
         except InexactError as error:
             raise BadRow(str(error)) from None
+
+    def _id_of_prompt(self, given: str | None, place: int) -> bytes:
+        if given is not None:
+            self._ids.take(given, place)
+            return encode(given)
+        if place in self._claimed:
+            self._ids.take_automatic(place)
+        return b'"row-%09d"' % place
 
     @cached_property
     def _template(self) -> tuple[bytes, bytes, bytes, str | None]:
@@ -144,8 +168,11 @@ class RequestLines:
         label = self._form.label
         if label and label in (labels := self._labels_of(body)):
             ids = [*ids, labels[label]]
+        if ids and isinstance(ids[0], int) and not isinstance(ids[0], bool):
+            self.ids_from_numbers += 1
+            ids[0] = str(int(ids[0]))
         if len(ids) > 1 or (ids and not isinstance(ids[0], str)):
-            raise BadRow(f"is a batch line whose `{label or self._form.id}` is not one string (put a number in quotes)")
+            raise BadRow(f"is a batch line whose `{label or self._form.id}` is neither one string nor one whole number")
         return str.__str__(ids[0]) if ids else None
 
     @staticmethod
@@ -167,7 +194,21 @@ class RequestLines:
         for name, advice in self._form.required.items():
             if name not in body:
                 raise BadRow(advice)
+        if self._content and not any(body.get(name) for name in self._content):
+            raise BadRow(self._bare(body))
         return body
+
+    def _bare(self, body: JsonObject) -> str:
+        """What is wrong with a body that has nothing to ask."""
+        wanted = " or ".join(f"`{name}`" for name in self._content)
+        if empty := [name for name in self._content if name in body]:
+            return f"is a request body whose `{empty[0]}` is empty"
+        own = [name for name in body if name not in self._fill]
+        has = f"it has {', '.join(map(shown, own[:MEMBERS_SHOWN]))}" if own else "it is empty"
+        return (
+            f"is a request body without {wanted}, which {self._endpoint} of {self._provider.name} needs: {has}. For the row of a table,"
+            ' set `prompt` ("Classify: {column}"); to send the body as it is, set on_bare_body="send"'
+        )
 
     def _model_of(self, body: JsonObject) -> str | None:
         return body["model"] if self._form.names_model else None
@@ -191,5 +232,9 @@ class RequestLines:
 def _wrong_shape(row: Any) -> str:
     if isinstance(row, Unreadable):
         return row.reason
-    advice = "; decode it" if isinstance(row, bytes | bytearray) else ""
+    advice = ""
+    if isinstance(row, bytes | bytearray):
+        advice = "; decode it"
+    elif isinstance(row, list | tuple):
+        advice = '; for a row of columns set `prompt`, with the numbers of the columns: prompt="Classify: {0}"'
     return f"is {type(row).__name__}: a row is a prompt (text), a request body or a whole batch line (dicts){advice}"

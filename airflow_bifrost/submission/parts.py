@@ -6,6 +6,7 @@ Rows stream through, so memory does not grow with the prompts.
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,13 @@ from airflow_bifrost.providers.base import Limits
 from airflow_bifrost.submission.bad_rows import BadRow, LastRow, input_error, refusal, shown
 from airflow_bifrost.submission.limits import limits_of
 from airflow_bifrost.submission.lines import RequestLines
+from airflow_bifrost.submission.reading import RowNumber
 
 MAX_ERRORS = 20  # after so many bad rows, reading stops
 CHUNK = 2**18  # bytes written at once
+SOURCES = "sources.jsonl"  # the columns that the results carry: one JSON object for each row, in the order of the input
+
+log = logging.getLogger("airflow.task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,16 @@ class RequestFiles:
     :param parts: in order; empty for no rows.
     :param digest: sha256 of the sequence of request lines, in hex. It does not depend on how they are split into parts, so an input that
         other limits split differently is still the same input.
+    :param sources: the file of the columns that the results carry; None: they carry none.
     """
 
     parts: list[Part]
     digest: str
+    sources: Path | None = None
 
 
 def write_parts(
-    rows: Iterable[tuple[int, Any]],
+    rows: Iterable[tuple[RowNumber, Any]],
     folder: Path,
     *,
     provider: str,
@@ -66,6 +73,7 @@ def write_parts(
     max_rows: int | None = None,
     max_input_bytes: int | None = None,
     unit: str = "row",
+    bare_bodies: bool = True,
 ) -> RequestFiles:
     """Write rows as request lines into ``part-0001.jsonl``, ``part-0002.jsonl``, ..., each as full as the limits allow.
 
@@ -85,14 +93,15 @@ def write_parts(
     :param max_rows: cost limit: more rows are an error.
     :param max_input_bytes: cost limit for the bytes of all parts.
     :param unit: what the numbers of ``rows`` count: ``row``, or ``line`` of a file.
+    :param bare_bodies: accept request bodies without the member that holds the prompt, such as ``messages``.
     :raises BatchInputError: some rows cannot be sent. It names up to 20 of them, and never shows a prompt.
     """
     limits = limits or limits_of(provider)
-    requests = RequestLines(provider, endpoint, model, system_prompt, request_params or {})
+    requests = RequestLines(provider, endpoint, model, system_prompt, request_params or {}, bare_bodies=bare_bodies)
     models = _Models(provider, limits, unit)
     most_rows = sys.maxsize if max_rows is None else max_rows
     most_bytes = sys.maxsize if max_input_bytes is None else max_input_bytes
-    errors: list[tuple[int, str]] = []
+    errors: list[tuple[RowNumber, str]] = []
     stopped = False
 
     with _PartFiles(folder, limits) as files:
@@ -118,6 +127,8 @@ def write_parts(
                     break
         if errors:
             raise refusal(errors, unit, stopped=stopped)
+        if requests.ids_from_numbers:
+            log.info("%d rows have a whole number as their ID. It was sent as text.", requests.ids_from_numbers)
         return files.finish()
 
 
@@ -125,12 +136,12 @@ class _Models:
     """The models that rows name: only one if the provider takes only one."""
 
     def __init__(self, provider: str, limits: Limits, unit: str) -> None:
-        self.seen: dict[str | None, int] = {}  # with the number of the first row that names it
+        self.seen: dict[str | None, RowNumber] = {}  # with the number of the first row that names it
         self._provider = provider
         self._limits = limits
         self._unit = unit
 
-    def add(self, model: str | None, number: int) -> None:
+    def add(self, model: str | None, number: RowNumber) -> None:
         if self.seen and self._limits.one_model:
             (other, first), *_ = self.seen.items()
             raise BadRow(

@@ -7,11 +7,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from airflow_bifrost.submission.bad_rows import input_error
+
+RowNumber = int | str  # what errors call a row by: its number, or its number and its file
+
+
+class IdentifiedRow(NamedTuple):
+    """A prompt or a request body with its ID."""
+
+    custom_id: str
+    row: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from airflow_bifrost.testing.schema_answer import (
+    NoInstanceError,
+    forced_tool,
+    instance_of,
+    schema_of,
+    text_for,
+)
 
 JsonObject = dict[str, Any]
 
@@ -71,10 +80,14 @@ def verdict(prompt: str) -> Verdict:
     return Verdict(fate, int(found[2]) if found[2] else _DEFAULT_CODE.get(fate, 200))
 
 
-def reply(prompt: str) -> str:
-    """The model's text: the prompt again, or what it was told to say."""
-    said = _SAY.match(prompt)
-    return prompt[said.end() :] if said else f"echo: {prompt}"
+def reply(row: Row) -> str:
+    """The model's text: what it was told to say, an instance of the schema that the request asks for, or the prompt again."""
+    if said := _SAY.match(row.prompt):
+        return row.prompt[said.end() :]
+    if (schema := schema_of(row.body)) is not None:
+        with suppress(NoInstanceError):
+            return text_for(schema, row.prompt)
+    return f"echo: {row.prompt}"
 
 
 def tokens(text: str) -> int:
@@ -116,7 +129,7 @@ def _turns(body: JsonObject) -> list[tuple[str, str]]:
 def openai_answer(endpoint: str, row: Row, seed: str) -> JsonObject:
     """The body of a successful row at ``endpoint``; anything unknown answers like chat completions."""
     model = str(row.body.get("model", "echo-1"))
-    text = reply(row.prompt)
+    text = reply(row)
     if endpoint.endswith("/embeddings"):
         return _embeddings(model, row)
     if endpoint.endswith("/responses"):
@@ -177,22 +190,33 @@ def _vector(text: str, size: int) -> list[float]:
 
 def anthropic_answer(row: Row, seed: str) -> JsonObject:
     """A Messages API message."""
-    text = reply(row.prompt)
+    content, text = _anthropic_content(row, seed)
     return {
         "id": f"msg_{seed}",
         "type": "message",
         "role": "assistant",
         "model": str(row.body.get("model", "echo-1")),
-        "content": [{"type": "text", "text": text}],
-        "stop_reason": "end_turn",
+        "content": [content],
+        "stop_reason": "tool_use" if content["type"] == "tool_use" else "end_turn",
         "stop_sequence": None,
         "usage": {"input_tokens": row.input_tokens, "output_tokens": tokens(text)},
     }
 
 
+def _anthropic_content(row: Row, seed: str) -> tuple[JsonObject, str]:
+    """The content block of an answer, and its text: the input of the tool that the request forces, or plain text."""
+    tool = forced_tool(row.body)
+    if tool is not None and not _SAY.match(row.prompt):
+        with suppress(NoInstanceError):
+            value = instance_of(tool[1], row.prompt)
+            return {"type": "tool_use", "id": f"toolu_{seed}", "name": tool[0], "input": value}, json.dumps(value)
+    text = reply(row)
+    return {"type": "text", "text": text}, text
+
+
 def vertex_answer(row: Row, seed: str, model: str) -> JsonObject:
     """A response of Google's ``generateContent``."""
-    text = reply(row.prompt)
+    text = reply(row)
     return {
         "candidates": [
             {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP", "index": 0},
@@ -209,7 +233,7 @@ def vertex_answer(row: Row, seed: str, model: str) -> JsonObject:
 
 def gemini_summary(row: Row) -> JsonObject:
     """What the gateway leaves of Gemini's answer."""
-    text = reply(row.prompt)
+    text = reply(row)
     return {
         "finish_reason": "STOP",
         "text": text,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, TypeVar
 
 from airflow.sdk import BaseOperator
@@ -33,6 +34,7 @@ DEFAULT_ACCEPT = ("succeeded", "partial")
 ON_UNKNOWN = ("fail", "resubmit")
 ON_CHANGED_INPUT = ("leave", "cancel")
 ON_CHANGED_REQUEST = ("fail", "continue")
+ON_BARE_BODY = ("fail", "send")
 CLEANUP = ("never", "input", "all")
 
 DEFAULT_TIMEOUT = 25 * 3600.0  # seconds: the providers' window of 24 hours, and an hour for clocks that differ
@@ -111,6 +113,13 @@ class DecoratorArguments(BaseOperatorArguments, total=False):
     """The same arguments with an optional ``task_id``, which defaults to the function's name."""
 
     task_id: str
+
+
+def is_resolved_later(value: Any) -> bool:
+    """Whether Airflow resolves a value when the task runs: a task's output, an argument of a mapped task group, or a DAG parameter."""
+    return callable(getattr(value, "resolve", None)) and not isinstance(
+        value, PathLike
+    )  # as Airflow's own templates do
 
 
 def batch_ids_of(value: Any) -> list[str]:
@@ -215,6 +224,20 @@ def share_of(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a number from 0 to 1, not {value!r}")
     return float(value)
+
+
+def columns_of(keep: Sequence[str]) -> tuple[str, ...]:
+    """``keep`` as a tuple of names.
+
+    :raises ValueError: it is a string, or holds something that is not a name.
+    """
+    if isinstance(keep, str) or not all(isinstance(name, str) and name for name in keep):
+        raise ValueError(
+            f"keep must be a list of column names, such as [{keep!r}], not {keep!r}"
+            if isinstance(keep, str)
+            else f"keep must be a list of column names, not {keep!r}"
+        )
+    return tuple(keep)
 
 
 def only_one_of(**arguments: Any) -> None:

@@ -159,6 +159,30 @@ def test_classify_reviews_makes_each_review_an_object_and_counts_them(
 
 
 @pytest.mark.bifrost_gateway(batch_seconds=0)
+def test_classify_table_reads_csv_files_and_counts_the_moods_of_each_product(
+    bifrost_gateway: LocalGateway, run_example: RunExample, tmp_path: Path
+) -> None:
+    for number, product in enumerate(["lamp", "chair"]):
+        with (tmp_path / f"reviews-{number}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("id", "product", "text"), (number, product, "Fine.")])
+    run = run_example(
+        "classify_table",
+        {"reviews": f"{tmp_path}/reviews-*.csv", "folder": str(tmp_path / "answers"), "language": "French"},
+    )
+
+    assert states(run) == {"classify": "success", "moods_by_product": "success"}
+    assert {product: sum(moods.values()) for product, moods in xcom(run, "moods_by_product").items()} == {
+        "lamp": 1,
+        "chair": 1,
+    }
+    rows = list(read_rows(xcom(run, "classify", "output_path")))
+    assert [(row["custom_id"], row["source"]) for row in rows] == [
+        ("0", {"product": "lamp"}),
+        ("1", {"product": "chair"}),
+    ]
+
+
+@pytest.mark.bifrost_gateway(batch_seconds=0)
 def test_embed_documents_gives_a_vector_for_each_document(
     bifrost_gateway: LocalGateway, run_example: RunExample, tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ def test_values_that_a_create_call_cannot_hold_are_an_error_before_anything_is_s
 
 def test_rows_can_come_from_a_jsonl_file(gateway: LocalGateway, tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_text('"one"\n\n{"custom_id": "b", "body": {"model": "m", "messages": []}}\n')
+    path.write_text('"one"\n\n{"custom_id": "b", "body": {"model": "m", "messages": ["Hi"]}}\n')
     end = submit(input_path=str(path), model="m")
     assert [row["custom_id"] for row in sent_rows(gateway, end.value)] == ["row-000000001", "b"]
 

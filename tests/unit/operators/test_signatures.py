@@ -67,7 +67,7 @@ def test_each_argument_is_documented_and_nothing_else(operator: Any) -> None:
 
 def test_the_decorator_lists_the_arguments_of_the_run_operator_but_the_rows() -> None:
     run, decorator = parameters(BatchRunOperator.__init__), parameters(bifrost_batch_task)
-    assert own(bifrost_batch_task) == own(BatchRunOperator.__init__) - {"rows", "input_path"}
+    assert own(bifrost_batch_task) == own(BatchRunOperator.__init__) - {"rows", "input_path", "input_format"}
     assert {name: run[name].annotation for name in own(bifrost_batch_task)} == {
         name: decorator[name].annotation for name in own(bifrost_batch_task)
     }

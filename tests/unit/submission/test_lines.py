@@ -81,9 +81,9 @@ def test_the_label_of_a_vertex_request_is_its_id(as_line: bool, tmp_path: Path) 
     [
         (
             {"custom_id": "a", "request": {"labels": {"bifrost_custom_id": "b"}}},
-            "`bifrost_custom_id` is not one string",
+            "`bifrost_custom_id` is neither one string",
         ),
-        ({"request": {"labels": {"bifrost_custom_id": 7}}}, "`bifrost_custom_id` is not one string"),
+        ({"request": {"labels": {"bifrost_custom_id": 7.0}}}, "`bifrost_custom_id` is neither one string"),
         ({"contents": [], "labels": "team"}, "`labels` that are not an object"),
         ({"custom_id": "Upper", "request": {}}, "1 to 63 of the characters a-z, 0-9, _ and -"),
         ({"custom_id": "x" * 64, "request": {}}, "1 to 63 of the characters"),
@@ -131,8 +131,9 @@ def test_an_unknown_endpoint_takes_bodies_and_no_prompts(tmp_path: Path) -> None
         ({"custom_id": "a", "body": {}, "params": {}}, "'params'"),
         ({"custom_id": "a"}, "without exactly one `body`"),
         ({"custom_id": "a", "body": "Hi"}, "without exactly one `body`"),
-        ({"custom_id": 7, "body": {}}, "`custom_id` is not one string"),
-        ({"custom_id": None, "body": {}}, "`custom_id` is not one string"),
+        ({"custom_id": 7.0, "body": {}}, "`custom_id` is neither one string nor one whole number"),
+        ({"custom_id": True, "body": {}}, "`custom_id` is neither one string nor one whole number"),
+        ({"custom_id": None, "body": {}}, "`custom_id` is neither one string nor one whole number"),
         ({"custom_id": "", "body": {}}, "non-empty"),
         ({"custom_id": "a", "body": {}, "method": "GET"}, "'GET'"),
         ({"custom_id": "a", "body": {}, "url": "/v1/responses"}, "'/v1/responses'"),
@@ -145,7 +146,7 @@ def test_a_row_in_no_known_form_is_an_error(row: Any, said: str, tmp_path: Path)
 
 def test_an_id_under_two_names_is_an_error(tmp_path: Path) -> None:
     row = {"custom_id": "a", "key": "b", "request": {}}
-    assert "`key` is not one string" in reason(row, tmp_path, provider="gemini")
+    assert "`key` is neither one string" in reason(row, tmp_path, provider="gemini")
 
 
 def test_unknown_members_of_a_body_are_never_an_error(tmp_path: Path) -> None:

@@ -60,11 +60,11 @@ def test_a_marker_at_the_beginning_decides_about_the_row(prompt: str, wanted: Ve
 
 
 def test_the_answer_echoes_the_prompt() -> None:
-    assert reply("hello") == "echo: hello"
+    assert reply(chat("hello")) == "echo: hello"
 
 
 def test_the_answer_is_what_it_was_told_to_say() -> None:
-    assert reply('!say {"answer": 42}') == '{"answer": 42}'
+    assert reply(chat('!say {"answer": 42}')) == '{"answer": 42}'
 
 
 @given(st.text())

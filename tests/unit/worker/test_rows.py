@@ -12,8 +12,8 @@ from airflow_bifrost.worker.rows import rows_of
 
 
 def read(rows: Any = None, input_path: str | None = None) -> list[tuple[int, Any]]:
-    with rows_of(rows, input_path, {}) as found:
-        return list(found)
+    with rows_of(rows, input_path) as given:
+        return list(given.rows)
 
 
 @pytest.mark.parametrize("form", ["in.jsonl", "./in.jsonl", "{folder}/in.jsonl", "file://{folder}/in.jsonl"])
