@@ -9,7 +9,7 @@ CONSTRAINTS := $(wildcard constraints/airflow-3.3.txt)
 # Never read or change the user's own Airflow.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
-.PHONY: help demo test test-live test-nightly endurance lint types docs bench bench-triggerer bench-outage bench-rows bench-import bench-import-peers clean
+.PHONY: help demo test test-live test-nightly endurance lint types docs bench bench-triggerer bench-outage bench-rows bench-sizing bench-import bench-import-peers clean
 
 help:
 	@echo "make demo    turn 120,000 rows into a file of results, with a local gateway, a real Airflow, and a task that is killed twice"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench   compare a wait with other packages' (45 minutes; ARGS=--quick: 3) and write docs/benchmarks.md"
 	@echo "make bench-triggerer, make bench-outage   the same in a real triggerer, and through an outage"
 	@echo "make bench-rows   measure split, submission, download and join of rows"
+	@echo "make bench-sizing   simulate waits on several triggerers, and write the table of docs/sizing.md"
 	@echo "make bench-import   measure what a DAG file costs to parse; bench-import-peers compares it with other packages"
 	@echo "make clean   remove everything that the other targets made"
 
@@ -63,6 +64,9 @@ docs: $(VENV)/installed-docs
 
 bench-import: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/import_time.py $(ARGS)
+
+bench-sizing: $(VENV)/installed-test
+	PYTHONPATH=tests $(VENV)/bin/python benchmarks/sizing.py
 
 # The other Airflow provider packages are installed into a separate environment, so that the tests run without them.
 bench bench-triggerer bench-outage bench-rows bench-import-peers:

@@ -95,6 +95,14 @@ def table(head: list[str], rows: list[list[str]], left: int = 1) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 
+def put(page: Path, name: str, text: str) -> None:
+    """Replace what is between the markers of a name in a page."""
+    marked = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
+    content, times = re.subn(marked, lambda found: f"{found[1]}{text}\n{found[2]}", page.read_text(), flags=re.S)
+    assert times == 1, f"{page} has no place for {name}"
+    page.write_text(content)
+
+
 def keep(name: str, results: Row) -> None:
     """Put the results of one benchmark into results.json, and let report.py write the page and the plot again."""
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -6,7 +6,6 @@ python benchmarks/report.py
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import outage
@@ -14,7 +13,7 @@ import plot
 import rows
 import triggerer
 import waits
-from figures import RESULTS, Row, in_words, table
+from figures import RESULTS, Row, in_words, put, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -44,14 +43,9 @@ SECTIONS = {
 
 def write(kept: Row) -> None:
     """Write every section that there are results for."""
-    page = PAGE.read_text()
     for name, section in SECTIONS.items():
         if name in kept:
-            marked = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
-            text = section(kept[name])
-            page, times = re.subn(marked, lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page, flags=re.S)
-            assert times == 1, f"{PAGE} has no place for {name}"
-    PAGE.write_text(page)
+            put(PAGE, name, section(kept[name]))
     if "waits" in kept:
         plot.waits(kept["waits"], PLOT)
 
