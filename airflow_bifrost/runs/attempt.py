@@ -113,7 +113,7 @@ class BatchRun(RunDriver):
         if self.current.stop is not None:
             with self.working():
                 changed = self._changed()
-            raise_if_stopped(self.current, manifest, changed)
+            raise_if_stopped(self.current, manifest, changed, self.record.to_cancel())
 
     def _recorded(self) -> RunState:
         self.state = self.record.load()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import compress, repeat
 from typing import Annotated, Any
@@ -194,9 +194,12 @@ class RunResults:
     def _read_part(self, client: GatewayClient, state: RunState, part: RunPart, storage_conn_id: str | None) -> None:
         provider = state.request.provider
         assert part.batch_id is not None
-        if not part.ended:  # it was cancelled, but did not end in time
-            self.summaries.append(_still_cancelling(client, part.batch_id, provider))
-            message = f"Batch {part.batch_id} was cancelled, but has not ended yet. Clear the task to read its results."
+        running = None if part.ended else _running(client, part.batch_id, provider)
+        if running is not None:  # the run asked the provider to cancel it, but it has not ended in time
+            self.summaries.append(running)
+            message = (
+                f"Batch {part.batch_id} had not ended when the output was written. Clear the task to read its results."
+            )
             self._absent(state, part, RowOutcome.CANCELLED, RowError("cancelled", message))
             return
         before = self.writer.received()
@@ -253,7 +256,8 @@ def _evenly(lines: Iterator[bytes], total: int, number: int) -> Iterator[bytes]:
             yield line
 
 
-def _still_cancelling(client: GatewayClient, batch_id: str, provider: str) -> JsonObject:
+def _running(client: GatewayClient, batch_id: str, provider: str) -> JsonObject | None:
+    """The summary of a batch that still runs, as if it were cancelled; None if it has ended."""
     batch = client.get_batch(batch_id, provider=provider)
-    summary: Mapping[str, Any] = BatchSummary.of(batch, batch_id=batch_id, provider=provider).to_xcom()
-    return {**summary, "outcome": summary["outcome"] or "cancelled"}
+    summary = BatchSummary.of(batch, batch_id=batch_id, provider=provider).to_xcom()
+    return {**summary, "outcome": "cancelled"} if summary["outcome"] is None else None

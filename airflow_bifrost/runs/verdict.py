@@ -12,8 +12,11 @@ from airflow_bifrost.runs.state import RunState
 SHOWN = 10  # batch IDs in a message
 
 
-def raise_if_stopped(state: RunState, manifest: Mapping[str, Any], changed: Sequence[str]) -> None:
+def raise_if_stopped(
+    state: RunState, manifest: Mapping[str, Any], changed: Sequence[str], uncancelled: Sequence[str]
+) -> None:
     """
+    :param uncancelled: IDs of the batches that could not be cancelled.
     :param changed: names of the arguments that differ between the DAG file and the run.
     :raises BatchFailed: the run was stopped because the DAG file's request has changed.
     :raises AirflowSensorTimeout: the run was stopped because its time was over.
@@ -21,14 +24,19 @@ def raise_if_stopped(state: RunState, manifest: Mapping[str, Any], changed: Sequ
     rows = manifest["rows"]
     written = f"{rows['succeeded']:,} of {rows['total']:,} rows have an answer, in {state.output_path}."
     if state.stop == "timeout":
-        cancelled = [part.batch_id for part in state.parts if part.cancel_requested and part.batch_id is not None]
+        cancelled = [
+            part.batch_id
+            for part in state.submitted
+            if part.cancel_requested and part.outcome == "cancelled" and part.batch_id not in uncancelled
+        ]
         unsent = sum(part.rows for part in state.unsent)
         what = [f"cancelled: {_names(cancelled)}"] if cancelled else []
+        what += [f"not cancelled, so it may keep running and be billed: {_names(uncancelled)}"] if uncancelled else []
         what += [f"not sent: {unsent:,} rows"] if unsent else []
         which = "run_timeout" if state.run_deadline <= state.round_started_at + state.policy.timeout else "timeout"
         raise AirflowSensorTimeout(
             f"The run did not end within its `{which}` ({'; '.join(what) or 'all batches had ended'}). {written} Rows processed by then are billed."
-            " Clear the task to send the other rows again."
+            f" Clear the task to {'cancel what was not cancelled and ' if uncancelled else ''}send the other rows again."
         )
     if state.stop == "request_changed":
         raise BatchFailed(
@@ -39,6 +47,6 @@ def raise_if_stopped(state: RunState, manifest: Mapping[str, Any], changed: Sequ
         )
 
 
-def _names(batch_ids: Sequence[str]) -> str:
+def _names(batch_ids: Sequence[str | None]) -> str:
     more = f" and {len(batch_ids) - SHOWN} more" if len(batch_ids) > SHOWN else ""
-    return f"{', '.join(batch_ids[:SHOWN])}{more}"
+    return f"{', '.join(map(str, batch_ids[:SHOWN]))}{more}"

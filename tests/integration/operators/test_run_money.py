@@ -23,6 +23,7 @@ from airflow_bifrost._compat import AirflowFailException, AirflowSensorTimeout
 from airflow_bifrost.decorators.batch import _BatchDecoratedOperator
 from airflow_bifrost.exceptions import BatchFailed, BifrostProtocolError
 from airflow_bifrost.results import read_rows
+from airflow_bifrost.runs import state as state_module
 from airflow_bifrost.runs.record import CANCEL_KEY, STATE_KEY
 from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
 from airflow_bifrost.triggers import uncancelled
@@ -183,6 +184,27 @@ def test_at_the_deadline_the_results_so_far_are_written_and_the_rest_is_cancelle
     assert outcomes(output) == ["succeeded", "succeeded", "cancelled"]
     assert end.xcoms["rows"]["succeeded"] == 2
     assert len(gateway.batches) == 2
+
+
+def test_what_cannot_be_cancelled_at_the_deadline_is_named_and_left_to_the_next_attempt(
+    gateway: LocalGateway, output: str, overdue: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "CANCEL_GRACE", 0.0)
+    gateway.inject(Fault(call="batch_cancel", status=401, times=None))
+    running = gateway.batches[1]["id"]
+    end = run(output, ["a", "b", "c"], store=overdue, try_number=2, timeout=0)
+    assert isinstance(end.error, AirflowSensorTimeout), end.error
+    assert f"not cancelled, so it may keep running and be billed: {running}" in str(end.error)
+    assert "(cancelled" not in str(end.error)
+    assert outcomes(output) == ["succeeded", "succeeded", "cancelled"]
+    assert "was cancelled" not in Path(output).read_text()
+    assert overdue.get(CANCEL_KEY) == [running]
+    gateway.clear_faults()
+    gateway.set_batch(running, status=None)
+    end = attempt(lambda _: task(output, ["a", "b", "c"]), overdue, try_number=3, max_tries=1)
+    assert end.state == "success", end.error
+    assert overdue.get(CANCEL_KEY) == []
+    assert outcomes(output) == ["succeeded"] * 3
 
 
 def test_clearing_the_task_after_its_deadline_sends_the_cancelled_rows_again(
