@@ -63,7 +63,10 @@ def new_run(
     """A run of the given rows. If the task has run the same rows before, the run reuses the parts of that time, of all rounds: the ledger
     knows them. It may lack rows whose lines were lost then, see :func:`uncovered`."""
     earlier: dict[str, list[JsonObject]] = {}
+    superseded: dict[str, str] = {}
     if before is not None:
+        if before.request.provider == request.provider:
+            superseded = before.superseded | before.input_files
         earlier = before.earlier | {before.digest: [to_json(part.unsent()) for part in before.parts]}
     then = [RunPart(**part) for part in earlier.pop(run_digest(request, known), [])]
     return RunState(
@@ -78,6 +81,7 @@ def new_run(
         round_started_at=now,
         parts=then or list(parts),
         earlier=earlier,
+        superseded=superseded,
     )
 
 

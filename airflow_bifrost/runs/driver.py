@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_bifrost import providers
 from airflow_bifrost._compat import AirflowSensorTimeout
 from airflow_bifrost.exceptions import (
     BatchInputError,
     BatchNotFound,
-    BifrostError,
     BifrostGatewayError,
     BifrostRateLimited,
 )
 from airflow_bifrost.results import collect
+from airflow_bifrost.runs.cleanup import delete_files, delete_inputs
 from airflow_bifrost.runs.events import (
     BatchLost,
     CancelRequested,
@@ -47,9 +47,6 @@ from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.kill import TaskStopped, cancel_batches, cancel_if_a_user_ended_it
 from airflow_bifrost.worker.scratch import scratch_folder
 from airflow_bifrost.worker.submit import submit_part
-
-if TYPE_CHECKING:
-    pass
 
 CANCEL_WITHIN = 60.0  # seconds, at the run's deadline
 
@@ -112,8 +109,7 @@ class RunDriver(RunWorkspace):
             case Write():
                 return [Written(*self.read_results().write(self.current))]
             case Clean():
-                self._clean()
-                return [Cleaned()]
+                return [Cleaned(self._clean())]
             case Blocked():
                 raise self._refusal or BifrostRateLimited(
                     f"The queue of {self.current.request.provider} is full of other batches, so it failed this task's batches before any row"
@@ -262,19 +258,22 @@ class RunDriver(RunWorkspace):
             if left := cancel_batches(self.client, batch_ids, provider=provider, within=CANCEL_WITHIN):
                 self.record.keep_to_cancel([*self.record.to_cancel(), *left])
 
-    def _clean(self) -> None:
+    def _clean(self) -> list[str]:
+        """Delete what is no longer needed. Return the IDs of the deleted input files."""
         state = self.current
         self.cancel_what_is_left()
-        if not state.finished:  # clearing the task continues with the folder
-            return
+        deleted = [] if self.cleanup == "never" else delete_inputs(self.client, state)
+        if not state.finished:  # clearing the task continues with the folder, and reads the results again
+            return deleted
         self.record.leave_receipt(state)
         self.lines.folder.remove()
         provider, written = state.request.provider, state.written or {}
-        if self.cleanup != "never":
-            self._delete([part.input_file_id for part in state.parts if part.ended], provider)
         if self.cleanup == "all" and providers.get(provider).stored is None:  # the gateway does not delete folders
             files: list[JsonObject] = written["batches"]
-            self._delete([batch[name] for batch in files for name in ("output_file_id", "error_file_id")], provider)
+            delete_files(
+                self.client, [batch[name] for batch in files for name in ("output_file_id", "error_file_id")], provider
+            )
+        return deleted
 
     def cancel_what_is_left(self) -> None:
         """Cancel batches that could not be cancelled earlier: of an attempt that a user ended, or duplicates of a create call."""
@@ -282,13 +281,6 @@ class RunDriver(RunWorkspace):
             provider = self.state.request.provider if self.state is not None else self.provider
             log.warning("Cancelling batches that could not be cancelled earlier: %s", ", ".join(left))
             self.record.keep_to_cancel(cancel_batches(self.client, left, provider=provider, within=CANCEL_WITHIN))
-
-    def _delete(self, file_ids: Sequence[str | None], provider: str) -> None:
-        for file_id in filter(None, file_ids):
-            try:
-                self.client.delete_file(file_id, provider=provider)
-            except BifrostError as error:  # the output is written, and a file that stays costs no tokens
-                log.warning("File %s could not be deleted: %s", file_id, error)
 
     def cancel_if_a_user_ended_it(self) -> None:
         """Cancel the running batches in a thread. Those that cannot be cancelled are recorded for the next attempt."""

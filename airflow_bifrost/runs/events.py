@@ -123,7 +123,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """The files that are no longer needed were deleted."""
+    """The files that are no longer needed were deleted.
+
+    :param deleted: IDs of the deleted input files.
+    """
+
+    deleted: Collection[str] = ()
 
 
 Event = (

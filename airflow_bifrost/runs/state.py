@@ -63,6 +63,7 @@ class RunState:
     :param best: the output that an earlier attempt of this run wrote, see :attr:`output`; None if there is no such output.
     :param highest: the highest part number so far. The ledger identifies submissions by it, so a number is never used twice.
     :param earlier: parts of earlier inputs of the task, by the digest of their run.
+    :param superseded: input files of the batches of earlier runs that may still exist, each with its batch.
     """
 
     request: RunRequest
@@ -87,6 +88,7 @@ class RunState:
     best: JsonObject | None = None
     highest: int = 0
     earlier: dict[str, list[JsonObject]] = field(default_factory=dict)
+    superseded: dict[str, str] = field(default_factory=dict)
 
     # As JSON
 
@@ -145,6 +147,11 @@ class RunState:
     @property
     def submitted(self) -> list[RunPart]:
         return [part for part in self.parts if part.batch_id is not None]
+
+    @property
+    def input_files(self) -> dict[str, str]:
+        """IDs of the input files at the provider that may still exist, each with its batch."""
+        return {part.input_file_id: part.batch_id for part in self.parts if part.input_file_id and part.batch_id}
 
     @property
     def run_deadline(self) -> float:
@@ -248,8 +255,12 @@ class RunState:
                 return self._after_collection(event)
             case Written(manifest, fingerprint):
                 return replace(self, written=dict(manifest), fingerprint=dict(fingerprint), cleaned=False)
-            case Cleaned():
-                return replace(self, cleaned=True)
+            case Cleaned(deleted):
+                parts = [
+                    replace(part, input_file_id=None) if part.input_file_id in deleted else part for part in self.parts
+                ]
+                superseded = {name: batch for name, batch in self.superseded.items() if name not in deleted}
+                return replace(self, parts=parts, superseded=superseded, cleaned=True)
 
     def _change(self, number: int, **changes: Any) -> RunState:
         parts = [replace(part, **changes) if part.number == number else part for part in self.parts]

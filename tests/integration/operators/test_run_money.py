@@ -531,6 +531,44 @@ def test_files_are_deleted_at_the_provider_once_the_output_is_written(
     assert [name for name in files if name not in deleted] == files[2 - left :]
 
 
+def deleted_in(gateway: LocalGateway) -> set[str]:
+    return {request.path.rpartition("/")[2] for request in gateway.requests if request.method == "DELETE"}
+
+
+def test_the_input_of_a_batch_that_has_ended_is_deleted_even_if_the_run_was_stopped(
+    gateway: LocalGateway, output: str, overdue: Store
+) -> None:
+    inputs = [batch["input_file_id"] for batch in gateway.batches]
+    end = run(output, ["a", "b", "c"], store=overdue, try_number=2, timeout=0)
+    assert isinstance(end.error, AirflowSensorTimeout), end.error
+    assert deleted_in(gateway) == set(inputs)
+    asked = len(deleted_in(gateway))
+    end = attempt(lambda _: task(output, ["a", "b", "c"]), overdue, try_number=3, max_tries=1)
+    assert end.state == "success", end.error
+    assert (
+        len([request for request in gateway.requests if request.method == "DELETE"]) == asked + 1
+    )  # of the third batch
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_input_of_a_superseded_batch_is_deleted_only_after_the_batch_has_ended(
+    gateway: LocalGateway, output: str, ended: bool
+) -> None:
+    store = Store()
+    gateway.inject(Fault(**UNREADABLE))
+    assert run(output, ["old"], store=store, deferrable=False).state == "failed"
+    gateway.clear_faults()
+    [old] = gateway.batches
+    gateway.set_batch(old["id"], status="completed" if ended else "in_progress")
+    assert run(output, ["new"], store=store, try_number=2).state == "success"
+    assert (old["input_file_id"] in deleted_in(gateway)) == ended
+    if not ended:
+        gateway.set_batch(old["id"], status="completed")
+        Path(output).unlink()
+        assert run(output, ["new"], store=store, try_number=3).state == "success"
+        assert old["input_file_id"] in deleted_in(gateway)
+
+
 def test_no_file_is_deleted_before_the_output_is_written(gateway: LocalGateway, output: str) -> None:
     gateway.inject(Fault(call="file_content", status=400, times=None))
     run(output, ["a"], cleanup="all")
