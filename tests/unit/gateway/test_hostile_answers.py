@@ -205,3 +205,9 @@ def test_the_traceback_of_an_error_does_not_have_the_token_that_the_server_echoe
     with RawServer(answer) as server, pytest.raises(BifrostGatewayError) as caught:
         connect(base_url=url(server)).get_batch("batch_1")
     assert TOKEN not in "".join(format_exception(caught.value))
+
+
+def test_headers_without_end_are_an_error(connect):
+    for flood in (HEAD + b"X-A: a\r\n" * 500_000, HEAD + b"X-A: " + b"a" * 4_000_000):
+        with RawServer(flood) as server, at_most(24 * MIB), pytest.raises(BifrostUnavailable):
+            connect(base_url=url(server)).get_batch("batch_1")

@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from support.full_disk import room_for
 from support.result_lines import failed, jsonl, succeeded
 
 from airflow_bifrost.results.reader import read_rows
@@ -143,3 +144,25 @@ def test_an_object_storage_path_is_used_unchanged(tmp_path: Path) -> None:
     with ResultsWriter() as results:
         results.write(["a"], path)
     assert [row["outcome"] for row in read_rows(path)] == ["missing"]
+
+
+def test_a_full_disk_keeps_the_old_file_and_the_results_so_that_the_write_can_be_repeated(tmp_path: Path) -> None:
+    ids = [f"r{number}" for number in range(200)]
+    results_of_all = jsonl(*(succeeded(custom_id, "x" * 3000) for custom_id in ids))
+    uri = str(tmp_path / "out.jsonl")
+    before, _ = write(["a"], jsonl(succeeded("a")), uri=uri)
+    with ResultsWriter() as results:
+        with pytest.raises(OSError, match="too large"), room_for(300_000):
+            results.add_lines([results_of_all])
+        assert list(results.custom_ids()) == []  # of a source that was not read to its end
+        results.add_lines([results_of_all])
+        with pytest.raises(OSError, match="too large"), room_for(300_000):
+            results.write(ids, uri)
+        assert names(str(tmp_path)) == ["out.jsonl"]
+        assert list(read_rows(uri)) == before
+        assert results.write(ids, uri).succeeded == len(ids)
+
+
+def test_a_disk_that_stays_full_is_reported_as_that(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too large"), room_for(300_000), ResultsWriter() as results:
+        results.add_lines([jsonl(*(succeeded(str(number), "x" * 3000) for number in range(200)))])
