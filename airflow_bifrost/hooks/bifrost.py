@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.sdk import BaseHook
@@ -41,8 +42,9 @@ class BifrostHook(SyncCalls, AsyncCalls, BaseHook):
 
     The hook picks up a rotated token: if the gateway refuses a call with 401 or 403, the hook reads the connection again.
 
-    Use the hook as a context manager (``with`` or ``async with``) to have its connections closed. It can be used again afterwards. The
-    coroutines may be used in one event loop after another; connections are closed in the loop that opened them.
+    Use the hook as a context manager (``with`` or ``async with``) for several calls: it keeps its connections, and closes them at the end. It can
+    be used again afterwards. A coroutine outside of ``async with`` opens a connection and closes it. The coroutines may be used in one event
+    loop after another; connections are closed in the loop that opened them.
 
     :param bifrost_conn_id: ID of the Airflow connection.
     """
@@ -57,6 +59,7 @@ class BifrostHook(SyncCalls, AsyncCalls, BaseHook):
         self.bifrost_conn_id = bifrost_conn_id
         self._client: GatewayClient | None = None
         self._async_client: asyncio.Future[AsyncGatewayClient] | None = None
+        self._entered = 0  # how many ``async with`` are open
 
     # The connection
 
@@ -110,11 +113,23 @@ class BifrostHook(SyncCalls, AsyncCalls, BaseHook):
         return open_client(self.get_config, retry, timeout, sleep, worked_before)
 
     async def aget_conn(self) -> AsyncGatewayClient:
-        """The async client of the running event loop, opened by the first call, and only once even if several call at the same time."""
+        """The async client of the running event loop, opened by the first call, and only once even if several call at the same time.
+
+        :meth:`aclose` or the end of ``async with`` closes it.
+        """
         opening = self._opened_in_this_loop()
         if opening is None:
             opening = self._async_client = asyncio.ensure_future(self.aopen_client())
         return await asyncio.shield(opening)
+
+    @asynccontextmanager
+    async def _aclient(self) -> AsyncIterator[AsyncGatewayClient]:
+        """The client that the hook keeps, or one for this call only: nobody closes the hook of a one-off call."""
+        if self._entered or self._opened_in_this_loop() is not None:
+            yield await self.aget_conn()
+            return
+        async with await self.aopen_client() as client:
+            yield client
 
     def _opened_in_this_loop(self) -> asyncio.Future[AsyncGatewayClient] | None:
         opening = self._async_client
@@ -143,10 +158,13 @@ class BifrostHook(SyncCalls, AsyncCalls, BaseHook):
         self.close()
 
     async def __aenter__(self) -> Self:
+        self._entered += 1
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        self._entered -= 1
+        if not self._entered:
+            await self.aclose()
 
     def close(self) -> None:
         """Close the sync client's connections. The next call opens new ones."""

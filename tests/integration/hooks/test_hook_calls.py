@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import socket
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +329,49 @@ def test_a_coroutine_that_is_cancelled_while_the_client_opens_does_not_spoil_it_
             return (await patient).id
 
     assert asyncio.run(use()) == batch_id
+
+
+async def content_of(hook: BifrostHook, file_id: str) -> bytes:
+    async with hook.afile_content(file_id) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+def one_off_calls(hook: BifrostHook, gateway: LocalGateway, path: Path) -> list[Coroutine[Any, Any, Any]]:
+    """A call of each form: one answer, a list, a stream, an upload, a download, and a failure."""
+    batch_id, file_id = gateway.add_batch(), gateway.add_file(ROW)
+    return [
+        hook.aget_batch(batch_id),
+        hook.alist_batches(),
+        content_of(hook, file_id),
+        hook.aupload_file(path),
+        hook.adownload_file(file_id, path.with_name("out.jsonl")),
+        hook.aget_batch("batch_that_does_not_exist"),
+    ]
+
+
+def test_a_one_off_coroutine_of_the_hook_closes_its_connections(gateway: LocalGateway, input_path: Path) -> None:
+    told: list[str] = []
+
+    async def call_all() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        for call in one_off_calls(BifrostHook(), gateway, input_path):
+            with contextlib.suppress(BatchNotFound):
+                await call
+        gc.collect()  # aiohttp tells of a session that nobody has closed
+
+    asyncio.run(call_all())
+    assert told == []
+
+
+def test_an_outer_context_manager_keeps_the_connections_for_an_inner_one(gateway: LocalGateway) -> None:
+    batch_id = gateway.add_batch()
+
+    async def use() -> bool:
+        async with BifrostHook() as hook:
+            client = await hook.aget_conn()
+            async with hook:
+                await hook.aget_batch(batch_id)
+            await hook.aget_batch(batch_id)
+            return client is await hook.aget_conn()
+
+    assert asyncio.run(use())
