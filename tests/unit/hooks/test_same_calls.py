@@ -14,7 +14,7 @@ from airflow_bifrost.hooks.async_calls import AsyncCalls
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.hooks.sync_calls import SyncCalls
 
-NOT_CALLS = {"config", "close", "aclose", "get_conn", "aget_conn"}
+NOT_CALLS = {"config", "close", "aclose", "get_conn", "aget_conn", "clock_offset", "key_id"}
 
 
 def calls_of(kind: type) -> set[str]:
