@@ -46,15 +46,11 @@ from airflow_bifrost.submission.ledger import Submission
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.kill import TaskStopped, cancel_batches, cancel_if_a_user_ended_it
 from airflow_bifrost.worker.scratch import scratch_folder
-from airflow_bifrost.worker.submit import submit_part
+from airflow_bifrost.worker.submit import LinesGone, submit_part
 
 CANCEL_WITHIN = 60.0  # seconds, at the run's deadline
 
 log = logging.getLogger("airflow.task")
-
-
-class _LinesGone(Exception):
-    """The request lines of a part that must be submitted are lost."""
 
 
 @dataclass(slots=True)
@@ -147,7 +143,7 @@ class RunDriver(RunWorkspace):
         self.signal.check()
         try:
             submission = self._submission(part)
-        except _LinesGone:
+        except LinesGone:
             return self._lost(part)
         except BifrostGatewayError as error:
             if not refused_as_full(error, self.current.request.provider):
@@ -176,7 +172,7 @@ class RunDriver(RunWorkspace):
 
             def fetch() -> None:
                 if not self.lines.has_part(state, part):
-                    raise _LinesGone
+                    raise LinesGone
                 self.lines.folder.fetch(part.file, path)
 
             return submit_part(

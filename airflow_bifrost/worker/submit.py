@@ -42,6 +42,10 @@ def _never() -> None:
     """The default of ``check_stop``: nothing stops the task."""
 
 
+class LinesGone(Exception):
+    """The request lines of a part are lost. Raised by ``fetch``."""
+
+
 def origin_of(context: Mapping[str, Any], part: int) -> Origin:
     """The origin of a batch: a part of the input of the running task instance."""
     ti = context["ti"]
@@ -70,11 +74,12 @@ def submit_part(
     :param whole: what the part is a part of; None: it is the whole input.
     :param store: where the submission is recorded; None: the task's own store.
     :param keep_cancelled: if the input had a batch before that was cancelled for another input, continue with that batch.
-    :param fetch: copies the part's file to the local disk when it is needed; None: it is already there.
+    :param fetch: copies the part's file to the local disk when it is needed, or raises :class:`LinesGone`; None: it is already there.
     :param check_stop: raises if Airflow has ended the task.
     :param known_ids: IDs of the batches of the other parts.
     :param cleanup: ``"never"``: delete no file at the provider, not even the upload of a refused create.
     :param storage_conn_id: Airflow connection for results in an object store.
+    :raises LinesGone: the part is not submitted yet, and its lines are lost.
     :raises SubmissionInDoubt: it cannot be determined whether a batch exists.
     """
     spec.check(provider)
@@ -197,9 +202,13 @@ class _PartFile:
             self.fetch = None
         return self.part.path
 
-    def custom_ids(self) -> Iterator[str]:
-        with self.path().open("rb") as file:
-            yield from (custom_id_of(line) for line in file)
+    def custom_ids(self) -> Iterator[str] | None:
+        """None: the lines are lost."""
+        try:
+            path = self.path()
+        except LinesGone:
+            return None
+        return _custom_ids(path)
 
     def upload(self, filename: str) -> File:
         repeated = False
@@ -228,6 +237,11 @@ class _PartFile:
             return _create(
                 self.client, self.provider, self.spec, metadata, idempotency_key, input_file_id=file_id, rows=rows
             )
+
+
+def _custom_ids(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        yield from (custom_id_of(line) for line in file)
 
 
 def _create_of_file(

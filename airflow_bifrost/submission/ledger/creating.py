@@ -41,14 +41,14 @@ class BatchInput:
     :param upload: uploads the file under the given name; None: there is nothing to upload.
     :param file_id: ID of a file that the provider already has.
     :param rows: None: unknown.
-    :param custom_ids: of the rows; None: unknown.
+    :param custom_ids: reads those of the rows, or returns None if they are lost; None: unknown.
     """
 
     create: Callable[[str | None, dict[str, str], str], Batch]
     upload: Callable[[str], File] | None = None
     file_id: str | None = None
     rows: int | None = None
-    custom_ids: Callable[[], Iterable[str]] | None = None
+    custom_ids: Callable[[], Iterable[str] | None] | None = None
 
 
 class CreateFailed(Exception):

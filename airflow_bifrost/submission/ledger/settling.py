@@ -34,7 +34,8 @@ class Settler:
     def can_prove(self, source: BatchInput | None) -> bool:
         if source is None or source.custom_ids is None or self.result_ids is None:
             return False
-        return ids_prove(source.custom_ids())
+        custom_ids = source.custom_ids()
+        return custom_ids is not None and ids_prove(custom_ids)
 
     def settle(self, digest: str, source: BatchInput | None, step: Keep | Compare | Adopt) -> None:
         record = self.records.get(digest)
@@ -92,7 +93,7 @@ class Settler:
             log.info(
                 "Batch %s %s",
                 batch.id,
-                "has the custom IDs of this input" if same else "has no results that contradict it",
+                "has the custom IDs of this input" if same else "was named by on_unknown, and nothing contradicts it",
             )
             kept = replace(record, state="submitted", batch_id=batch.id, candidate=None, confirmed=True, quiet_at=None)
             self.records.put(digest, kept)
@@ -102,7 +103,7 @@ class Settler:
             digest, replace(record, state="intent", batch_id=None, candidate=None, confirmed=True, excluded=excluded)
         )
         if same is None or named:
-            what = "has no results to compare" if same is None else "has other custom IDs than this input"
+            what = "cannot be compared with this input" if same is None else "has other custom IDs than this input"
             raise self.in_doubt(record, Undetermined(f"batch {batch.id} {what}", (batch.id,)))
 
     def _adopt(self, digest: str, record: SubmissionRecord | None, source: BatchInput, step: Adopt) -> None:
@@ -128,14 +129,17 @@ class Settler:
         self.records.put(digest, adopted)
 
     def _is_same(self, source: BatchInput, batch: ListedBatch, provider: str) -> bool | None:
+        """None: there is nothing to compare."""
         assert source.custom_ids is not None
         assert self.result_ids is not None
+        if (wanted := source.custom_ids()) is None:
+            return None
         try:
             found = set(self.result_ids(batch.id))
         except ResultsUnavailable as error:
             log.warning("%s", error)
             return None
-        return has_the_rows(batch, set(source.custom_ids()), found)
+        return has_the_rows(batch, set(wanted), found)
 
     def _not_adopted(self, step: Adopt, why: str) -> SubmissionInDoubt:
         return SubmissionInDoubt(

@@ -56,6 +56,7 @@ class Task:
     api: BatchApi = field(default_factory=BatchApi)
     store: Store = field(default_factory=Store)
     clock_is_off: float = 0.0
+    lines_are_lost: bool = False
 
     def __post_init__(self) -> None:
         self.api.keeps_metadata = self.provider == "openai"
@@ -88,7 +89,7 @@ class Task:
             return self.api.create(metadata, input_file_id=file_id, custom_ids=self.custom_ids)
 
         upload = self.api.upload if self.provider == "openai" else None
-        return BatchInput(create, upload, rows=2, custom_ids=lambda: self.custom_ids)
+        return BatchInput(create, upload, rows=2, custom_ids=lambda: None if self.lines_are_lost else self.custom_ids)
 
     def submit(self, policy: Policy = POLICY, **options: Any) -> Submission:
         return self.ledger(policy, **options).submit(DIGEST, self.source())
@@ -122,7 +123,7 @@ def test_a_candidate_without_results_is_neither_adopted_nor_excluded() -> None:
     task.killed_after_the_create()
     assert not task.submit().confirmed
     task.end_batches("failed")
-    with pytest.raises(SubmissionInDoubt, match="has no results to compare"):
+    with pytest.raises(SubmissionInDoubt, match="cannot be compared with this input"):
         task.submit(result_ids=unavailable)
     with pytest.raises(SubmissionInDoubt, match="batch_1"):
         task.submit(result_ids=unavailable)
@@ -220,3 +221,27 @@ def test_a_batch_that_is_listed_under_another_key_is_found() -> None:
     task.api.key_id = "new"
     task.api.batches[0].input_file_id = task.record.input_file_id
     assert task.submit().batch_id == "batch_1"
+
+
+# Lines that are lost
+
+
+def test_a_candidate_is_never_forgotten_because_the_lines_to_compare_are_lost() -> None:
+    task = Task("anthropic")
+    task.killed_after_the_create()
+    assert not task.submit().confirmed
+    task.end_batches()
+    task.lines_are_lost = True
+    with pytest.raises(SubmissionInDoubt, match="batch_1"):
+        task.submit()
+    assert task.submit(Policy(adopt="batch_1")).batch_id == "batch_1"
+    assert task.submit().confirmed
+
+
+def test_a_batch_that_the_user_named_is_kept_although_the_lines_to_compare_are_lost() -> None:
+    task = Task("anthropic")
+    task.killed_after_the_create()
+    assert not task.submit(Policy(adopt="batch_1", can_wait=False)).confirmed
+    task.end_batches()
+    task.lines_are_lost = True
+    assert task.submit().confirmed
