@@ -16,19 +16,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 from unittest import mock
 
 import httpx
+import pytest
 from fsspec.implementations.local import LocalFileSystem
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.airflow import FakeTI, Store, run_to_its_end
 from support.books import Books
 from support.providers import with_rows
 from support.steps import Killed, Steps, Turns
-from support.walks import is_nightly
+from support.walks import World, event, is_nightly, walk
 
 from airflow_bifrost import BatchRunOperator, providers
 from airflow_bifrost.exceptions import SubmissionInDoubt
@@ -46,7 +46,7 @@ from airflow_bifrost.worker import submit, wait
 PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
 OTHERS = ["another input", "another prompt", "a third", "a fourth"]
 HOUR = 3600.0
-STEPS = st.integers(1, 130)  # an attempt without a fault has some 110
+STEPS = range(1, 131)  # an attempt without a fault has some 110
 DEPLOYMENT = "AIRFLOW__BIFROST__DEPLOYMENT"
 CREATE = {"method": "POST", "path_contains": "/v1/batches"}
 FAULTS = {
@@ -63,7 +63,7 @@ FAULTS = {
     "a download breaks off": Fault(drop=True, call="file_content"),
     "a download is unreadable": Fault(status=200, body="<html>", call="file_content"),
 }
-FAULT = st.sampled_from(["none", *FAULTS])
+OFTEN_NONE = ["none"] * 4 + [*FAULTS]
 BEHAVIORS = {
     "the list has more and no cursor": ProviderBehavior(list_page=1, list_lie="no_cursor"),
     "the list repeats its cursor": ProviderBehavior(list_page=1, list_lie="repeated_cursor"),
@@ -100,15 +100,15 @@ def patched(steps: Steps, now: Callable[[], float], sleep: Callable[[float], Non
         yield
 
 
-class ARun(RuleBasedStateMachine):
+class ARun(World):
     """One task instance, from its first attempt to its last."""
 
-    provider = "openai"
-    outcomes = frozenset({"succeeded"})
+    first = "it_begins"
+    provider: ClassVar[str] = "openai"
+    outcomes: ClassVar[frozenset[str]] = frozenset({"succeeded"})
 
     def __init__(self) -> None:
-        super().__init__()
-        self.steps = Steps()
+        self.at_steps = Steps()
         self.store: Store | None = Store()  # None: an Airflow before 3.3, whose record is next to the output
         self.theirs = Store()
         self.attempts = 0
@@ -128,34 +128,35 @@ class ARun(RuleBasedStateMachine):
         connection = self.gateway.connection_json(token="sk-bf-good")
         self.stack.enter_context(mock.patch.dict(os.environ, {"AIRFLOW_CONN_BIFROST_DEFAULT": connection}))
         self.slept = 0.0
-        self.real_time = time.time
-        self.stack.enter_context(mock.patch("time.time", self._time))
-        self.stack.enter_context(patched(self.steps, lambda: self._time() + self.clock_is_off, self._sleep))
+        self.stack.enter_context(patched(self.at_steps, self._now, self._sleep))
 
     @property
     def output(self) -> str:
         return str(self.folder / "out.jsonl")
 
-    @initialize(kills=st.lists(STEPS, max_size=2), has_store=st.booleans(), has_name=st.booleans())
-    def begin_with(self, kills: list[int], has_store: bool, has_name: bool) -> None:
-        if not has_store:
-            self.store = None
+    @property
+    def steps(self) -> int:
+        return self.attempts
+
+    @event(has_store=[True, False], has_name=[True, False])
+    def it_begins(self, has_store: bool, has_name: bool) -> None:
+        if self.attempts:
+            return
+        self.store = Store() if has_store else None
         if has_name:
             self.stack.enter_context(mock.patch.dict(os.environ, {DEPLOYMENT: "production"}))
-        for step in kills:
-            self._attempt(self._kill_at(step))
 
     # What happens to attempts
 
-    @rule(fault=FAULT)
+    @event(fault=OFTEN_NONE)
     def an_attempt_goes_on(self, fault: str) -> None:
         self._attempt(fault=fault)
 
-    @rule(fault=FAULT, step=STEPS)
+    @event(6, fault=OFTEN_NONE, step=STEPS)
     def an_attempt_is_killed(self, fault: str, step: int) -> None:
         self._attempt(self._kill_at(step), fault=fault)
 
-    @rule(fault=FAULT, step=STEPS)
+    @event(fault=OFTEN_NONE, step=STEPS)
     def a_user_stops_an_attempt(self, fault: str, step: int) -> None:
         """Airflow's SIGTERM only calls on_kill. After it, one call may have been under way."""
         before, known = {batch["id"] for batch in self.gateway.batches}, None
@@ -175,16 +176,16 @@ class ARun(RuleBasedStateMachine):
                 assert not self.books.running() - before, "a batch of a stopped attempt runs on"
             self.clears += 1
 
-    @rule(turns=st.lists(st.integers(1, 25), max_size=12), fault=FAULT)
-    def two_workers_run_the_same_attempt(self, turns: list[int], fault: str) -> None:
+    @event(seed=range(10_000), fault=OFTEN_NONE)
+    def two_workers_run_the_same_attempt(self, seed: int, fault: str) -> None:
         """A worker is taken for dead, and is not. Both end when they wait; then a retry settles what they left."""
         self.happened.add("two workers")
         self.attempts += 1
         self._inject(fault)
-        order = Turns(turns)
+        order = Turns(Random(seed).choices(range(1, 26), k=12))
 
         def work(me: int) -> None:
-            with self.steps.of_this_thread(lambda _: order.step(me), lambda: order.pause(me)):
+            with self.at_steps.of_this_thread(lambda _: order.step(me), lambda: order.pause(me)):
                 order.begin(me)
                 try:
                     self._run(before_trigger=_die)
@@ -199,7 +200,7 @@ class ARun(RuleBasedStateMachine):
         self.gateway.clear_faults()
         self._attempt()
 
-    @rule(name=st.sampled_from(sorted(BEHAVIORS)), fault=FAULT, step=STEPS)
+    @event(name=list(BEHAVIORS), fault=OFTEN_NONE, step=STEPS)
     def the_provider_behaves_oddly_after_an_attempt_was_killed(self, name: str, fault: str, step: int) -> None:
         self._attempt(self._kill_at(step), fault=fault)
         self.gateway.behave(self.provider, BEHAVIORS[name])
@@ -208,40 +209,40 @@ class ARun(RuleBasedStateMachine):
 
     # What changes between attempts
 
-    @rule()
+    @event()
     def batches_end(self) -> None:
         self.books.move_on()
 
-    @rule(hours=st.sampled_from([-30, -1, 0, 1, 30]))
+    @event(hours=[-30, -1, 0, 1, 30])
     def the_next_workers_have_another_clock(self, hours: int) -> None:
         self.clock_is_off = hours * HOUR
         self.happened.add("clock")
 
-    @rule()
+    @event()
     def the_input_is_changed_or_changed_back(self) -> None:
         self.prompts = OTHERS if self.prompts is PROMPTS else PROMPTS
 
-    @rule()
+    @event()
     def the_dag_file_asks_for_something_else_or_for_the_same_again(self) -> None:
         self.model = "echo-2" if self.model == "echo-1" else "echo-1"
         self._attempt()
         self.clears += 1
 
-    @rule(rows=st.sampled_from([2, 3, 4]))
+    @event(2, rows=[2, 3, 4])
     def the_limits_change(self, rows: int) -> None:
         providers.ALL[self.provider] = with_rows(self.provider, rows)
 
-    @rule()
+    @event()
     def the_folder_is_gone(self) -> None:
         for folder in self.folder.glob("*-parts"):
             shutil.rmtree(folder)
 
-    @precondition(lambda self: self.store is None)
-    @rule()
+    @event()
     def airflow_gets_a_store(self) -> None:
-        self.store = Store()
+        if self.store is None:
+            self.store = Store()
 
-    @rule()
+    @event()
     def the_record_is_gone(self) -> None:
         self.happened.add("record")
         if self.store is not None:
@@ -250,7 +251,7 @@ class ARun(RuleBasedStateMachine):
             if folder.is_dir() and not folder.name.endswith("-parts"):
                 shutil.rmtree(folder)
 
-    @rule(model=st.sampled_from(["echo-1", "echo-2"]))
+    @event(model=["echo-1", "echo-2"])
     def another_deployment_runs_the_same_dag(self, model: str) -> None:
         self.happened.add("another deployment")
         other = {DEPLOYMENT: "staging"} if DEPLOYMENT in os.environ else {"AIRFLOW__API__BASE_URL": "https://staging"}
@@ -267,22 +268,22 @@ class ARun(RuleBasedStateMachine):
 
     # The oracle
 
-    @invariant()
-    def the_output_is_whole_or_not_there(self) -> None:
+    def check(self) -> None:
+        """The output is whole, or it is not there."""
         if Path(self.output).exists():
             ids = [row["custom_id"] for row in read_rows(self.output)]
             assert len(ids) in (len(PROMPTS), len(OTHERS))
             assert ids == [f"row-{number:09d}" for number in range(1, len(ids) + 1)]
 
-    def teardown(self) -> None:
-        try:
-            self.prompts, self.model, self.clock_is_off = PROMPTS, "echo-1", 0.0
-            for _ in range(3):
-                self.clears += 1
-                self._attempt()
-            self.check_the_end()
-        finally:
-            self.stack.close()
+    def finish(self) -> None:
+        self.prompts, self.model, self.clock_is_off = PROMPTS, "echo-1", 0.0
+        for _ in range(3):
+            self.clears += 1
+            self._attempt()
+        self.check_the_end()
+
+    def close(self) -> None:
+        self.stack.close()
 
     def check_the_end(self) -> None:
         """Each row is answered once for each input and each model that was asked for, and each answer of this request is written."""
@@ -318,13 +319,14 @@ class ARun(RuleBasedStateMachine):
         )
         return self.task
 
-    def _time(self) -> float:
-        return self.real_time() + self.slept
+    def _now(self) -> float:
+        """The worker's clock."""
+        return time.time() + self.slept + self.clock_is_off
 
     def _sleep(self, seconds: float) -> None:
-        """Time passes, for the gateway too, and another worker goes on."""
+        """Time passes, and another worker goes on."""
         self.slept += seconds
-        self.steps.pause()
+        self.at_steps.pause()
 
     def _kill_at(self, step: int) -> Callable[[int], None]:
         return lambda taken: _die() if taken == step else None
@@ -336,11 +338,12 @@ class ARun(RuleBasedStateMachine):
     def _attempt(self, on_step: Callable[[int], None] = lambda _: None, *, fault: str = "none") -> None:
         self.attempts += 1
         self._inject(fault)
-        with self.steps.of_this_thread(on_step):
+        with self.at_steps.of_this_thread(on_step):
             self._run(before_trigger=self.books.move_on)
         self.gateway.clear_faults()
 
     def _run(self, before_trigger: Callable[[], None]) -> None:
+        self.slept = 0.0
         ti = FakeTI(task_id="run", try_number=self.attempts, max_tries=self.clears)
         ti.get_task_states = lambda **_: {"run": {"run": "failed"}}  # type: ignore[attr-defined]
         make = partial(self._make, self.prompts, self.model, self.output)
@@ -375,15 +378,6 @@ class ARunWithoutTags(ARun):
             assert [row["text"] for row in read_rows(self.output)][:6] == [f"echo: {prompt}" for prompt in PROMPTS[:6]]
 
 
-# A failure is not made smaller: a run of the machine takes a second.
-SETTINGS = settings(
-    max_examples=300 if is_nightly() else 6,
-    stateful_step_count=6,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.reuse, Phase.generate],
-)
-TestARun = ARun.TestCase
-TestARun.settings = SETTINGS
-TestARunWithoutTags = ARunWithoutTags.TestCase
-TestARunWithoutTags.settings = SETTINGS
+@pytest.mark.parametrize("machine", [ARun, ARunWithoutTags])
+def test_no_row_is_paid_twice_and_each_paid_result_is_written(machine: type[ARun]) -> None:
+    assert walk(machine, orders=300 if is_nightly() else 6, longest=8, shorten=False)

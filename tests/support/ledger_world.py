@@ -14,7 +14,7 @@ from airflow_bifrost.submission.ledger import BatchInput, Deployment, Ledger, Le
 from airflow_bifrost.worker.state_store import is_remembering
 from support.airflow import FakeTI
 from support.batch_api import BatchApi
-from support.walks import event
+from support.walks import World, event
 
 DIGEST = "1" * 64
 CREATES = ["ok", "lost", "late", "twice", "twice, lost", "429, applied", "429", "400", "503", "closed", "unsent"]
@@ -42,9 +42,10 @@ class MemoryStore:
         self.before_set("store")
 
 
-class LedgerWorld:
+class LedgerWorld(World):
     """A provider that stores metadata."""
 
+    first = "it_begins"
     provider: ClassVar[str] = "openai"
     creates: ClassVar[tuple[str, ...]] = tuple(CREATES)
     creates_of_the_other: ClassVar[tuple[str, ...]] = ("ok", "lost", "twice")
@@ -110,7 +111,7 @@ class LedgerWorld:
 
     @event(ids=[True, False], others=[0, 1, 2])
     def it_begins(self, ids: bool, others: int) -> None:
-        if not self.attempts:
+        if not self.attempts:  # it may be drawn again later
             self.custom_ids = ("doc-7", "doc-8") if ids else self.custom_ids
             for _ in range(others):
                 self.api.make("theirs")

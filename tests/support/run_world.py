@@ -30,7 +30,7 @@ from airflow_bifrost.runs.resend import PROBE_ROWS, Survey, plan_resend
 from airflow_bifrost.runs.state import RunState, next_step
 from airflow_bifrost.runs.steps import Blocked, Cancel, Clean, Collect, Done, Split, Step, Submit, Wait, Write
 from support.run_states import HOUR, POLICY, REQUEST
-from support.walks import event
+from support.walks import World, event
 
 ROWS = 60  # of each input
 MOST_STEPS = 500  # from any state to the end
@@ -73,11 +73,11 @@ class Made:
         return row in self.rows and (self.outcome is None or self.results.get(row) == "ok")
 
 
-class RunWorld:
+class RunWorld(World):
     """One task instance with its attempts and clears. The provider's batches and the stored state outlive the worker."""
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.taken = 0
         self.now = 0.0
         self.attempt = 1
         self.clears = 0
@@ -99,6 +99,10 @@ class RunWorld:
         )  # runs that lost lines: a round counts as sent even if not all its rows were
         self.state: RunState | None = None
         self.begin()
+
+    @property
+    def steps(self) -> int:
+        return self.taken
 
     # What the task's attempts do
 
@@ -170,7 +174,7 @@ class RunWorld:
 
     def keep(self, state: RunState) -> None:
         self.state = state
-        self.steps += 1
+        self.taken += 1
 
     # What the ledger does
 

@@ -137,6 +137,13 @@ class Simulation:
             heapq.heapify(self._in_flight)
             self.answer(request)
 
+    def cancel_one(self, number: int) -> None:
+        """Cancel one of the requests in flight, whichever."""
+        if self._in_flight:
+            request = self._in_flight.pop(number % len(self._in_flight))[2]
+            heapq.heapify(self._in_flight)
+            self.schedule.finished(request, self.now)
+
     def follow(self, updates: list[Update]) -> None:
         for update in updates:
             if isinstance(update.decision, Finished | GiveUp | TimedOut):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,16 +22,27 @@ Story = list[tuple[str, dict[str, Any]]]  # names of events, with their argument
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class World(Protocol):
-    """What the events happen to."""
+class World:
+    """What the events happen to.
 
-    steps: int  # decisions taken so far, of the code under test
+    :cvar first: name of the event that every order begins with; empty: any.
+    """
+
+    first: ClassVar[str] = ""
+
+    @property
+    def steps(self) -> int:
+        """How many decisions the code under test has taken so far."""
+        return 0
 
     def check(self) -> None:
         """Raise an AssertionError if an invariant is violated. Called after each event."""
 
     def finish(self) -> None:
         """Let everything go well from now on, and check how it ends."""
+
+    def close(self) -> None:
+        """Give up what the world holds."""
 
 
 def event(weight: int = 1, /, **choices: Sequence[Any]) -> Callable[[Method], Method]:
@@ -67,31 +78,41 @@ def stories(world: type[World]) -> st.SearchStrategy[Story]:
 def play(world: type[World], story: Story) -> World:
     """Let the events happen one after the other, and check the world after each and at the end."""
     played = world()
-    for name, arguments in story:
-        getattr(played, name)(**arguments)
-        played.check()
-    played.finish()
+    try:
+        for name, arguments in story:
+            getattr(played, name)(**arguments)
+            played.check()
+        played.finish()
+    finally:
+        played.close()
     return played
 
 
-def walk(world: type[World], steps: int, seed: int | None = None) -> int:
-    """Play random orders of events until the code under test has taken so many decisions. Return the number of orders.
+def walk(
+    world: type[World], *, steps: int = 0, orders: int = 1, longest: int = LONGEST, shorten: bool = True
+) -> tuple[int, int]:
+    """Play random orders of events until there are as many steps and orders as wanted.
 
-    :raises AssertionError: an order fails. The message names the shortest order that was found.
+    :param steps: at least so many decisions of the code under test.
+    :param orders: at least so many orders.
+    :param longest: events of one order.
+    :param shorten: look for a shorter order that fails too, which plays many more of them.
+    :return: the number of steps and of orders.
+    :raises AssertionError: an order fails. The message names it, and the seed that ``BIFROST_WALK_SEED`` takes.
     """
-    seed = int(os.environ.get("BIFROST_WALK_SEED", Random().randrange(10**9) if seed is None else seed))
-    random, taken, orders = Random(seed), 0, 0
+    seed = int(os.environ.get("BIFROST_WALK_SEED") or Random().randrange(10**9))
+    random, taken, played = Random(seed), 0, 0
     with _without_logs():
-        while taken < steps:
-            story = _random_story(world, random)
-            orders += 1
+        while taken < steps or played < orders:
+            story = _random_story(world, random, longest)
+            played += 1
             try:
                 taken += max(1, play(world, story).steps)
             except Exception as error:
-                told = "\n".join(map(_as_call, _shortened(world, story, type(error))))
-                message = f"seed {seed}, order {orders}, {type(error).__name__}: {error}\n{told}"
-                raise AssertionError(message) from error
-    return orders
+                told = _shortened(world, story, type(error)) if shorten else story
+                message = f"seed {seed}, order {played}, {type(error).__name__}: {error}"
+                raise AssertionError("\n".join([message, *map(_as_call, told)])) from error
+    return taken, played
 
 
 @contextmanager
@@ -114,9 +135,10 @@ def _events(world: type[World]) -> dict[str, tuple[int, dict[str, Sequence[Any]]
     return {name: method.event for name in sorted(dir(world)) if hasattr(method := getattr(world, name), "event")}
 
 
-def _random_story(world: type[World], random: Random) -> Story:
+def _random_story(world: type[World], random: Random, longest: int) -> Story:
     events = _events(world)
-    names = random.choices(list(events), [weight for weight, _ in events.values()], k=random.randint(1, LONGEST))
+    names = random.choices(list(events), [weight for weight, _ in events.values()], k=random.randint(1, longest))
+    names = [world.first, *names] if world.first else names
     return [(name, {key: random.choice(values) for key, values in events[name][1].items()}) for name in names]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis import given, settings
+from support.schedule_world import ScheduleWorld
 from support.simulation import NOW, Simulation
+from support.walks import Story, is_nightly, play, stories, walk
 
 from airflow_bifrost.exceptions import (
     BifrostAuthError,
@@ -395,106 +395,15 @@ def test_another_default_provider_keeps_every_wait() -> None:
     assert all(isinstance(wait.end, Finished) for wait in simulation.waits)
 
 
-ERRORS = st.sampled_from(
-    [
-        BifrostUnavailable("503"),
-        BifrostUnavailable("503", retry_after=100.0),
-        BifrostRateLimited("429", retry_after=30.0),
-        BifrostRateLimited("429"),
-        BifrostProtocolError("garbage"),
-        BifrostAuthError("401"),
-        BifrostRequestError("400"),
-    ]
-)
-SURVIVABLE = (BifrostUnavailable, BifrostRateLimited, BifrostProtocolError)
+@given(stories(ScheduleWorld))
+@settings(deadline=None, max_examples=5_000 if is_nightly() else 30)
+def test_no_wait_is_forgotten_whatever_the_order_of_events(story: Story) -> None:
+    play(ScheduleWorld, story)
 
 
-class AnyOrderOfEvents(RuleBasedStateMachine):
-    """Waits come and go, answers and errors come in any order, lists lie and break, the clock jumps: no wait is forgotten, and once
-    all is well again every batch that has ended is found to have ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.simulation = Simulation(names(30), latency=0.5, max_in_flight=4)
-        self.simulation.page_cap = 10
-        self.policy = WaitPolicy(INTERVAL, NOW + 1e9, 300.0)
-
-    @rule(batch=st.integers(0, 29), after=st.floats(0, 100), provider=st.sampled_from([None, "azure", "anthropic"]))
-    def a_wait_begins(self, batch: int, after: float, provider: str | None) -> None:
-        self.simulation.wait(self.simulation.ids[batch], self.policy, provider, after)
-
-    @precondition(lambda self: self.simulation.waiting)
-    @rule(number=st.integers(0, 100))
-    def a_wait_is_left(self, number: int) -> None:
-        waiting = self.simulation.waiting
-        wait = waiting[number % len(waiting)]
-        self.simulation.schedule.remove(wait)
-        self.simulation.schedule.remove(wait)  # leaving twice does no harm
-
-    @rule(seconds=st.floats(0, 200))
-    def time_passes(self, seconds: float) -> None:
-        self.simulation.run(seconds)
-
-    @rule(seconds=st.sampled_from([-1e7, -3600.0, -60.0, -3.0, 3.0, 60.0, 3600.0, 1e6]))
-    def the_clock_is_set(self, seconds: float) -> None:
-        self.simulation.now += seconds
-        self.simulation.tick()
-
-    @precondition(lambda self: self.simulation.in_flight)
-    @rule(number=st.integers(0, 100))
-    def an_answer_comes(self, number: int) -> None:
-        self.simulation.answer_one(number)
-
-    @precondition(lambda self: self.simulation.in_flight)
-    @rule(number=st.integers(0, 100), error=ERRORS)
-    def a_fault_comes(self, number: int, error: BifrostError) -> None:
-        self.simulation.fault = lambda request: error
-        self.simulation.answer_one(number)
-        self.simulation.fault = lambda request: None
-
-    @precondition(lambda self: self.simulation.in_flight)
-    @rule(number=st.integers(0, 100))
-    def a_request_is_cancelled(self, number: int) -> None:
-        request = self.simulation._in_flight.pop(number % len(self.simulation._in_flight))[2]
-        self.simulation._in_flight.sort()
-        self.simulation.schedule.finished(request, self.simulation.now)
-
-    @rule(hidden=st.sets(st.integers(0, 29)))
-    def the_list_hides_batches(self, hidden: set[int]) -> None:
-        self.simulation.hidden = {self.simulation.ids[number] for number in hidden}
-
-    @rule(batches=st.sets(st.integers(0, 29), max_size=5))
-    def new_batches_push_the_others_down(self, batches: set[int]) -> None:
-        self.simulation.ids += [f"new_{len(self.simulation.ids)}_{number}" for number in sorted(batches)]
-
-    @invariant()
-    def no_wait_is_forgotten(self) -> None:
-        self.simulation.check()
-        assert len(self.simulation.in_flight) <= 4
-
-    @invariant()
-    def no_poll_is_further_away_than_a_pause_can_be(self) -> None:
-        self.simulation.tick()
-        for wait in self.simulation.waiting:
-            if wait.request is None and wait not in wait.group.due:
-                assert wait.next_poll_at <= self.simulation.now + 600 + SWEEP_PATIENCE
-
-    def teardown(self) -> None:
-        """All is well again: every batch ends, and every wait for it finishes within a few pauses."""
-        self.simulation.fault = lambda request: None
-        self.simulation.status.update(dict.fromkeys(self.simulation.ids, "completed"))
-        self.simulation.run(1800, until=lambda: not self.simulation.waiting)
-        for wait in self.simulation.waits:
-            assert wait.over
-            assert wait.end is None or isinstance(wait.end, Finished | GiveUp)
-            if isinstance(wait.end, GiveUp):
-                assert not isinstance(wait.end.error, SURVIVABLE) or not wait.state.worked
-        assert not self.simulation.waiting
-        assert all(not group.due and not group.waits for group in self.simulation.schedule._groups.values())
-
-
-TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase
-TestAnyOrderOfEvents.settings = settings(deadline=None, max_examples=40, stateful_step_count=40)
+def test_no_wait_is_forgotten_in_long_walks() -> None:
+    """The same with many more orders, which Hypothesis would take hours for."""
+    assert walk(ScheduleWorld, steps=1_000_000 if is_nightly() else 8_000)
 
 
 def test_the_timetable_does_not_grow_with_the_number_of_polls_or_of_ended_waits() -> None:
