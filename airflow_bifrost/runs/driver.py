@@ -241,9 +241,8 @@ class RunDriver(RunWorkspace):
             log.info("Sending %d rows again", sum(part.rows for part in parts))
             self.forget_results()
         lost = (plan.failed != "none" or plan.cancelled) and not self.lines.has_input(state.input)
-        return Collected(
-            survey.outcomes, parts, now, plan.cancelled and bool(parts), plan.held_back or lost, results.lost
-        )
+        resent = sorted(survey.cancelled) if plan.cancelled and parts else ()
+        return Collected(survey.outcomes, parts, now, resent, plan.held_back or lost, results.lost)
 
     # Ending
 

@@ -96,7 +96,7 @@ class Collected:
 
     :param outcomes: outcomes of the batches, by part number.
     :param parts: the parts of the next round; empty if no rows are sent again.
-    :param cancelled: the next round has the rows of all batches that were cancelled before this attempt.
+    :param cancelled: numbers of the parts whose cancelled rows the next round has.
     :param lost: numbers of the parts whose results were not found.
     :param held_back: some rows are not sent again now, but an attempt after a clear may send them.
     """
@@ -104,7 +104,7 @@ class Collected:
     outcomes: Mapping[int, str]
     parts: Sequence[RunPart]
     at: float
-    cancelled: bool = False
+    cancelled: Collection[int] = ()
     held_back: bool = False
     lost: Collection[int] = ()
 

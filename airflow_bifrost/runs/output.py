@@ -101,10 +101,15 @@ class RunResults:
 
     def survey(self, state: RunState) -> Survey:
         """A summary of the results, from which :func:`~airflow_bifrost.runs.resend.plan_resend` decides which rows to send again."""
+        read = [part.number for part in state.submitted if part.confirmed]
         outcomes = {
-            part.number: summary["outcome"] or "unknown"
-            for part, summary in zip((part for part in state.submitted if part.confirmed), self.summaries, strict=True)
+            number: summary["outcome"] or "unknown" for number, summary in zip(read, self.summaries, strict=True)
         }
+        partly = [
+            number
+            for number, summary in zip(read, self.summaries, strict=True)
+            if summary["request_counts"]["canceled"]
+        ]
         codes: Counter[str] = Counter()
         retryable = succeeded = 0
         for row in self._row_states(state):
@@ -116,7 +121,7 @@ class RunResults:
             for part in latest:
                 ids = self.lines.part_ids(state.input, part) or iter(())
                 succeeded += sum(each.outcome is RowOutcome.SUCCEEDED for each in self.writer.row_states(ids))
-        return Survey(outcomes, codes, retryable, succeeded)
+        return Survey(outcomes, codes, retryable, succeeded, partly)
 
     def lines_to_resend(self, state: RunState, plan: Resend, retryable: int) -> Iterator[bytes]:
         """The request lines of the rows to send again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ class Survey:
     :param outcomes: outcomes of the batches, by part number.
     :param codes: number of rows that failed with a transient error, by error code.
     :param retryable: number of rows that failed with a transient error, expired, or are missing.
+    :param partly_cancelled: numbers of the parts whose batches have results, and also rows that were cancelled.
     :param probe_succeeded: number of rows of the latest round that succeeded, if that round was a probe.
     """
 
@@ -25,6 +26,14 @@ class Survey:
     codes: Mapping[str, int] = field(default_factory=dict)
     retryable: int = 0
     probe_succeeded: int = 0
+    partly_cancelled: Collection[int] = ()
+
+    @property
+    def cancelled(self) -> set[int]:
+        """Numbers of the parts with rows that were cancelled."""
+        return {number for number, outcome in self.outcomes.items() if outcome == "cancelled"} | {
+            *self.partly_cancelled
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +94,9 @@ def _probed(state: RunState, survey: Survey, *, cancelled: bool) -> Resend:
 
 
 def _cancelled_before(state: RunState, survey: Survey) -> bool:
-    """Whether a batch of an earlier attempt was cancelled, and its rows were not sent again since."""
-    return any(_is_void(state, survey, part.number) for part in state.parts if not part.resent)
+    """Whether rows of an earlier attempt were cancelled, and not sent again since."""
+    cancelled = survey.cancelled
+    return any(part.number in cancelled and part.attempt < state.attempt for part in state.parts if not part.resent)
 
 
 def _is_void(state: RunState, survey: Survey, number: int) -> bool:

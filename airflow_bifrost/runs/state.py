@@ -250,7 +250,10 @@ class RunState:
             case RequestChanged():
                 return replace(self, stop=self.stop or "request_changed")
             case LinesLost(numbers):
-                return replace(self, parts=[part for part in self.parts if part.number not in numbers])
+                left = [part for part in self.parts if part.number not in numbers]
+                if any(self.part(number).round > 1 for number in numbers):  # they may be cancelled rows
+                    left = [replace(part, resent=False) for part in left]
+                return replace(self, parts=left)
             case Collected():
                 return self._after_collection(event)
             case Written(manifest, fingerprint):
@@ -315,7 +318,7 @@ class RunState:
                 part,
                 outcome=event.outcomes[part.number],
                 lost=part.number in event.lost,
-                resent=part.resent or (event.cancelled and event.outcomes[part.number] == "cancelled"),
+                resent=part.resent or part.number in event.cancelled,
             )
             if part.number in event.outcomes
             else part

@@ -28,7 +28,8 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        _remove(folder)
+        with suppress(FileNotFoundError):  # another process saw the empty folder without its lock, and has removed it
+            _remove(folder)
         os.close(lock)
 
 

@@ -168,8 +168,13 @@ class ARun(World):
                 known = len(self.gateway.batches)
                 self.task.on_kill()
 
+        def defer() -> None:
+            if known is not None:
+                _die()  # Airflow does not defer a task that a user has ended
+            self.books.move_on()
+
         self.happened.add("stop")
-        self._attempt(stop, fault=fault)
+        self._attempt(stop, fault=fault, before_trigger=defer)
         if known is not None:
             assert len(self.gateway.batches) <= known + 1, "batches are created after the stop"
             if fault == "none" and self.state == "TaskStopped":
@@ -202,6 +207,7 @@ class ARun(World):
 
     @event(name=list(BEHAVIORS), fault=OFTEN_NONE, step=STEPS)
     def the_provider_behaves_oddly_after_an_attempt_was_killed(self, name: str, fault: str, step: int) -> None:
+        self.happened.add(name)
         self._attempt(self._kill_at(step), fault=fault)
         self.gateway.behave(self.provider, BEHAVIORS[name])
         self._attempt()
@@ -231,6 +237,7 @@ class ARun(World):
     @event(2, rows=[2, 3, 4])
     def the_limits_change(self, rows: int) -> None:
         providers.ALL[self.provider] = with_rows(self.provider, rows)
+        self.happened.add("limits")
 
     @event()
     def the_folder_is_gone(self) -> None:
@@ -297,11 +304,24 @@ class ARun(World):
         }:  # rows that were cancelled before they ran are sent again
             again = {row: times for row, times in sent.items() if times > paid[row] + row[1].startswith("!flaky")}
             assert again == {}, "rows are sent twice"
-        unclear = {"record", "another deployment"} <= self.happened and DEPLOYMENT not in os.environ
-        if unclear and self.state == SubmissionInDoubt.__name__:
+        if self.state == SubmissionInDoubt.__name__ and self._may_be_unclear():
             return
         assert self.state == "success"
-        assert [row["text"] for row in read_rows(self.output)] == [f"echo: {prompt}" for prompt in PROMPTS]
+        answered = len(PROMPTS) - bool(self._tolerated())
+        assert [row["text"] for row in read_rows(self.output)][:answered] == [
+            f"echo: {prompt}" for prompt in PROMPTS[:answered]
+        ]
+
+    def _tolerated(self) -> set[str]:
+        """If files are late, the file with the reason why the last row failed may come too late for another attempt at the row."""
+        return {"failed"} if any("files are named late" in name for name in self.happened) else set()
+
+    def _may_be_unclear(self) -> bool:
+        """Whether the task may have to ask a person: without a record, the rows are in another split, or somebody else has the same rows."""
+        without_name = DEPLOYMENT not in os.environ
+        return "record" in self.happened and bool(
+            "limits" in self.happened or (without_name and "another deployment" in self.happened)
+        )
 
     # The worker
 
@@ -335,11 +355,17 @@ class ARun(World):
         if (injected := FAULTS[fault]) is not None:
             self.gateway.inject(injected)
 
-    def _attempt(self, on_step: Callable[[int], None] = lambda _: None, *, fault: str = "none") -> None:
+    def _attempt(
+        self,
+        on_step: Callable[[int], None] = lambda _: None,
+        *,
+        fault: str = "none",
+        before_trigger: Callable[[], None] | None = None,
+    ) -> None:
         self.attempts += 1
         self._inject(fault)
         with self.at_steps.of_this_thread(on_step):
-            self._run(before_trigger=self.books.move_on)
+            self._run(before_trigger=before_trigger or self.books.move_on)
         self.gateway.clear_faults()
 
     def _run(self, before_trigger: Callable[[], None]) -> None:
@@ -356,7 +382,7 @@ class ARun(World):
         else:
             self.state = end.kind or end.state
             if end.state == "success":
-                assert {row["outcome"] for row in read_rows(self.output)} <= self.outcomes
+                assert {row["outcome"] for row in read_rows(self.output)} <= self.outcomes | self._tolerated()
 
 
 def _die() -> None:

@@ -42,6 +42,7 @@ FATES = {  # of a batch: the outcome, and the results of every second row and of
     "half are refused": ("succeeded", "ok", "400"),
     "it expires": ("expired", "ok", "expired"),
     "it is cancelled": ("cancelled", "ok", "cancelled"),
+    "it is partly cancelled": ("partial", "ok", "cancelled"),  # as Anthropic says it
     "the queue is full": ("failed", "", ""),
 }
 RETRYABLE = ("503", "invalid_output", "expired")
@@ -293,12 +294,15 @@ class RunWorld(World):
             for part in state.submitted
             if part.confirmed
         }
+        partly = [number for number, outcome in outcomes.items() if outcome == "partial"]
         codes = Counter(result for result in row_results.values() if result in ("503", "invalid_output"))
         probe_rows = {row for part in state.latest if part.probe for row in self.lines[part.file]}
         probed = sum(row_results.get(row) == "ok" for row in probe_rows)
         plan = plan_resend(
             state,
-            Survey(outcomes, codes, sum(result in RETRYABLE for result in row_results.values()), probed),
+            survey := Survey(
+                outcomes, codes, sum(result in RETRYABLE for result in row_results.values()), probed, partly
+            ),
             self.now,
         )
         if plan.why_not and plan.failed == "none":
@@ -323,7 +327,8 @@ class RunWorld(World):
             probe=plan.failed == "probe",
         )
         lost = (plan.failed != "none" or plan.cancelled) and not self.has_input()
-        return Collected(outcomes, parts, self.now, plan.cancelled and bool(parts), plan.held_back or lost)
+        resent = sorted(survey.cancelled) if plan.cancelled and parts else ()
+        return Collected(outcomes, parts, self.now, resent, plan.held_back or lost)
 
     def has_input(self) -> bool:
         return self.can_rebuild() or all(
@@ -392,8 +397,11 @@ class RunWorld(World):
             self.end(running[which % len(running)], fate)
 
     def end(self, made: Made, fate: str) -> None:
-        made.outcome, even, odd = FATES["it is cancelled" if made.cancelled else fate]
+        made.outcome, even, odd = FATES[self.cancelled_as() if made.cancelled else fate]
         made.results = {} if made.void else {row: odd if row % 2 else even for row in made.rows}
+
+    def cancelled_as(self) -> str:
+        return "it is cancelled" if self.tags else "it is partly cancelled"
 
     @event(2, hours=[0.01, 1, 10, 24, 30, -2, -100])
     def time_passes_or_the_clock_jumps(self, hours: float) -> None:
@@ -475,6 +483,10 @@ class RunWorld(World):
         """Whether the row has an answer, or there is a reason why it has none."""
         if self.output[self.run].get(row) in ("ok", "400"):
             return True
+        if (
+            self.output[self.run].get(row) == "cancelled"
+        ):  # rows that were cancelled in an earlier attempt are sent again
+            return False
         sent = sum(row in made.rows and not made.void for made in self.own())
         return sent >= self.policy.max_row_attempts or self.run in self.told_why | self.lost_a_round
 

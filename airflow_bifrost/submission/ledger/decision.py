@@ -167,7 +167,7 @@ def _shown_by(situation: Situation, read: ListRead) -> Evidence:
         floor=record.floor if record else situation.floor,
         seen=record.seen if record else (),
         excluded={*situation.known, *(record.excluded if record else ())},
-        rows=situation.rows,
+        rows=situation.rows if record else None,  # without a record, the same rows may have been in another split
     )
 
 

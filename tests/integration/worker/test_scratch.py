@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,3 +101,10 @@ def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
     monkeypatch.setattr(scratch, "mkdtemp", mkdtemp)
     with scratch_folder() as folder:
         assert folder == made[1]
+
+
+def test_a_task_does_not_fail_if_another_process_has_removed_its_empty_folder() -> None:
+    """Between the removal of the lock and of the folder, another process may take the folder for an abandoned one."""
+    with scratch_folder() as folder:
+        shutil.rmtree(folder)
+    assert not folder.exists()

@@ -99,7 +99,7 @@ def test_rows_of_a_batch_that_was_cancelled_are_sent_again_even_if_other_rows_ha
     state = replace(state, parts=[*state.parts, a_part(3, 4, None, round=2, batch_id="b3", attempt=1, ended=True)])
     survey = Survey({1: "cancelled", 2: "succeeded", 3: "succeeded"})
     assert plan_resend(state, survey, 1.0).cancelled
-    again = state.after(Collected(survey.outcomes, [a_part(4, 10, None, round=3)], 1.0, cancelled=True))
+    again = state.after(Collected(survey.outcomes, [a_part(4, 10, None, round=3)], 1.0, cancelled=[1]))
     assert not plan_resend(again, survey, 1.0).cancelled
 
 
@@ -108,3 +108,10 @@ def test_rows_that_only_a_stop_or_the_runs_timeout_keeps_from_being_sent_are_hel
     assert plan_resend(collected(10, policy=replace(POLICY, run_timeout=30 * HOUR)), failing(1), 10 * HOUR).held_back
     assert not plan_resend(collected(10, policy=replace(POLICY, max_row_attempts=1)), failing(1), 1.0).held_back
     assert not plan_resend(collected(10, stop="timeout"), Survey({1: "succeeded"}), 1.0).held_back
+
+
+def test_cancelled_rows_of_a_batch_that_has_other_results_are_sent_again() -> None:
+    """On Anthropic, a batch that was cancelled ends as ``ended``, with some results."""
+    survey = Survey({1: "partial"}, partly_cancelled=[1])
+    assert plan_resend(collected(10, attempt=2), survey, 1.0) == Resend("none", cancelled=True)
+    assert not plan_resend(collected(10, attempt=1), survey, 1.0).cancelled

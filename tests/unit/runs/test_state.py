@@ -142,6 +142,14 @@ def test_a_later_round_whose_lines_are_lost_is_planned_again() -> None:
     assert next_step(state.after(LinesLost([2])), 1.0) == Collect()
 
 
+def test_cancelled_rows_are_sent_again_even_if_the_lines_of_their_round_were_lost() -> None:
+    state = with_batches(a_run(10), ended=True).after(
+        Collected({1: "cancelled"}, [a_part(2, 10, None, round=2)], 1.0, cancelled=[1])
+    )
+    assert state.parts[0].resent
+    assert not state.after(LinesLost([2])).parts[0].resent
+
+
 def test_a_run_that_lost_rows_before_they_were_sent_is_not_finished() -> None:
     state = with_batches(a_run(10, 10), ended=True)
     written = Written({"rows": {"cancelled": 0}}, {"size": 1})

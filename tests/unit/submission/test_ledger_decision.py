@@ -271,3 +271,10 @@ def test_without_a_record_the_latest_create_whose_batch_lives_is_the_tasks() -> 
         None, may_be_lost=True, read=read(batch("b2", number=2), batch("b1", outcome=Outcome.EXPIRED))
     )
     assert next_step(resubmitted, NOW) == Keep(batch("b2", number=2), (), 2, quiet=True)
+
+
+def test_without_a_record_and_tags_a_batch_with_other_rows_may_be_the_tasks_in_another_split() -> None:
+    read_other = read(batch("b1", tagged=False, rows=3))
+    known = situation(None, may_be_lost=True, tagged=False, read=read_other, waited=SETTLE)
+    assert isinstance(next_step(known, NOW), Undetermined)
+    assert next_step(replace(known, known=frozenset({"b1"})), NOW) == Create(1)
