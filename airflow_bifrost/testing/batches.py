@@ -159,6 +159,8 @@ class Batches:
     def native_results(self, provider: str, segment: str, caller: str | None = None) -> JsonObject:
         """The results as the native route gives them."""
         batch = self._find(provider, segment, caller, native=True)
+        if self._behaviors.of(provider).placeholder_results:
+            batch = replace(batch, options=batch.options | {"dest": False})
         return results.native(self._store, self._snapshot(batch), segment)
 
     def wire(self, batch: Batch, *, native: bool, listed: bool = False) -> JsonObject:

@@ -33,6 +33,8 @@ class ProviderBehavior:
         - ``repeated_cursor``: each page is the first one, with the same cursor;
         - ``empty_pages``: every page is empty, with ``has_more`` and a new cursor;
         - ``unreadable``: every page after the first is not JSON.
+    :param placeholder_results: whether the native results are the gateway's one invented row, as for a Gemini batch whose results Google
+        names in ``response``.
     :param list_metadata: whether entries of a list show their batch's metadata.
     """
 
@@ -44,6 +46,7 @@ class ProviderBehavior:
     list_page: int | None = None
     list_lie: str | None = None
     list_metadata: bool = True
+    placeholder_results: bool = False
 
     def __post_init__(self) -> None:
         for name in ("file_pending", "running_polls", "files_late"):
@@ -52,7 +55,7 @@ class ProviderBehavior:
                 raise ValueError(f"{name} is a number of requests, not {value!r}")
         if self.list_page is not None and (type(self.list_page) is not int or self.list_page < 1):
             raise ValueError(f"list_page is at least 1, or None, not {self.list_page!r}")
-        for name in ("file_fails", "late_counts", "list_metadata"):
+        for name in ("file_fails", "late_counts", "list_metadata", "placeholder_results"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
         if self.list_lie is not None:

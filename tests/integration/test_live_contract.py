@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,13 +18,18 @@ from threading import Thread, Timer
 
 import pytest
 
-from airflow_bifrost.testing import Fault, LocalGateway, ProviderAnswer
+from airflow_bifrost import providers
+from airflow_bifrost.testing import Fault, LocalGateway, ProviderAnswer, ProviderBehavior
 
 ROOT = Path(__file__).parents[2]
 LIVE = "tests/conformance/live"
 COMMAND = [sys.executable, "-P", "-m", "pytest", LIVE, "-p", "no:cacheprovider"]
 PATIENCE = 240  # seconds, for a process that takes six on an idle machine
-VARIABLES = ("GATEWAY", "TOKEN", "PROVIDER", "PREFIX", "MODEL")
+VARIABLES = ("GATEWAY", "TOKEN", "PROVIDER", "PREFIX", "MODEL", "OUTPUT", "ROLE")
+STORES = {
+    "bedrock": {"OUTPUT": "s3://example-bucket/out", "ROLE": "arn:aws:iam::123456789012:role/batch"},
+    "vertex": {"OUTPUT": "gs://example-bucket/out"},
+}
 
 
 # The exit code, how many tests ended how, and the output.
@@ -87,13 +92,63 @@ def test_it_only_reads_unless_it_is_told_to_spend(own_gateway):
     assert {request.method for request in own_gateway.requests} == {"GET"}
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
-def test_it_sees_a_batch_through_its_life_if_it_may_spend(contract_test, own_gateway, provider):
-    own_gateway.reset()
-    code, counts, output = contract_test(own_gateway, "--spend", "--wait=60", PROVIDER=provider)
+@pytest.fixture
+def gateway_of() -> Iterator[Callable[[str], LocalGateway]]:
+    """Starts a gateway of a version, whose batches end soon. Files of Azure are ready at once."""
+    with ExitStack() as stack:
+        ready = {"azure": ProviderBehavior()}
+
+        def start(version: str) -> LocalGateway:
+            options = {"virtual_keys": ["sk-bf-good"], "enforce_auth": True, "behavior": ready}
+            return stack.enter_context(LocalGateway(batch_seconds=0.5, version=version, **options))
+
+        yield start
+
+
+ALL = [("1.5", name) for name in providers.ALL]
+
+
+@pytest.mark.parametrize(("version", "provider"), [("1.4", "bedrock"), *ALL, ("2", "gemini"), ("2", "vertex")])
+def test_it_sees_a_batch_through_its_life_if_it_may_spend(contract_test, gateway_of, version, provider):
+    gateway = gateway_of(version)
+    gateway.add_batch(provider, status="ended" if provider == "anthropic" else "completed", rows=3)
+    more = STORES.get(provider, {})
+    code, counts, output = contract_test(gateway, "--spend", "--wait=6", "-rs", PROVIDER=provider, PREFIX="", **more)
     assert (code, counts.get("failed", 0)) == (0, 0), output
-    assert sorted(batch["status"] for batch in own_gateway.batches)[-1] in ("completed", "ended")
-    assert len(own_gateway.batches) == 2
+    assert sorted(batch["status"] for batch in gateway.batches)[-1] in ("completed", "ended")
+    assert len(gateway.batches) == 3
+    skipped = re.findall(r"^SKIPPED .*?: (.*)", output, re.MULTILINE)
+    assert all(re.search("cursor|a list needs a bucket", reason) for reason in skipped), skipped
+
+
+def test_an_invented_row_of_gemini_ends_in_a_sentence_that_says_where_the_rows_are(contract_test, gateway_of):
+    gateway = gateway_of("1.5")
+    gateway.behave("gemini", ProviderBehavior(placeholder_results=True))
+    code, _, output = contract_test(gateway, "--spend", "--wait=6", "-rs", "-k", "each_row", PROVIDER="gemini")
+    assert code == 0, output
+    assert "it returned one invented row" in output
+    assert "response.responsesFile at Google" in output
+
+
+@pytest.mark.parametrize("provider", ["bedrock", "vertex"])
+def test_a_provider_with_an_object_store_submits_nothing_without_a_place_in_it(contract_test, gateway_of, provider):
+    gateway = gateway_of("1.5")
+    code, counts, output = contract_test(gateway, "--spend", "-rs", "-k", "submitted or each_row", PROVIDER=provider)
+    assert (code, counts["skipped"], gateway.batches) == (0, 2, []), output
+    assert "OUTPUT=" in output
+
+
+@pytest.mark.parametrize("version", ["1.4", "2"])
+def test_a_gateway_without_a_prefix_says_what_it_cannot_do(contract_test, gateway_of, version):
+    gateway = gateway_of(version)
+    code, counts, output = contract_test(gateway, "--spend", "-rs", PREFIX="/")
+    assert (code, counts.get("failed", 0), gateway.batches) == (0, 0, []), output
+    assert "the clients cannot submit: leave out PREFIX" in output
+    assert ("lists files only by a header" in output) == (version == "1.4")
+
+
+def test_a_gateway_that_is_too_old_for_vertex_says_so(refusal, gateway_of):
+    assert "Gateways up to 1.4 have no batches on Vertex" in refusal(gateway_of("1.4"), PROVIDER="vertex")
 
 
 def test_it_fails_where_a_gateway_says_something_else(contract_test, own_gateway):
@@ -200,8 +255,8 @@ def test_it_checks_a_server_that_only_lists_batches_and_claims_nothing_of_an_unk
             own_gateway, "--spend", "-k", "page_has or cursor or each_row", GATEWAY=url, PREFIX="/", PROVIDER="mine"
         )
     assert (code, counts["passed"], counts["skipped"]) == (0, 1, 2), output
-    assert "what the gateway does with a cursor for mine is not known" in output
-    assert "which rows mine takes is not known" in output
+    assert "what the gateway does with a cursor for mine is unknown" in output
+    assert "which rows mine takes is unknown" in output
 
 
 @pytest.mark.parametrize(
@@ -218,14 +273,6 @@ def test_it_wants_a_wrong_token_refused_where_tokens_are_checked(contract_test, 
         _, counts, output = contract_test(gateway, "-k", "virtual_key")
     assert (counts.pop(ended), counts.keys()) == (1, {"deselected"}), output
     assert ("this gateway does not check tokens" in output) == (ended == "skipped")
-
-
-def test_it_says_what_cannot_be_checked_of_bedrock(contract_test, own_gateway):
-    own_gateway.reset()
-    code, counts, output = contract_test(own_gateway, "--spend", "-k", "cursor or cancelled", PROVIDER="bedrock")
-    assert (code, counts["skipped"]) == (0, 2), output
-    assert "the gateway ignores the cursor for bedrock" in output
-    assert "bedrock needs a role and a bucket" in output
 
 
 def test_it_spends_nothing_after_a_check_that_failed(contract_test, own_gateway):

@@ -76,6 +76,8 @@ def test_a_file_that_does_not_exist_is_not_found(live: Live) -> None:
 def test_a_cursor_of_elsewhere_is_a_mistake(live: Live) -> None:
     if not providers.get(live.provider).lists_all_pages:
         pytest.skip(f"the gateway ignores the cursor for {live.provider}")
+    if live.provider not in providers.ALL:
+        pytest.skip(f"what the gateway does with a cursor for {live.provider} is unknown")
     try:
         live.client.list_page(limit=2, after="!!!")
     except BifrostRequestError:  # at once, since it can never pass
@@ -141,9 +143,12 @@ def test_files_are_listed(live: Live) -> None:
         pytest.skip(
             f"the files of {live.provider} are in an object store: a list needs a bucket, which the clients do not send"
         )
-    if not live.config.path_prefix and live.is_bifrost:
+    try:
+        for file in islice(live.client.list_files(), MANY):
+            assert file.id
+    except BifrostRequestError as error:
+        if live.config.path_prefix or "x-model-provider" not in str(error):
+            raise
         pytest.skip(
-            "without /openai in its paths, gateways up to 1.4 take the provider of a list of files from a header, which the clients do not send"
+            "without /openai in its paths, this gateway lists files only by a header that the clients do not send"
         )
-    for file in islice(live.client.list_files(), MANY):
-        assert file.id
