@@ -64,13 +64,12 @@ class Run:
         with Cluster(
             self._work, executor=options.executor, instances=options.instances, batch_seconds=options.batch_seconds
         ) as cluster:
-            _say("the cluster is up")
+            _say("; ".join(["the cluster is up", *cluster.left_out()]))
             jobs = self._jobs(cluster)
             self._unpause(cluster)
             self._weather(cluster, jobs)
             self._finish(cluster)
-            self._finish(cluster, self._last(cluster))
-            _say("all DAG runs have ended; gathering the evidence")
+            _say("gathering the evidence")
             gather(cluster, self._evidence)
         return self._evidence
 
@@ -132,41 +131,25 @@ class Run:
             return False
         return answer.is_success or answer.status_code == httpx.codes.CONFLICT
 
-    def _last(self, cluster: Cluster) -> None:
-        """One more run for each scheduler, after the chaos, which finds what killed tasks have left on its disk."""
-        plan = load.Plan(runs=2 * self._options.instances, rows=2)
-        jobs = [
-            Job(f"last-{job.id}", job.kind, job.provider, job.prompts, (), job.output, job.conf)
-            for job in load.submitting_jobs(plan, -1, cluster.store.uri, providers=["openai"])
-        ]
-        self._write_inputs(cluster, jobs)
-        self._evidence.jobs += jobs
-        deadline = time.monotonic() + self._options.patience
-        while jobs and time.monotonic() < deadline:
-            self._revive(cluster)
-            if self._start(cluster, jobs[0]):
-                del jobs[0]
-            else:
-                time.sleep(1)
-
     def _revive(self, cluster: Cluster) -> None:
         for component in cluster.revive():
             _say(f"{component} had ended, and was started again")
 
-    def _finish(self, cluster: Cluster, _: None = None) -> None:
+    def _finish(self, cluster: Cluster) -> None:
         """Wait until all DAG runs have ended, or the patience is over: what runs then is stuck."""
         deadline = time.monotonic() + self._options.patience
-
-        def unfinished() -> int:
-            try:
-                return len(cluster.postgres.rows(UNFINISHED))
-            except sqlalchemy.exc.OperationalError:
-                return -1
-
-        while (left := unfinished()) and time.monotonic() < deadline:
+        left = self._unfinished(cluster)
+        while left and time.monotonic() < deadline:
             self._revive(cluster)
             time.sleep(2)
-        _say(f"{left} DAG runs are not finished")
+            left = self._unfinished(cluster)
+        _say(f"not finished: {', '.join(left) or 'nothing'}")
+
+    def _unfinished(self, cluster: Cluster) -> list[str]:
+        try:
+            return [str(row["run_id"]) for row in cluster.postgres.rows(UNFINISHED)]
+        except sqlalchemy.exc.OperationalError:
+            return ["unknown, the database is away"]
 
 
 def _options() -> argparse.Namespace:

@@ -136,6 +136,15 @@ class Cluster:
         """The component whose temporary folder is a small disk."""
         return self.runs_tasks[-1]
 
+    def left_out(self) -> list[str]:
+        """What this machine does not allow to be done to the run, and what would allow it."""
+        found = []
+        if self.disk is None:
+            found.append("no disk is full: only root may mount a small one")
+        if self.clocked is None:
+            found.append("no clock jumps: libfaketime is not installed (apt-get install libfaketime)")
+        return found
+
     # Components
 
     def machine_of(self, component: str) -> dict[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +16,11 @@ from endurance import logs
 from endurance.cluster import Cluster
 from endurance.evidence import Evidence, Job, LoggedError, OutputFile, TaskEnd
 
+_NEXT_TASK = """
+from airflow_bifrost.worker.scratch import scratch_folder
+with scratch_folder():
+    pass
+"""
 TASKS = "SELECT dag_id, run_id, task_id, map_index, state, try_number FROM task_instance ORDER BY run_id, task_id, map_index"
 XCOMS = "SELECT run_id, task_id, map_index, key, CAST(value AS text) AS value FROM xcom WHERE key IN ('return_value', 'progress')"
 UNFINISHED = "SELECT run_id, state FROM dag_run WHERE state IN ('queued', 'running')"
@@ -71,8 +79,9 @@ def _errors(cluster: Cluster, jobs: list[Job]) -> Iterator[LoggedError]:
 
 
 def _leftovers(cluster: Cluster, jobs: list[Job]) -> Iterator[str]:
-    """Our files in the temporary folders, and what is next to the outputs and is no output."""
+    """Our files in the temporary folders that the next task on that machine does not remove, and what is next to the outputs and is no output."""
     for folder in (cluster.work / "machines").glob("*/tmp"):
+        subprocess.run([sys.executable, "-c", _NEXT_TASK], env={**os.environ, "TMPDIR": str(folder)}, check=True)
         yield from (str(path) for path in sorted(folder.iterdir()) if "bifrost" in path.name)
     wanted = {job.output for job in jobs}
     receipt = "-receipt.json"  # lets a clear find a finished run; it stays on purpose
