@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import signal
@@ -86,8 +85,7 @@ class Run:
     def _write_inputs(self, cluster: Cluster, jobs: list[Job]) -> None:
         for job in jobs:
             if job.prompts:
-                lines = "".join(json.dumps(prompt) + "\n" for prompt in job.prompts)
-                cluster.store.write(f"in/{job.output}", lines.encode())
+                cluster.store.write(load.input_name(job.id, job.kind), load.input_of(job))
 
     def _unpause(self, cluster: Cluster) -> None:
         for dag_id in DAG_IDS:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -107,8 +108,9 @@ class Cluster:
             if SmallDisk.available():
                 self.disk = SmallDisk(Path(self.machine_of(self.small_disk)["TMPDIR"]))
                 stack.callback(self.disk.close)
+            dags = shutil.copytree(DAGS, self.work / "dags")  # a change of the checkout does not change the run
             self.airflow = LocalAirflow(
-                DAGS, env=env, home=self.home, components=self.components, component_env=self.machine_of
+                dags, env=env, home=self.home, components=self.components, component_env=self.machine_of
             )
             stack.enter_context(self.airflow)
             self.put_connection(self.tokens[0])

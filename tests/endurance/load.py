@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,7 +39,7 @@ WAITS = ("mapped_wait", "list_wait", "reschedule_wait", "poke_wait")
 _SHARES = ("mapped_wait", "list_wait", "reschedule_wait", "mapped_wait", "list_wait", "poke_wait")
 """Mapped tasks and lists get most of the batches, since the other two kinds keep starting processes."""
 
-SUBMITS = ("run", "chain", "table")
+SUBMITS = ("run", "chain", "table", "decorated")
 
 
 def submitting_jobs(plan: Plan, seed: int, folder: str, providers: Sequence[str] = WITH_FILES) -> list[Job]:
@@ -54,7 +57,7 @@ def submitting_jobs(plan: Plan, seed: int, folder: str, providers: Sequence[str]
         output = f"{job_id}.jsonl"
         conf = {
             "provider": provider,
-            "input_path": f"{folder}/in/{job_id}.jsonl",
+            "input_path": f"{folder}/{input_name(job_id, kind)}",
             "output_path": f"{folder}/out/{output}",
             "request_params": {"max_tokens": 64} if provider == "anthropic" else {},
         }
@@ -62,6 +65,22 @@ def submitting_jobs(plan: Plan, seed: int, folder: str, providers: Sequence[str]
         prompts = tuple(_prompts(job_id, min(plan.rows, PART_ROWS) if kind == "chain" else plan.rows, flaky, chance))
         jobs.append(Job(job_id, kind, provider, prompts, output=output, conf=conf))
     return jobs
+
+
+def input_name(job_id: str, kind: str) -> str:
+    """The name of a job's input: a table, or prompts in JSON."""
+    return f"in/{job_id}.{'csv' if kind == 'table' else 'jsonl'}"
+
+
+def input_of(job: Job) -> bytes:
+    """The content of a job's input."""
+    if job.kind != "table":
+        return "".join(json.dumps(prompt) + "\n" for prompt in job.prompts).encode()
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["number", "ask"])
+    writer.writerows(enumerate(job.prompts, start=1))
+    return table.getvalue().encode()
 
 
 def waiting_jobs(batches: Sequence[tuple[str, str]]) -> list[Job]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -84,13 +83,23 @@ with DAG("run", **OPTIONS):
     )
 
 with DAG("table", **OPTIONS):
+    BatchRunOperator(
+        task_id="submit",
+        input_path="{{ params.input_path }}",
+        prompt="{ask}",
+        id_column="number",
+        keep=["ask"],
+        output_path="{{ params.output_path }}",
+        poll_interval=POLL,
+        **ROWS,
+    )
+
+with DAG("decorated", **OPTIONS):
 
     @task.bifrost_batch(task_id="submit", output_path="{{ params.output_path }}", poll_interval=POLL, **ROWS)
-    def submit_table(params: dict[str, Any]) -> Iterator[str]:
-        """The prompts of a table: the input file is read as CSV with one quoted column."""
+    def submit_rows(params: dict[str, Any]) -> Iterator[str]:
         path, fs = locate(params["input_path"])
         with fs.open(path.path, "r") as file:
-            for line in csv.reader(json.loads(line) for line in file):
-                yield line[0]
+            yield from map(json.loads, file)
 
-    submit_table()
+    submit_rows()
