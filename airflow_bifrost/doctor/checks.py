@@ -24,12 +24,23 @@ from airflow_bifrost.exceptions import (
 from airflow_bifrost.gateway.config import DEFAULT_PATH_PREFIX, GatewayConfig
 from airflow_bifrost.gateway.models import GatewayErrorBody, Health, Page
 from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.gateway.versions import READ, RECORDED, V1_4, Knowledge, knowledge_of
 from airflow_bifrost.hooks.check import Refusal, what_is_refused
 
 _SEE_PROVIDER = "see the check 'provider'"
 _RESTORE_ITS_STORES = (
     "Read the gateway's log, and restore the database that it cannot reach: its config, log or vector store."
     " Until then, any call may fail."
+)
+_KNOWN = {
+    Knowledge.RECORDED: f"recorded: the tests of this package replay answers of {' and '.join(RECORDED.values())}",
+    Knowledge.READ: f"read: this package knows it from the source of {READ}, not from recorded answers",
+    Knowledge.NEWER: f"newer than known: the newest version that this package knows is {READ}",
+    Knowledge.OLDER: f"older than known: the oldest version that this package knows is {RECORDED[V1_4]}",
+    Knowledge.UNKNOWN: "unknown: this is not the number of a release, as in a gateway that was built from source",
+}
+_IF_SOMETHING_IS_READ_WRONGLY = (
+    "Most answers are the same in all versions. If something is read wrongly, report it with this version."
 )
 
 
@@ -145,9 +156,14 @@ def _gateway(name: str, evidence: Evidence) -> Finding:
             f"The answers are not those of a Bifrost gateway: {quote(', '.join(seen))}.",
             "Check host, schema and port. A 5xx may come from a proxy whose gateway is down.",
         )
-    version = evidence.version and quote(evidence.version, 40)
-    said = f"Bifrost {version}" if version else "Bifrost; it does not report its version"
-    return ok(name, f"{said}.", version=version)
+    if not evidence.version:
+        return ok(name, "Bifrost; it does not report its version.", version=None, known=None)
+    version, known = quote(evidence.version, 40), knowledge_of(evidence.version)
+    values = {"version": version, "known": str(known)}
+    said = f"Bifrost {version}, {_KNOWN[known]}."
+    if known in (Knowledge.RECORDED, Knowledge.READ):
+        return ok(name, said, **values)
+    return note(name, said, _IF_SOMETHING_IS_READ_WRONGLY, **values)
 
 
 def _health(name: str, evidence: Evidence) -> Finding:

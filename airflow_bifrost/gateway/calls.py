@@ -144,6 +144,7 @@ def create_batch(
         headers=_idempotency(idempotency_key),
         json={key: value for key, value in body.items() if value is not None},
         repeat=Repeat.IF_NOT_SENT,
+        if_refused=providers.get(provider).refused_create,
     )
     return Call(request, partial(responses.parse, Batch), content=rows)
 

@@ -115,6 +115,8 @@ def too_large(limit: int, context: RequestContext) -> BifrostProtocolError:
 def _advice(kind: type[BifrostGatewayError], fault: Fault | None, context: RequestContext) -> str:
     if fault and fault.type == "virtual_key_required" and context.token:  # the gateway also says so about unknown keys
         return _ADVICE_UNKNOWN_KEY
+    if kind is BifrostRequestError and fault is None and context.request.if_refused:
+        return context.request.if_refused
     return (fault and fault.advice) or _ADVICE.get(kind) or _retry_later(context)
 
 

@@ -37,6 +37,7 @@ class GatewayRequest:
     :param prefixed: whether ``path`` is below the connection's ``path_prefix``.
     :param repeat: when it may be sent again after an error.
     :param authenticated: whether it carries the token.
+    :param if_refused: what to check if the provider refuses it, for messages.
     """
 
     doing: str
@@ -50,6 +51,7 @@ class GatewayRequest:
     prefixed: bool = True
     repeat: Repeat = Repeat.ALWAYS
     authenticated: bool = True
+    if_refused: str | None = None
 
     def target(self, path_prefix: str) -> str:
         """Path and query below the gateway's root."""

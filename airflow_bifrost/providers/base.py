@@ -138,6 +138,7 @@ class Provider:
     :param schema: how a request asks for an answer in a JSON schema; None: unsupported.
     :param needs_model: whether the create call must name the model. For other providers it must not: the gateway's governance could rewrite
         the model to one of another provider.
+    :param refused_create: what to check if the provider refuses a create call, in addition to what it says itself.
     :param metadata: whether the provider stores a batch's metadata and shows it in the list.
     :param expires_output: whether the create call takes ``output_expires_after``.
     :param listing: what the list of batches shows; None: unknown, so the list is not used.
@@ -160,6 +161,7 @@ class Provider:
     prompts: Mapping[str | None, PromptForm] = field(default_factory=dict)
     schema: SchemaForm | None = None
     needs_model: bool = False
+    refused_create: str | None = None
     metadata: bool = False
     expires_output: bool = False
     listing: ListBehavior | None = None

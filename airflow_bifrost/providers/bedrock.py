@@ -65,6 +65,12 @@ PROVIDER = Provider(
     prompts={None: PromptForm(messages, CONTENT)},
     schema=None,  # each model has its own way to ask
     needs_model=True,
+    # Gateway 1.4.19, recorded: `modelId` is `<provider>/<model>`, with a provider that governance draws from the key's provider configs. 1.5.16,
+    # recorded, passes the model on as given. That AWS refuses such a model is inferred.
+    refused_create=(
+        "If AWS does not know the model: gateways before 1.5 prefix it (`bedrock/<model>`) if the connection's virtual key has provider configs."
+        " Use a virtual key without provider configs, or upgrade the gateway."
+    ),
     listing=ListBehavior(pages=False, counts=ListedCounts.NOWHERE),  # gateway 1.4.19 and 1.5.16, recorded
     results=ResultLocation.OBJECT_STORAGE,
     # Below the prefix, AWS writes the results of each job into a folder of that job. One prefix may hold many jobs:

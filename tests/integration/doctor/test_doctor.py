@@ -20,12 +20,25 @@ def test_all_is_well(visit: Any, gateway: LocalGateway) -> None:
     assert {name: finding.state for name, finding in found.by_name.items() if finding.state != "ok"} == {
         "provider.vertex": "note"
     }
-    assert found["gateway"].values == {"version": "v1.4.19"}
+    assert found["gateway"].values == {"version": "v1.4.19", "known": "recorded"}
     assert found["token"].values == {"enforced": True}
     assert found["listing"].values == {"pages": 2}
     assert found["latency"].values["calls"] == 20
     assert found["latency"].values["of"] == "batch"
     assert found.report.forms == []
+
+
+@pytest.mark.parametrize(("version", "known"), [("1.4", "recorded"), ("1.5", "recorded"), ("2", "read")])
+def test_a_healthy_gateway_of_any_version_says_nothing_unknown(visit: Any, version: str, known: str) -> None:
+    others = ["azure", "anthropic", "gemini", "bedrock", *(["vertex"] if version != "1.4" else [])]
+    with LocalGateway(batch_seconds=3600, virtual_keys=[TOKEN], enforce_auth=True, version=version) as gateway:
+        for provider in ["openai", "openai", *others]:
+            gateway.add_batch(provider)
+        for provider in ["openai", *others]:
+            found = visit(gateway.url, provider=provider)
+            assert found.report.well, found.report.findings
+            assert found["gateway"].values["known"] == known
+            assert found.report.forms == []
 
 
 def test_a_gateway_without_batches_is_well_too(visit: Any, gateway: LocalGateway) -> None:

@@ -138,9 +138,27 @@ def test_whether_tls_protects_the_token_is_reported(url: str, verify: bool, stat
     assert (found.state, said in found.finding) == (state, True)
 
 
-def test_the_version_is_reported_and_may_be_missing() -> None:
-    assert look("gateway").values == {"version": "v1.4.19"}
+def test_the_version_may_be_missing() -> None:
     assert look("gateway", version=None).state is State.OK
+    assert look("gateway", version=None).values == {"version": None, "known": None}
+
+
+@pytest.mark.parametrize(
+    ("version", "known", "said", "state"),
+    [
+        ("v1.4.19", "recorded", "v1.4.19, recorded: the tests", State.OK),
+        ("v1.5.16", "recorded", "v1.5.16, recorded: the tests", State.OK),
+        ("v1.6.5", "read", "v1.6.5, read: ", State.OK),
+        ("v2.2.6", "read", "v2.2.6, read: ", State.OK),
+        ("v2.9.0", "newer", "v2.9.0, newer than known: ", State.NOTE),
+        ("v1.3.49", "older", "v1.3.49, older than known: ", State.NOTE),
+        ("v1.0.0", "unknown", "v1.0.0, unknown: ", State.NOTE),
+    ],
+)
+def test_the_version_is_reported_with_what_is_known_of_it(version: str, known: str, said: str, state: State) -> None:
+    finding = look("gateway", version=version)
+    assert (finding.values, finding.state) == ({"version": version, "known": known}, state)
+    assert said in finding.finding
 
 
 def test_answers_without_the_gateways_marks_are_not_a_gateways() -> None:

@@ -220,3 +220,12 @@ def test_an_unreadable_pause_is_ignored(pause):
 
 def test_a_pause_is_never_longer_than_an_hour():
     assert answered(503, {"error": {"message": "no", "retry_after_ms": 10**9}}).retry_after == 3600.0
+
+
+def test_a_model_that_bedrock_refuses_is_explained_by_the_virtual_key():
+    create = calls.create_batch("bedrock", idempotency_key="k", input_file_id="f", model="anthropic.claude").request
+    refused = {"is_bifrost_error": False, "error": {"message": "The provided model identifier is invalid."}}
+    assert "Use a virtual key without provider configs" in str(answered(400, refused, create))
+    own = {"is_bifrost_error": True, "error": {"message": "role_arn is required for Bedrock batch API"}}
+    assert "Fix the argument that the message names." in str(answered(500, own, create))
+    assert "provider configs" not in str(answered(400, refused, calls.get_batch("b", "bedrock").request))
