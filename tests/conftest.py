@@ -44,9 +44,8 @@ os.environ |= {
 
 # No property has a deadline: on a busy machine it would measure the machine.
 settings.register_profile("tests", deadline=None)
-settings.register_profile(
-    "nightly", deadline=None, max_examples=100_000, print_blob=True
-)  # minutes: `make test-nightly`
+# Minutes: `make test-nightly`
+settings.register_profile("nightly", deadline=None, max_examples=100_000, print_blob=True)
 settings.load_profile("tests")
 
 

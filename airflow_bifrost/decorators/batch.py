@@ -12,13 +12,13 @@ from airflow.sdk.definitions.context import context_merge
 
 from airflow_bifrost._compat import keyword_arguments
 from airflow_bifrost.operators.run import BatchRunOperator
-from airflow_bifrost.worker.arguments import DecoratorArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_bifrost.runs.attempt import BatchRun
     from airflow_bifrost.submission.parts import RequestFiles
+    from airflow_bifrost.worker.airflow_arguments import DecoratorArguments
 
 NOT_GIVEN: Final[Any] = ...  # not passed on: the DAG's `default_args` apply, then the operator's default
 

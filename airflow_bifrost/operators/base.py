@@ -18,7 +18,6 @@ from airflow_bifrost.worker.arguments import (
     CLEANUP,
     ON_BARE_BODY,
     ON_CHANGED_INPUT,
-    OperatorArguments,
     batch_ids_of,
     checked_on_unknown,
     is_resolved_later,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.hooks.bifrost import BifrostHook
     from airflow_bifrost.providers.base import Limits
     from airflow_bifrost.submission.parts import RequestFiles
+    from airflow_bifrost.worker.airflow_arguments import OperatorArguments
     from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
 
 

@@ -11,13 +11,14 @@ from airflow_bifrost.operators.base import OneBatchOperator
 from airflow_bifrost.worker.arguments import (
     DEFAULT_DOWNLOAD_TIMEOUT,
     DEFAULT_RESULTS_GRACE,
-    OperatorArguments,
     provider_of,
     seconds_of,
 )
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_bifrost.worker.airflow_arguments import OperatorArguments
 
 
 class BatchDownloadOperator(OneBatchOperator):

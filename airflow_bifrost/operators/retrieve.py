@@ -13,7 +13,6 @@ from airflow_bifrost.worker.arguments import (
     DEFAULT_NOT_FOUND_GRACE,
     DEFAULT_RESULTS_GRACE,
     DEFAULT_TIMEOUT,
-    OperatorArguments,
     WaitsForBatches,
     checked_accept,
     provider_of,
@@ -23,6 +22,7 @@ from airflow_bifrost.worker.arguments import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_bifrost.worker.airflow_arguments import OperatorArguments
     from airflow_bifrost.worker.wait import BatchWait
 
 

@@ -16,7 +16,6 @@ from airflow_bifrost.worker.arguments import (
     DEFAULT_RESULTS_GRACE,
     DEFAULT_TIMEOUT,
     ON_CHANGED_REQUEST,
-    OperatorArguments,
     WaitsForBatches,
     checked_accept,
     columns_of,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_bifrost.runs.attempt import BatchRun
     from airflow_bifrost.runs.request import RunPolicy, RunRequest
     from airflow_bifrost.runs.steps import Wait
+    from airflow_bifrost.worker.airflow_arguments import OperatorArguments
     from airflow_bifrost.worker.wait import BatchWait
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow_bifrost._compat import AirflowSkipException
 from airflow_bifrost.exceptions import BatchInputError
 from airflow_bifrost.operators.base import RowsOperator
-from airflow_bifrost.worker.arguments import OperatorArguments, checked_accept, only_one_of, provider_of
+from airflow_bifrost.worker.arguments import checked_accept, only_one_of, provider_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_bifrost.submission.parts import Part
+    from airflow_bifrost.worker.airflow_arguments import OperatorArguments
     from airflow_bifrost.worker.kill import StopSignal
 
 

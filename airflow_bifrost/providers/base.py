@@ -255,9 +255,8 @@ class Provider:
 
     def _outcome_of_completed(self, status: str, counts: Counts) -> Outcome:
         if not counts.failed:
-            translated = (
-                status.strip().lower() == BatchStatus.COMPLETED
-            )  # not Google's own word, which distinguishes the two
+            # Not Google's own word, which distinguishes the two.
+            translated = status.strip().lower() == BatchStatus.COMPLETED
             hidden = self.completed_hides_failures and translated and counts.total is None and counts.completed is None
             some_missing = _is_short(counts) or counts.expired or counts.canceled
             return Outcome.PARTIAL if hidden or some_missing else Outcome.SUCCEEDED

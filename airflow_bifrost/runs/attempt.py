@@ -38,9 +38,8 @@ class BatchRun(RunDriver):
 
         :return: the manifest.
         """
-        is_remembering(
-            self.record.store, self.context
-        )  # first, so that the store records this attempt even if it fails
+        # First, so that the store records this attempt even if it fails.
+        is_remembering(self.record.store, self.context)
         locate_file(self.output_path)
         _warn_if_local(self.output_path)
         with self.working(), scratch_folder() as local:

@@ -15,7 +15,6 @@ from airflow_bifrost.worker.arguments import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_RESULTS_GRACE,
     DEFAULT_TIMEOUT,
-    OperatorArguments,
     WaitsForBatches,
     batch_ids_of,
     checked_accept,
@@ -26,6 +25,7 @@ from airflow_bifrost.worker.arguments import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_bifrost.worker.airflow_arguments import OperatorArguments
     from airflow_bifrost.worker.wait import BatchWait
 
 

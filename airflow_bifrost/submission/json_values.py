@@ -149,9 +149,8 @@ def _fields(value: Any) -> Any:
 
 def _struct_members(value: msgspec.Struct) -> Any:
     """The members of a Struct under the names that it encodes, with its tag and without the defaults that it omits."""
-    written = msgspec.to_builtins(
-        value, enc_hook=str
-    )  # its names only: msgspec would make lists of sets, and round some times
+    # Its names only: msgspec would make lists of sets, and round some times.
+    written = msgspec.to_builtins(value, enc_hook=str)
     fields = dict(zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True))
     if isinstance(written, dict):
         return {name: getattr(value, fields[name]) if name in fields else tag for name, tag in written.items()}

@@ -25,6 +25,7 @@ _FORMATS = {
     "uuid": "00000000-0000-4000-8000-000000000000",
     "uri": "https://example.com/",
 }
+# Tried for a `pattern`
 _TEXTS = (
     "text",
     "a",
@@ -36,7 +37,7 @@ _TEXTS = (
     "00000",
     "abc@example.com",
     "+10000000000",
-)  # tried for a `pattern`
+)
 
 
 class NoInstanceError(ValueError):

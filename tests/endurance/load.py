@@ -14,9 +14,8 @@ from endurance.evidence import Job
 
 PART_ROWS = 8  # rows of a batch at most, so that small runs have several parts; set in the DAG file
 FLAKY = 0.1  # share of a run's rows that fail in the first batch that has them, and must be sent again
-NO_CODES = (
-    "anthropic",
-)  # providers whose failed rows have no code through the gateway, so that they are not sent again
+# Providers whose failed rows have no code through the gateway, so that they are not sent again.
+NO_CODES = ("anthropic",)
 WITH_FILES = ("openai", "azure", "anthropic", "gemini")
 """Providers whose results come through the gateway."""
 

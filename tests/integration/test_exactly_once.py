@@ -121,9 +121,8 @@ class ARun(World):
         self.state = "not started"
         self.stack = ExitStack()
         self.folder = Path(self.stack.enter_context(TemporaryDirectory()))
-        self.gateway = self.stack.enter_context(
-            LocalGateway(batch_seconds=10 * HOUR)
-        )  # they end when the machine says so
+        # They end when the machine says so.
+        self.gateway = self.stack.enter_context(LocalGateway(batch_seconds=10 * HOUR))
         self.books = Books(self.gateway)
         connection = self.gateway.connection_json(token="sk-bf-good")
         self.stack.enter_context(mock.patch.dict(os.environ, {"AIRFLOW_CONN_BIFROST_DEFAULT": connection}))

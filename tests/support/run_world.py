@@ -95,9 +95,8 @@ class RunWorld(World):
         self.lines: dict[str, tuple[int, ...]] = {}  # rows of each file of request lines
         self.folder: set[str] = set()  # the files that exist
         self.told_why: set[str] = set()  # runs that said why they do not send rows again
-        self.lost_a_round: set[str] = (
-            set()
-        )  # runs that lost lines: a round counts as sent even if not all its rows were
+        # Runs that lost lines: a round counts as sent even if not all its rows were.
+        self.lost_a_round: set[str] = set()
         self.state: RunState | None = None
         self.begin()
 

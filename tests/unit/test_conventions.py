@@ -25,6 +25,17 @@ def test_the_tests_keep_to_the_conventions(forbidden: re.Pattern[str]) -> None:
     assert {path: what for path, what in found.items() if what} == {}
 
 
+# The formatter breaks a short statement over several lines to keep such a comment.
+AFTER_A_BRACKET = re.compile(r"^[ \t]*[\])}]+,?[ \t]+# (?!noqa|type:|fmt:).*", re.MULTILINE)
+
+
+def test_a_comment_stands_above_a_statement_of_several_lines_and_not_after_it() -> None:
+    folders = ("airflow_bifrost", "benchmarks", "dags_examples", "demo", "docs", "tests")
+    files = [path for folder in folders for kind in ("*.py", "*.md") for path in (TESTS.parent / folder).rglob(kind)]
+    found = {str(path.relative_to(TESTS.parent)): AFTER_A_BRACKET.findall(path.read_text()) for path in files}
+    assert {path: what for path, what in found.items() if what} == {}
+
+
 @pytest.mark.parametrize(
     ("forbidden", "code"),
     [
@@ -34,6 +45,7 @@ def test_the_tests_keep_to_the_conventions(forbidden: re.Pattern[str]) -> None:
         (PATCHES_PRIVATE, 'mocker.patch("airflow_bifrost.results.storage._rename")'),
         (ASSERTS_TIME, "    assert time.monotonic() - began < 4"),
         (ASSERTS_TIME, "    assert (time.perf_counter() - began) / 100 < 0.2"),
+        (AFTER_A_BRACKET, "x = f(\n    1\n)  # one"),
     ],
 )
 def test_every_kind_is_seen(forbidden: re.Pattern[str], code: str) -> None:

@@ -18,9 +18,8 @@ from airflow_bifrost.worker import submit
 # In each process that runs this file's tasks:
 openai = providers.get("openai")
 providers.ALL["openai"] = replace(openai, limits=replace(openai.limits, rows=2))  # instead of 50,000
-submit.TIMING = LedgerTiming(
-    settle=10.0, late=10.0
-)  # seconds; instead of the 10 minutes in which a gateway may repeat a create
+# Seconds; instead of the 10 minutes in which a gateway may repeat a create.
+submit.TIMING = LedgerTiming(settle=10.0, late=10.0)
 rename = storage._rename
 
 

@@ -29,12 +29,13 @@ from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
 from airflow_bifrost.triggers import uncancelled
 from airflow_bifrost.worker.kill import TaskStopped
 
+# Ends an attempt that waits.
 UNREADABLE = {
     "status": 400,
     "method": "GET",
     "path_contains": "/v1/batches/",
     "times": None,
-}  # ends an attempt that waits
+}
 
 
 @pytest.fixture
@@ -545,9 +546,8 @@ def test_the_input_of_a_batch_that_has_ended_is_deleted_even_if_the_run_was_stop
     asked = len(deleted_in(gateway))
     end = attempt(lambda _: task(output, ["a", "b", "c"]), overdue, try_number=3, max_tries=1)
     assert end.state == "success", end.error
-    assert (
-        len([request for request in gateway.requests if request.method == "DELETE"]) == asked + 1
-    )  # of the third batch
+    # Of the third batch.
+    assert len([request for request in gateway.requests if request.method == "DELETE"]) == asked + 1
 
 
 @pytest.mark.parametrize("ended", [True, False])

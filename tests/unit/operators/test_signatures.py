@@ -22,7 +22,7 @@ from airflow_bifrost import (
     BatchSubmitOperator,
 )
 from airflow_bifrost.decorators.batch import NOT_GIVEN, bifrost_batch_task
-from airflow_bifrost.worker.arguments import BaseOperatorArguments, DecoratorArguments, OperatorArguments
+from airflow_bifrost.worker.airflow_arguments import BaseOperatorArguments, DecoratorArguments, OperatorArguments
 
 OPERATORS = [
     BatchCancelOperator,
