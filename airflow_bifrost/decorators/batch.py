@@ -49,11 +49,13 @@ class _BatchDecoratedOperator(DecoratedOperator, BatchRunOperator):
         If those rows ended with an outcome that is not accepted, call it again. Its new rows then decide how to begin, as the rows of a
         ``BatchRunOperator`` do.
         """
-        from airflow_bifrost.worker.verdict import outcome_of_rows
+        from airflow_bifrost.worker.verdict import why_not_accepted
 
         before = run.recall()
         written = before.written if before is not None else None
-        rejected = written is not None and outcome_of_rows(written["rows"]) not in self.accept
+        rejected = (
+            written is not None and why_not_accepted(written["rows"], self.accept, self.max_failed_rows) is not None
+        )
         if before is not None and not rejected and (manifest := run.go_on()) is not None:
             return manifest
         return super()._begin(run)
@@ -79,6 +81,7 @@ def bifrost_batch_task(
     request_params: Mapping[str, Any] | None = NOT_GIVEN,
     output_type: Any = NOT_GIVEN,
     accept: Collection[str] = NOT_GIVEN,
+    max_failed_rows: float | None = NOT_GIVEN,
     max_parallel_batches: int = NOT_GIVEN,
     max_row_attempts: int = NOT_GIVEN,
     resend_limit: float = NOT_GIVEN,

@@ -22,6 +22,7 @@ from airflow_bifrost.worker.arguments import (
     one_of,
     only_one_of,
     provider_of,
+    rows_or_share,
     seconds_of,
     share_of,
     whole_number,
@@ -45,7 +46,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
     error (429, 5xx, expired). After a retry, a clear or a crash, the task continues where the last attempt stopped and does not pay twice.
     If there are no rows, the task is skipped.
 
-    Returns the manifest (``output_path``, ``rows``, ``batches``, ``usage``, ``usage_by_model``, ``duplicates``), and pushes each
+    Returns the manifest (``output_path``, ``rows``, ``errors``, ``reasons``, ``batches``, ``usage``, ``usage_by_model``, ``duplicates``), and pushes each
     key of it as an XCom.
 
     :param rows: the requests: prompts (strings), request bodies (dicts), or whole batch lines (dicts with ``custom_id`` and ``body``).
@@ -70,6 +71,8 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         ``output``. An answer that fails validation makes its row ``failed`` (code ``invalid_output``), and the row is sent again. Not
         supported for Bedrock.
     :param accept: the task succeeds if the outcome of all rows together is one of these. ``partial``: some rows have succeeded.
+    :param max_failed_rows: fail if more rows than this have no answer: a number (``10``), or a share of all rows (``0.02``). By default only
+        ``accept`` decides.
     :param max_parallel_batches: the maximum number of batches in progress at a time.
     :param max_row_attempts: the maximum number of times that a row is sent.
     :param resend_limit: a share of a round's rows, from 0 to 1. If more rows fail with the same error code, the request itself may be at
@@ -139,6 +142,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
         request_params: Mapping[str, Any] | None = None,
         output_type: Any = None,
         accept: Collection[str] = DEFAULT_ACCEPT,
+        max_failed_rows: float | None = None,
         max_parallel_batches: int = 4,
         max_row_attempts: int = 3,
         resend_limit: float = 0.5,
@@ -204,6 +208,7 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
             raise ValueError("keep needs prompt: it names columns of a table")
         self.output_type = output_type
         self.accept = checked_accept(accept)
+        self.max_failed_rows = None if max_failed_rows is None else rows_or_share("max_failed_rows", max_failed_rows)
         self.max_parallel_batches = whole_number("max_parallel_batches", max_parallel_batches)
         self.max_row_attempts = whole_number("max_row_attempts", max_row_attempts)
         self.resend_limit = share_of("resend_limit", resend_limit)
@@ -355,6 +360,6 @@ class BatchRunOperator(WaitsForBatches, RowsOperator):
 
         def raise_unless_accepted() -> None:
             run.raise_if_stopped(manifest)
-            raise_unless_rows_accepted(manifest, self.accept)
+            raise_unless_rows_accepted(manifest, self.accept, self.max_failed_rows)
 
         return self._returned(context, manifest, raise_unless_accepted)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_bifrost import providers
 from airflow_bifrost.providers.base import Provider
+from airflow_bifrost.results.reasons import Reason
 from airflow_bifrost.results.rows import RowOutcome, Usage
 
 if TYPE_CHECKING:
     from airflow_bifrost.gateway.models import RequestCounts
 
 NO_TOKENS = Usage(0, 0, 0)
-MAX_NAMES = 50  # models or error codes that are counted separately; no honest gateway sends more
-OTHER = "other"  # counts the rest
-
-
-def counted_as(name: str, names: Container[str], number: int) -> str:
-    """The name under which to count a model or an error code, so that a server cannot invent any number of them.
-
-    :param names: those that are counted already.
-    :param number: how many these are.
-    """
-    return name if name in names or number < MAX_NAMES else OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +27,7 @@ class Tally:
     :param unknown: results of rows that are not in the input.
     :param unreadable: lines that are not JSON, or hold no row's result.
     :param cut_off: rows whose text was cut off by a token limit (``finish_reason`` is ``length``).
+    :param reasons: why rows did not succeed, the most frequent reason first.
     :param usage: tokens of all answers. A row that was sent again has several answers.
     :param usage_by_model: the same by model; ``unknown`` stands for answers that do not name their model.
     """
@@ -51,6 +42,7 @@ class Tally:
     unknown: int = 0
     unreadable: int = 0
     cut_off: int = 0
+    reasons: tuple[Reason, ...] = ()
     usage: Usage = NO_TOKENS
     usage_by_model: Mapping[str, Usage] = field(default_factory=dict)
 
@@ -58,6 +50,11 @@ class Tally:
     def rows(self) -> dict[str, int]:
         """The counts of rows in a manifest."""
         return {"total": self.total, **{str(outcome): getattr(self, outcome) for outcome in RowOutcome}}
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Rows by error code, the most frequent first."""
+        return {reason.code: reason.rows for reason in self.reasons}
 
     def of_rows(self, rows: int) -> Tally:
         """The counts for an input of so many rows. Rows that are not in the output, because their IDs are unknown, are missing."""

@@ -15,6 +15,7 @@ from airflow_bifrost.gateway.redact import quote
 from airflow_bifrost.results.completeness import Taken
 from airflow_bifrost.results.lines import MAX_LINE, lines_of, read_line, well_formed
 from airflow_bifrost.results.parse import is_placeholder
+from airflow_bifrost.results.reasons import Reasons, counted_as
 from airflow_bifrost.results.records import (
     CUT_OFF,
     INVALID,
@@ -30,7 +31,7 @@ from airflow_bifrost.results.records import (
 from airflow_bifrost.results.rows import MAX_CODE, RowError, RowOutcome, Usage, missing_row
 from airflow_bifrost.results.spool import Spool
 from airflow_bifrost.results.storage import whole_file
-from airflow_bifrost.results.tally import Tally, counted_as
+from airflow_bifrost.results.tally import Tally
 
 if TYPE_CHECKING:
     import os
@@ -128,7 +129,7 @@ class ResultsWriter:
                 yield RowState()
             else:
                 outcome = OUTCOMES[flags & OUTCOME]
-                code = None if outcome is RowOutcome.SUCCEEDED else _decode_error(row).code
+                code = None if outcome is RowOutcome.SUCCEEDED else _error_of(row).code
                 yield RowState(outcome, bool(flags & TRANSIENT), code)
 
     def write(
@@ -213,16 +214,21 @@ class ResultsWriter:
     def _write(self, custom_ids: Iterable[str], sources: Iterable[bytes] | None, file: IO[bytes]) -> Tally:
         written: Counter[int] = Counter()
         missing = 0
+        reasons = Reasons()
 
         def lines() -> Iterator[bytes]:
             nonlocal missing
             for custom_id, flags, row in self._spool.rows_of(custom_ids):
                 if row is None:
                     missing += 1
-                    yield encode(missing_row(custom_id))
+                    row = encode(missing_row(custom_id))
+                    reasons.add(custom_id, RowOutcome.MISSING, None)
                 else:
                     written[flags] += 1
-                    yield row
+                    if flags & OUTCOME:  # not `succeeded`
+                        error = _error_of(row)
+                        reasons.add(custom_id, error.code, error.message)
+                yield row
 
         _write_lines(lines() if sources is None else map(_with_source, lines(), sources), file)
         kept = len(self._spool)
@@ -236,6 +242,7 @@ class ResultsWriter:
             unknown=max(0, kept - written.total()),
             unreadable=self._unreadable,
             cut_off=sum(number for flags, number in written.items() if flags & CUT_OFF),
+            reasons=reasons.found(),
             usage=Usage(*(sum(column) for column in zip([0, 0, 0], *self._tokens.values(), strict=True))),
             usage_by_model={model: Usage(*sums) for model, sums in self._tokens.items()},
         )
@@ -274,14 +281,15 @@ class RowState(NamedTuple):
 
 class _Error(msgspec.Struct):
     code: str | None = None
+    message: str | None = None
 
 
 class _ErrorOf(msgspec.Struct):
     error: _Error | None = None
 
-    @property
-    def code(self) -> str | None:
-        return self.error.code if self.error else None
+
+_decode_error_of = msgspec.json.Decoder(_ErrorOf).decode
 
 
-_decode_error = msgspec.json.Decoder(_ErrorOf).decode
+def _error_of(row: bytes) -> _Error:
+    return _decode_error_of(row).error or _Error()

@@ -18,10 +18,11 @@ from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.results import collect
 from airflow_bifrost.results.collect import ReadPolicy
 from airflow_bifrost.results.lines import well_formed
+from airflow_bifrost.results.reasons import counted_as
 from airflow_bifrost.results.rows import RowError, RowOutcome
 from airflow_bifrost.results.storage import fingerprint
 from airflow_bifrost.results.stored import results_folder
-from airflow_bifrost.results.tally import Tally, counted_as, differences
+from airflow_bifrost.results.tally import Tally, differences
 from airflow_bifrost.results.writer import ResultsWriter, RowState
 from airflow_bifrost.runs.folder import RunLines
 from airflow_bifrost.runs.part import RunPart

@@ -167,6 +167,20 @@ def columns_of(keep: Sequence[str]) -> tuple[str, ...]:
     return tuple(keep)
 
 
+def rows_or_share(name: str, value: float) -> float:
+    """Return ``value`` if it is a number of rows (an int) or a share of them (a float from 0 to 1).
+
+    :raises ValueError: it is not.
+    """
+    if isinstance(value, bool) or not (
+        value >= 0 if isinstance(value, int) else isinstance(value, float) and 0 <= value <= 1
+    ):
+        raise ValueError(
+            f"{name} must be a number of rows (an int), or a share of them from 0.0 to 1.0 (a float), not {value!r}"
+        )
+    return value
+
+
 def only_one_of(**arguments: Any) -> None:
     """
     :raises ValueError: none of the arguments is given, or more than one.

@@ -12,6 +12,7 @@ from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.summary import BatchSummary
 from airflow_bifrost.results.collect import ReadPolicy, collect
 from airflow_bifrost.results.raw import RawLines
+from airflow_bifrost.results.reasons import REASONS_SHOWN, as_table
 from airflow_bifrost.results.storage import whole_file
 from airflow_bifrost.results.tally import Tally, differences
 from airflow_bifrost.results.writer import ResultsWriter
@@ -63,6 +64,9 @@ def manifest(output_path: str, summaries: Sequence[Mapping[str, Any]], tally: Ta
     return {
         "output_path": output_path,
         "rows": tally and tally.rows,
+        "errors": tally and tally.errors,
+        "reasons": tally
+        and [{**asdict(reason), "custom_ids": [*reason.custom_ids]} for reason in tally.reasons[:REASONS_SHOWN]],
         "batches": [dict(summary) for summary in summaries],
         "usage": tally and asdict(tally.usage),
         "usage_by_model": tally and {model: asdict(usage) for model, usage in tally.usage_by_model.items()},
@@ -78,6 +82,8 @@ def report(tally: Tally, output_path: str, odd: Iterable[str] = ()) -> None:
         f"{number:,} {outcome}" for outcome, number in tally.rows.items() if number and outcome != "total"
     )
     log.info("%s has %s rows: %s", output_path, f"{tally.total:,}", counts or "none")
+    if tally.reasons:
+        log.warning("Why rows did not succeed:\n%s", as_table(tally.reasons))
     for number, what in (
         (tally.missing, "rows without a result (outcome `missing`)"),
         (tally.cut_off, "rows whose answer a token limit cut off (finish_reason `length`)"),

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_bifrost._compat import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 from airflow_bifrost.exceptions import BatchFailed, BifrostError, SubmissionInDoubt
 from airflow_bifrost.gateway.redact import quote
+from airflow_bifrost.results.reasons import in_words as reasons_in_words
 from airflow_bifrost.waiting.decision import in_words
 
 ERRORS_SHOWN = 3  # of each batch
@@ -45,24 +46,41 @@ def outcome_of_rows(rows: Mapping[str, int]) -> str:
     return "failed" if outcome == "missing" else outcome
 
 
-def raise_unless_rows_accepted(manifest: Mapping[str, Any], accept: Collection[str]) -> None:
-    """Check that the outcome of all rows together is accepted, see :func:`outcome_of_rows`.
+def raise_unless_rows_accepted(
+    manifest: Mapping[str, Any], accept: Collection[str], max_failed_rows: float | None = None
+) -> None:
+    """Check that the outcome of all rows together is accepted, see :func:`why_not_accepted`.
 
-    :raises BatchFailed: it is not. The message has the counts.
+    :raises BatchFailed: it is not. The message has the counts and the most frequent reasons.
     """
-    outcome = outcome_of_rows(manifest["rows"])
-    if outcome in accept:
+    rows = manifest["rows"]
+    if (problem := why_not_accepted(rows, accept, max_failed_rows)) is None:
         return
     counts = ", ".join(
-        f"{number:,} {name}"
-        for name, number in manifest["rows"].items()
-        if name == "succeeded" or (number and name != "total")
+        f"{number:,} {name}" for name, number in rows.items() if name == "succeeded" or (number and name != "total")
     )
+    why = f" Most frequent: {reasons_in_words(manifest['reasons'])}." if manifest["reasons"] else ""
     raise BatchFailed(
-        f"The outcome of the rows is {outcome}, which is not accepted ({', '.join(accept)}): {counts}. {manifest['output_path']} has each"
-        " row's error. Rows that the provider processed are billed. Correct the rows and run them again, or add the outcome to `accept`.",
+        f"{problem}: {counts}.{why} {manifest['output_path']} has each row's error. Rows that the provider processed are billed. Correct the"
+        " rows and run them again, or accept the outcome (`accept`, `max_failed_rows`).",
         summaries=manifest["batches"],
     )
+
+
+def why_not_accepted(rows: Mapping[str, int], accept: Collection[str], max_failed_rows: float | None) -> str | None:
+    """Why the rows do not let the task succeed; None if they do.
+
+    :param rows: counts by outcome, as in a manifest.
+    :param accept: outcomes of all rows together, see :func:`outcome_of_rows`.
+    :param max_failed_rows: how many rows may be without an answer: a number (int), or a share of all rows (float); None: any number.
+    """
+    outcome, without = outcome_of_rows(rows), rows["total"] - rows["succeeded"]
+    if outcome not in accept:
+        return f"The outcome of the rows is {outcome}, which is not accepted ({', '.join(accept)})"
+    limit = max_failed_rows * rows["total"] if isinstance(max_failed_rows, float) else max_failed_rows
+    if limit is not None and without > limit:
+        return f"{without:,} of {rows['total']:,} rows have no answer, and max_failed_rows is {max_failed_rows}"
+    return None
 
 
 def timeout_error(waiting: Sequence[str], timeout: float) -> AirflowSensorTimeout:

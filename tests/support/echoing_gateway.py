@@ -103,7 +103,7 @@ class EchoingGateway(LoopbackServer):
     def result_lines(self) -> list[dict[str, Any]]:
         """One line for each row that was uploaded: the first succeeds, the others fail."""
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        lines = []
+        lines: list[dict[str, object]] = []
         for number, custom_id in enumerate(self.custom_ids):
             if number:
                 error = {"code": f"{self.token} {number}", "message": self.echo}
@@ -111,8 +111,8 @@ class EchoingGateway(LoopbackServer):
                 continue
             message = {"role": "assistant", "content": "fine"}
             choices = [{"message": message, "finish_reason": self.echo}]
-            answer = {"model": self.token, "choices": choices, "usage": usage, "id": self.echo}
-            response = {"status_code": 200, "request_id": self.echo, "body": answer}
+            answer: dict[str, object] = {"model": self.token, "choices": choices, "usage": usage, "id": self.echo}
+            response: dict[str, object] = {"status_code": 200, "request_id": self.echo, "body": answer}
             lines.append({"custom_id": custom_id, "response": response, "error": None})
         return lines
 

@@ -207,6 +207,48 @@ def test_carried_columns_are_rebuilt_if_the_runs_folder_is_lost_or_else_null(
     assert [(row["source"] or {}).get("review") for row in read_rows(output)] == kept
 
 
+def test_the_manifest_the_log_and_the_error_say_why_rows_failed(
+    gateway: LocalGateway, output: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = ["!fail 400", "!fail 400", "fine", "!fail 500"]
+    end = run(output, prompts, max_row_attempts=1, max_failed_rows=2)
+    assert end.kind == "BatchFailed"
+    assert end.xcoms["errors"] == {"invalid_request_error": 2, "server_error": 1}
+    assert end.xcoms["reasons"][0] == {
+        "code": "invalid_request_error",
+        "rows": 2,
+        "message": "The row asked to fail.",
+        "custom_ids": ["row-000000001", "row-000000002"],
+    }
+    assert "3 of 4 rows have no answer, and max_failed_rows is 2: 1 succeeded, 3 failed" in str(end.error)
+    assert (
+        "Most frequent: 2 invalid_request_error (The row asked to fail.; rows row-000000001, row-000000002); 1 server_error"
+        in str(end.error)
+    )
+    table = next(record.message for record in caplog.records if "Why rows did not succeed" in record.message)
+    assert [line.split()[:2] for line in table.splitlines()[1:]] == [
+        ["rows", "code"],
+        ["2", "invalid_request_error"],
+        ["1", "server_error"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "state"), [(1, "success"), (0, "failed"), (0.25, "success"), (0.2, "failed"), (None, "success")]
+)
+def test_max_failed_rows_is_a_number_or_a_share_of_the_rows(
+    gateway: LocalGateway, output: str, limit: Any, state: str
+) -> None:
+    end = run(output, ["!fail 400", "a", "b", "c"], max_row_attempts=1, max_failed_rows=limit)
+    assert end.state == state, end.error
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "2%"])
+def test_a_wrong_max_failed_rows_is_an_error_when_the_dag_is_parsed(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="max_failed_rows must be a number of rows"):
+        BatchRunOperator(task_id="run", rows=[], output_path="o", max_failed_rows=wrong)
+
+
 def resolved_rows(rows: Any, **context: Any) -> list[Any]:
     return list(resolved(rows, BatchSubmitOperator(task_id="submit", rows=rows), context))  # type: ignore[arg-type]
 

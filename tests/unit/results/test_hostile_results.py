@@ -16,8 +16,8 @@ from airflow_bifrost.results.ids import CustomIds
 from airflow_bifrost.results.lines import MAX_LINE, TooLong, lines_of
 from airflow_bifrost.results.native import MAX_DIGITS, MAX_VALUE, entries
 from airflow_bifrost.results.raw import RawLines
+from airflow_bifrost.results.reasons import MAX_NAMES, OTHER
 from airflow_bifrost.results.source import Source
-from airflow_bifrost.results.tally import MAX_NAMES, OTHER
 from airflow_bifrost.results.writer import ResultsWriter
 
 CHUNK = 2**18
