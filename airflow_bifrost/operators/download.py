@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_bifrost.operators.base import OneBatchOperator
 from airflow_bifrost.worker.arguments import (
+    CLEANUP,
     DEFAULT_DOWNLOAD_TIMEOUT,
     DEFAULT_RESULTS_GRACE,
+    one_of,
     provider_of,
     seconds_of,
 )
@@ -45,6 +47,8 @@ class BatchDownloadOperator(OneBatchOperator):
         credentials of the worker's environment apply. If they cannot read Vertex's results, the gateway returns them. (templated)
     :param results_folder: the folder in the object store that the results must be below, e.g. ``gs://bucket/out``. Without it, the task reads
         any place in the provider's store that the gateway names. (templated)
+    :param cleanup: which files to delete at the provider once the results are written, if this package has uploaded the batch's input:
+        ``"input"``, ``"all"`` (also the results), or ``"never"``. Files that a user has uploaded are never deleted.
     :param bifrost_conn_id: ID of the Airflow connection. (templated)
     """
 
@@ -67,6 +71,7 @@ class BatchDownloadOperator(OneBatchOperator):
         download_timeout: float | timedelta = DEFAULT_DOWNLOAD_TIMEOUT,
         storage_conn_id: str | None = None,
         results_folder: str | None = None,
+        cleanup: str = "input",
         bifrost_conn_id: str = "bifrost_default",
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -78,6 +83,7 @@ class BatchDownloadOperator(OneBatchOperator):
         self.download_timeout = seconds_of("download_timeout", download_timeout)
         self.storage_conn_id = storage_conn_id
         self.results_folder = results_folder
+        self.cleanup = one_of("cleanup", cleanup, CLEANUP)
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_bifrost.hooks.bifrost import BifrostHook
@@ -99,4 +105,5 @@ class BatchDownloadOperator(OneBatchOperator):
                 storage_conn_id=self.storage_conn_id,
                 folder=self.results_folder,
                 policy=replace(POLICY, grace=self.results_grace, allow_incomplete=self.allow_incomplete),
+                cleanup=self.cleanup,
             )

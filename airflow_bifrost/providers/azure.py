@@ -27,6 +27,9 @@ PROVIDER = Provider(
         ready=frozenset({"processed", "succeeded"}),
         failed=frozenset({"error", "failed", "deleted", "deleting", "canceled", "cancelled"}),
     ),
+    # "Max Batch input files - (no expiration): 500": https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
+    # That page does not quote the error's message.
+    too_many_files=says(r"maximum is \d+|(number of|too many) files"),
     one_file_id=True,
     full_queues=(
         # The same code, with "The number of enqueued tokens has surpassed the configured limit of ... for the deployment ...":

@@ -140,6 +140,7 @@ class Provider:
         the model to one of another provider.
     :param refused_create: what to check if the provider refuses a create call, in addition to what it says itself.
     :param metadata: whether the provider stores a batch's metadata and shows it in the list.
+    :param too_many_files: matches the message with which the provider refuses an upload because it keeps too many files; None: unknown.
     :param expires_output: whether the create call takes ``output_expires_after``.
     :param listing: what the list of batches shows; None: unknown, so the list is not used.
     :param results: where the results are.
@@ -163,6 +164,7 @@ class Provider:
     needs_model: bool = False
     refused_create: str | None = None
     metadata: bool = False
+    too_many_files: re.Pattern[str] | None = None
     expires_output: bool = False
     listing: ListBehavior | None = None
     results: ResultLocation = ResultLocation.FILES

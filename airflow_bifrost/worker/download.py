@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from airflow_bifrost import providers
+from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.summary import BatchSummary
@@ -16,6 +18,7 @@ from airflow_bifrost.results.reasons import REASONS_SHOWN, as_table
 from airflow_bifrost.results.storage import whole_file
 from airflow_bifrost.results.tally import Tally, differences
 from airflow_bifrost.results.writer import ResultsWriter
+from airflow_bifrost.submission.ledger import delete_input, is_own
 
 log = logging.getLogger("airflow.task")
 
@@ -30,11 +33,14 @@ def download(
     storage_conn_id: str | None = None,
     folder: str | None = None,
     policy: ReadPolicy | None = None,
+    cleanup: str = "never",
 ) -> dict[str, Any]:
     """Write the results of a terminal batch to a file.
 
     :param raw: write the provider's own lines instead of result rows.
     :param folder: the folder in the object store that the results must be below; None: anywhere in the provider's store.
+    :param cleanup: which files of the batch to delete at the provider afterwards, if this package submitted it: ``"input"``, ``"all"`` or
+        ``"never"``.
     :return: the manifest.
     :raises BifrostError: see :func:`airflow_bifrost.results.collect.collect`. The file is unchanged in this case.
     """
@@ -44,12 +50,30 @@ def download(
             batch = collect(client, batch_id, provider, lines, **where)
             with whole_file(output_path) as file:
                 lines.copy_to(file)
+        _clean(client, batch, provider, cleanup)
         return manifest(output_path, [_summary(batch, batch_id, provider)], None)
     with ResultsWriter(token=client.config.token) as results:
         batch = collect(client, batch_id, provider, results, **where)
         tally = results.write(results.custom_ids(), output_path)
         report(tally, output_path, differences(results.received(), tally.total, batch.request_counts, provider))
+    _clean(client, batch, provider, cleanup)
     return manifest(output_path, [_summary(batch, batch_id, provider)], tally)
+
+
+def _clean(client: GatewayClient, batch: Batch, provider: str, cleanup: str) -> None:
+    """Delete files of a batch whose results are written. Files cost no tokens, so a failure is only logged."""
+    if cleanup == "never" or batch.input_file_id is None:
+        return
+    try:
+        if not is_own(client.get_file(batch.input_file_id, provider=provider)):
+            return  # a user uploaded it, or another program
+    except BifrostGatewayError as error:
+        log.info("The input file %s is kept: %s", batch.input_file_id, error.problem)
+        return
+    delete_input(client, provider, batch.input_file_id, "the results of its batch are written")
+    if cleanup == "all" and providers.get(provider).stored is None:  # the gateway does not delete folders
+        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            delete_input(client, provider, file_id, "it is written")
 
 
 def _summary(batch: Batch, batch_id: str, provider: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 
 from airflow_bifrost import providers
@@ -13,6 +14,7 @@ from airflow_bifrost.gateway.models import File
 READY_WITHIN = 600.0  # seconds that a provider may take to process an uploaded file
 FIRST_PAUSE = 1.0  # seconds between two polls of a file; doubled each time
 LONGEST_PAUSE = 15.0  # seconds
+OWN_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}\.jsonl")
 NEWEST = 100  # files of a page
 
 log = logging.getLogger("airflow.task")
@@ -64,6 +66,11 @@ def delete_input(client: GatewayClient, provider: str, file_id: str, why: str) -
         return isinstance(error, BatchNotFound)
     log.info("Deleted the input file %s of %s: %s", file_id, provider, why)
     return True
+
+
+def is_own(file: File) -> bool:
+    """Whether this package uploaded the file, according to its name, see ``creating``."""
+    return OWN_NAME.fullmatch(file.filename or "") is not None
 
 
 def delete_lost_uploads(client: GatewayClient, provider: str, kept: File, filename: str) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.downloads import download, ended_batch
+from support.airflow import FakeTI, run_to_its_end
+from support.downloads import download, ended_batch, shown
 from support.stores import Bucket, bucket_in_memory
 
+from airflow_bifrost import BatchSubmitOperator, BifrostHook
 from airflow_bifrost.exceptions import BatchNotFound, BifrostUnavailable, ResultsUnavailable
 from airflow_bifrost.gateway import retry
 from airflow_bifrost.results import collect, read_rows
@@ -162,3 +165,48 @@ def test_a_batch_without_any_result_makes_an_empty_file(gateway: LocalGateway, o
     end = download(gateway.add_batch(status="failed", rows=3), output)
     assert end.state == "success", end.error
     assert list(read_rows(output)) == []
+
+
+# The input file
+
+
+def submitted(gateway: LocalGateway, **arguments: Any) -> tuple[str, str]:
+    """A batch that BatchSubmitOperator has submitted and that has ended, and its input file."""
+    arguments = {"rows": ["a"], "model": "echo-1"} | arguments
+    end = run_to_its_end(lambda: BatchSubmitOperator(task_id="submit", **arguments), ti=FakeTI(task_id="submit"))
+    while shown(gateway, end.value)["status"] != "completed":
+        time.sleep(0.02)
+    return end.value, shown(gateway, end.value)["input_file_id"]
+
+
+def deleted_in(gateway: LocalGateway) -> list[str]:
+    return [request.path.rpartition("/")[2] for request in gateway.requests if request.method == "DELETE"]
+
+
+@pytest.mark.parametrize(("arguments", "deleted"), [({}, True), ({"cleanup": "never"}, False)])
+def test_the_input_file_is_deleted_once_the_results_are_written(
+    quick_gateway: LocalGateway, tmp_path: Path, arguments: dict[str, Any], deleted: bool
+) -> None:
+    batch_id, input_file_id = submitted(quick_gateway)
+    end = download(batch_id, str(tmp_path / "out.jsonl"), **arguments)
+    assert end.state == "success", end.error
+    assert deleted_in(quick_gateway) == ([input_file_id] if deleted else [])
+
+
+def test_an_input_file_of_the_user_is_never_deleted(quick_gateway: LocalGateway, tmp_path: Path) -> None:
+    _, own = submitted(quick_gateway)
+    row = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "e", "messages": []}}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    with BifrostHook() as hook:
+        file = hook.upload_file(tmp_path / "mine.jsonl")
+    batch_id, input_file_id = submitted(quick_gateway, rows=None, input_file_id=file.id, model=None)
+    assert download(batch_id, str(tmp_path / "out.jsonl")).state == "success"
+    assert input_file_id == file.id != own
+    assert deleted_in(quick_gateway) == []
+
+
+def test_no_input_file_is_deleted_if_the_results_cannot_be_written(quick_gateway: LocalGateway, tmp_path: Path) -> None:
+    batch_id, _ = submitted(quick_gateway)
+    quick_gateway.inject(Fault(call="file_content", status=400, times=None))
+    assert download(batch_id, str(tmp_path / "out.jsonl")).state == "failed"
+    assert deleted_in(quick_gateway) == []

@@ -12,7 +12,7 @@ from support.airflow import End, FakeTI, Store, run_to_its_end
 from airflow_bifrost import BatchSubmitOperator, BifrostHook
 from airflow_bifrost.exceptions import BatchInputError, SubmissionInDoubt
 from airflow_bifrost.submission.ledger import LedgerTiming
-from airflow_bifrost.testing import Fault, LocalGateway
+from airflow_bifrost.testing import Fault, LocalGateway, ProviderAnswer
 from airflow_bifrost.worker import submit as submit_module
 
 ROWS = ["Say yes.", {"messages": [{"role": "user", "content": "{{ ds }}"}]}]
@@ -247,3 +247,15 @@ def test_nothing_is_submitted_after_a_kill_and_the_next_attempt_submits_once(giv
     )
     assert again.state == "success", again.error
     assert len(gateway.batches) == 1
+
+
+def test_a_provider_that_keeps_too_many_files_is_an_error_that_says_how_to_delete_them(gateway: LocalGateway) -> None:
+    message = "The number of files in this resource has reached the limit: the maximum is 500."
+    refusal = ProviderAnswer(status=400, body={"error": {"message": message, "code": "FileLimit"}})
+    gateway.inject(Fault(call="file_upload", provider_answer=refusal))
+    end = submit(provider="azure")
+    assert end.kind == "BifrostRequestError"
+    assert "the maximum is 500" in str(end.error)
+    assert "cleanup" in str(end.error)
+    assert "output_expires_after" in str(end.error)
+    assert gateway.batches == []
