@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BifrostGatewayError, BifrostUnavailable
+from airflow_bifrost.exceptions import BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch, File
 from airflow_bifrost.results.stored import results_folder
@@ -25,6 +25,7 @@ from airflow_bifrost.submission.ledger import (
     Whole,
     batches_to_stop,
     delete_lost_uploads,
+    explaining_too_many_files,
     note_stop,
 )
 from airflow_bifrost.submission.parts import Part
@@ -218,7 +219,7 @@ class _PartFile:
             self.check_stop()
             repeated = True
 
-        with self.path().open("rb") as file, _explaining_too_many_files(self.provider):
+        with self.path().open("rb") as file, explaining_too_many_files(self.provider):
             uploaded = self.client.upload_file(
                 file,
                 filename=filename,
@@ -242,27 +243,6 @@ class _PartFile:
 def _custom_ids(path: Path) -> Iterator[str]:
     with path.open("rb") as file:
         yield from (custom_id_of(line) for line in file)
-
-
-@contextmanager
-def _explaining_too_many_files(provider: str) -> Iterator[None]:
-    """If the provider refuses an upload because it keeps too many files, say how to delete them."""
-    try:
-        yield
-    except BifrostGatewayError as error:
-        refusal = providers.get(provider).too_many_files
-        if error.transient or refusal is None or refusal.search(error.problem) is None:
-            raise
-        raise type(error)(
-            f"{error} {provider} keeps too many files. Nothing was submitted. Delete those that are not needed (BifrostHook().list_files,"
-            " delete_file). To delete the files of each batch after its results are written, set cleanup='all' on BatchRunOperator and"
-            " BatchDownloadOperator, or let output files expire with output_expires_after.",
-            problem=error.problem,
-            status_code=error.status_code,
-            error_type=error.error_type,
-            error_code=error.error_code,
-            sent=error.sent,
-        ) from error
 
 
 def _create_of_file(

@@ -19,7 +19,7 @@ files        input files at the provider: waiting until they are ready, and dele
 from airflow_bifrost.submission.ledger.calls import LedgerTiming
 from airflow_bifrost.submission.ledger.creating import BatchInput
 from airflow_bifrost.submission.ledger.decision import Policy
-from airflow_bifrost.submission.ledger.files import delete_input, delete_lost_uploads, is_own
+from airflow_bifrost.submission.ledger.files import delete_input, delete_lost_uploads, explaining_too_many_files, is_own
 from airflow_bifrost.submission.ledger.ledger import Ledger
 from airflow_bifrost.submission.ledger.record import (
     TAG_KEY,
@@ -55,6 +55,7 @@ __all__ = [
     "check_metadata",
     "delete_input",
     "delete_lost_uploads",
+    "explaining_too_many_files",
     "is_own",
     "may_have_submitted",
     "note_stop",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BatchInputError, BatchNotFound, BifrostGatewayError, BifrostUnavailable
@@ -90,3 +91,24 @@ def delete_lost_uploads(client: GatewayClient, provider: str, kept: File, filena
     for file in files:
         if file.filename == filename and file.id != kept.id:
             delete_input(client, provider, file.id, "the upload was repeated")
+
+
+@contextmanager
+def explaining_too_many_files(provider: str) -> Iterator[None]:
+    """If the provider refuses an upload because it keeps too many files, say how to delete them."""
+    try:
+        yield
+    except BifrostGatewayError as error:
+        refusal = providers.get(provider).too_many_files
+        if error.transient or refusal is None or refusal.search(error.problem) is None:
+            raise
+        raise type(error)(
+            f"{error} {provider} keeps too many files. Nothing was submitted. Delete those that are not needed (BifrostHook().list_files,"
+            " delete_file). To delete the files of each batch after its results are written, set cleanup='all' on BatchRunOperator and"
+            " BatchDownloadOperator, or let output files expire with output_expires_after.",
+            problem=error.problem,
+            status_code=error.status_code,
+            error_type=error.error_type,
+            error_code=error.error_code,
+            sent=error.sent,
+        ) from error
