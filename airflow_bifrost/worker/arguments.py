@@ -110,7 +110,8 @@ def checked_on_unknown(value: str | Mapping[str, Any]) -> str | Mapping[str, Any
     if isinstance(value, Mapping):
         adopt = value.get("adopt")
         by_part = isinstance(adopt, Mapping) and all(
-            str(part).isdecimal() and isinstance(batch_id, str) and batch_id for part, batch_id in adopt.items()
+            str(part).isdecimal() and int(part) > 0 and isinstance(batch_id, str) and batch_id
+            for part, batch_id in adopt.items()
         )
         if set(value) == {"adopt"} and adopt and (by_part or isinstance(adopt, str)):
             return value

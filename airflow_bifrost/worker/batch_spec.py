@@ -93,10 +93,15 @@ class RecoveryPolicy:
         checked_on_unknown(self.on_unknown)
         one_of("on_changed_input", self.on_changed_input, ON_CHANGED_INPUT)
 
-    def for_part(self, number: int, *, keep_cancelled: bool) -> Policy:
+    def for_part(self, number: int, *, keep_cancelled: bool, is_whole: bool) -> Policy:
+        """
+        :param is_whole: the part is the whole input. Otherwise, an ID without a number of a part does not count.
+        """
         adopt = None if isinstance(self.on_unknown, str) else self.on_unknown["adopt"]
         if isinstance(adopt, Mapping):
             adopt = {int(part): batch_id for part, batch_id in adopt.items()}.get(number)
+        elif not is_whole:
+            adopt = None
         return Policy(
             resubmit_unknown=self.on_unknown == "resubmit",
             adopt=adopt,

@@ -293,7 +293,7 @@ def _ledger(
         whole=whole,
         may_be_lost=not is_remembering(store, context),
         floor=_earliest(context),
-        policy=recovery.for_part(part, keep_cancelled=keep_cancelled),
+        policy=recovery.for_part(part, keep_cancelled=keep_cancelled, is_whole=whole is None or whole.is_one_part),
         known=known,
         result_ids=ids,
         check_stop=check_stop,

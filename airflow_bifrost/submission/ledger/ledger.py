@@ -101,7 +101,7 @@ class Ledger:
         self._timing = timing
         self._records = Records(store, origin.part)
         self._calls = Calls(client, check_stop, timing)
-        self._settler = Settler(self._calls, self._records, origin, provider, self._known, result_ids)
+        self._settler = Settler(self._calls, self._records, origin, whole, provider, self._known, result_ids)
         self._creator = Creator(self._calls, self._records, origin, whole, provider, deployment, deletes_orphans)
 
     def submit(self, digest: str, source: BatchInput) -> Submission:

@@ -90,6 +90,10 @@ class Whole:
     round: int
     digests: frozenset[str]
 
+    @property
+    def is_one_part(self) -> bool:
+        return len(self.digests) == 1
+
     @classmethod
     def of(cls, origin: Origin, digest: str, round_: int, digests: Iterable[str]) -> Self:
         """

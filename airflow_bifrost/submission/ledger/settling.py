@@ -11,7 +11,7 @@ from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, Resul
 from airflow_bifrost.submission.ledger.calls import Calls
 from airflow_bifrost.submission.ledger.creating import BatchInput
 from airflow_bifrost.submission.ledger.evidence import ListedBatch, has_the_rows, ids_prove
-from airflow_bifrost.submission.ledger.record import Origin, Records, SubmissionRecord
+from airflow_bifrost.submission.ledger.record import Origin, Records, SubmissionRecord, Whole
 from airflow_bifrost.submission.ledger.steps import Adopt, Compare, Keep, Undetermined
 
 log = logging.getLogger("airflow.task")
@@ -20,6 +20,7 @@ log = logging.getLogger("airflow.task")
 @dataclass(frozen=True, slots=True)
 class Settler:
     """
+    :param whole: what the part is a part of; None: it is the whole input.
     :param known: IDs of batches of the task's other parts.
     :param result_ids: reads the custom IDs of an ended batch's results; None: they cannot be read.
     """
@@ -27,6 +28,7 @@ class Settler:
     calls: Calls
     records: Records
     origin: Origin
+    whole: Whole | None
     provider: str
     known: frozenset[str]
     result_ids: Callable[[str], Iterable[str]] | None
@@ -153,10 +155,11 @@ class Settler:
             provider = record.provider
             when = f"An attempt at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(record.at))}"
         candidates = f" (candidates: {', '.join(step.candidates[:10])})" if step.candidates else ""
+        named = "'<its ID>'" if self.whole is None or self.whole.is_one_part else f"{{{self.origin.part}: '<its ID>'}}"
         return SubmissionInDoubt(
             f"{when} may have submitted part {self.origin.part} of this input to {provider}, and this cannot be determined: {step.reason}."
             " This attempt submitted nothing. If the earlier attempt did, its batch is billed. Look in the provider's console for a batch that was"
             f" created at that time{candidates}."
-            " If there is one, set on_unknown={'adopt': '<its ID>'} and clear this task. If there is no batch, set on_unknown='resubmit' and"
+            f" If there is one, set on_unknown={{'adopt': {named}}} and clear this task. If there is no batch, set on_unknown='resubmit' and"
             " clear it."
         )
