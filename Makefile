@@ -20,7 +20,8 @@ help:
 	@echo "make test-live GATEWAY=https://... TOKEN=... PROVIDER=openai   check your own gateway, read-only;"
 	@echo "             ARGS=--spend also submits two batches of three rows, which costs money. PREFIX=, MODEL= and the others"
 	@echo "             can also be environment variables"
-	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property (15 minutes)"
+	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property, and play a million orders of events for each"
+	@echo "             state machine (30 minutes)"
 	@echo "make endurance   run a load on a real Airflow with PostgreSQL under kills and outages, and say what it lost; SEED=, MINUTES=20,"
 	@echo "             EXECUTOR=local|celery, see tests/endurance/README.md"
 	@echo "make lint    check style and formatting"
@@ -44,8 +45,11 @@ test: $(VENV)/installed-test
 test-live: $(VENV)/installed-test
 	@$(VENV)/bin/python -m pytest tests/conformance/live $(ARGS)
 
+STATE_MACHINES = tests/unit/runs/test_orders.py tests/unit/submission/test_ledger_orders.py tests/unit/waiting/test_schedule.py \
+	tests/integration/test_exactly_once.py
+
 test-nightly: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/conformance/test_mutations.py $(ARGS)
+	$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/conformance/test_mutations.py $(STATE_MACHINES) $(ARGS)
 
 # Its own environment, since drivers and executors bring many releases.
 endurance:
