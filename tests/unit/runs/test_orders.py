@@ -8,7 +8,7 @@ from support.walks import Story, is_nightly, play, stories, walk
 
 
 @given(stories(RunWorld))
-@settings(deadline=None, max_examples=10_000 if is_nightly() else 100)
+@settings(deadline=None, max_examples=2_000 if is_nightly() else 100)
 def test_no_row_is_paid_twice_and_each_paid_result_is_written(story: Story) -> None:
     play(RunWorld, story)
 

@@ -13,7 +13,7 @@ WORLDS = pytest.mark.parametrize("world", [LedgerWorld, LedgerWorldWithoutMetada
 
 @WORLDS
 @given(data=st.data())
-@settings(deadline=None, max_examples=5_000 if is_nightly() else 30)
+@settings(deadline=None, max_examples=1_000 if is_nightly() else 30)
 def test_no_input_is_paid_twice_and_no_paid_batch_is_lost(world: type[LedgerWorld], data: st.DataObject) -> None:
     play(world, data.draw(stories(world)))
 

@@ -396,7 +396,7 @@ def test_another_default_provider_keeps_every_wait() -> None:
 
 
 @given(stories(ScheduleWorld))
-@settings(deadline=None, max_examples=5_000 if is_nightly() else 30)
+@settings(deadline=None, max_examples=1_000 if is_nightly() else 30)
 def test_no_wait_is_forgotten_whatever_the_order_of_events(story: Story) -> None:
     play(ScheduleWorld, story)
 
