@@ -7,6 +7,7 @@ import base64
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,6 +49,8 @@ _SETTINGS = {
     "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
 }
 
+
+_API_SECONDS = 120.0  # that the API server may take to start
 
 _NO_LOGS = ["--skip-serve-logs"]
 _RUNS_TASKS = {"local": "scheduler", "celery": "worker"}
@@ -206,15 +209,24 @@ class Cluster:
         """Set the token of the connection, which is made if it is not there."""
         body = {"connection_id": CONNECTION, "conn_type": "bifrost", "host": self.gateway.url, "password": token}
         if not self._ask("PATCH", f"/api/v2/connections/{CONNECTION}", json=body):
-            self.airflow.request("POST", "/api/v2/connections", json=body)
+            self._ask("POST", "/api/v2/connections", json=body)
 
     def delete_connection(self) -> None:
         """Delete the connection."""
         self._ask("DELETE", f"/api/v2/connections/{CONNECTION}")
 
     def _ask(self, method: str, path: str, **options: Mapping[str, object]) -> bool:
-        """Send a request, and return whether what it is about is there."""
-        answer = self.airflow.client.request(method, path, **options)
+        """Send a request as soon as the API server answers, and return whether what it is about is there."""
+        deadline = time.monotonic() + _API_SECONDS
+        while True:
+            self.revive()
+            try:
+                answer = self.airflow.client.request(method, path, **options)
+                break
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return False
         answer.raise_for_status()
