@@ -17,6 +17,9 @@ from endurance.evidence import Batch, Evidence, Job, LoggedError, SentRow
 OURS = "airflow_bifrost/"
 """Part of the path of every source file of the package."""
 
+NO_TAGS = ("anthropic", "gemini", "bedrock", "vertex")
+"""Providers that store no metadata with a batch. After a kill during a create, the task may not be able to tell whose a batch is."""
+
 GROWTH_SECONDS = 600.0
 """Seconds that a component must have run before its memory is judged: until then, it still loads modules."""
 
@@ -95,8 +98,9 @@ def wrong_cancels(evidence: Evidence) -> Iterator[Anomaly]:
 
 def false_failures(evidence: Evidence) -> Iterator[Anomaly]:
     """Tasks that failed or were skipped: each of them can succeed."""
+    stopped = undetermined(evidence)
     for task in evidence.tasks:
-        if task.state in ("failed", "upstream_failed", "skipped", "removed"):
+        if task.state in ("failed", "upstream_failed", "skipped", "removed") and task.job not in stopped:
             subject = f"{task.job}.{task.task_id}"
             yield Anomaly("a task failed", subject, f"{task.state} after {task.try_number} attempts")
 
@@ -174,7 +178,10 @@ def tokens(evidence: Evidence) -> Iterator[Anomaly]:
 
 def leftovers(evidence: Evidence) -> Iterator[Anomaly]:
     """Temporary files that nobody removed."""
+    stopped = undetermined(evidence)
     for path in evidence.leftovers:
+        if any(job in path for job in stopped):
+            continue  # the lines, for the attempt after the clear
         yield Anomaly("a temporary file was left", path, "nobody will remove it")
 
 
@@ -220,6 +227,7 @@ def is_ours(error: LoggedError) -> bool:
     return raised_here or error.kind.startswith(("Bifrost", "Batch", "Submission", "ResultsUnavailable"))
 
 
+IN_DOUBT = "SubmissionInDoubt"
 _EXCUSES = {
     "delete_connection": ("BifrostConfigurationError", "AirflowNotFoundException"),
     "fill_disk": ("OSError",),
@@ -228,10 +236,18 @@ _EXCUSES = {
 
 
 def _excused(error: LoggedError, evidence: Evidence) -> bool:
+    if error.kind == IN_DOUBT:
+        return error.job in undetermined(evidence)
     return any(
         error.kind in _EXCUSES.get(window.what, ()) and window.begin <= error.at <= window.end + 10
         for window in evidence.windows
     )
+
+
+def undetermined(evidence: Evidence) -> set[str]:
+    """The jobs that rightly stopped because they could not determine whose a batch is: they say so, and a user decides."""
+    providers = {job.id: job.provider for job in evidence.jobs}
+    return {error.job for error in evidence.errors if error.kind == IN_DOUBT and providers.get(error.job) in NO_TAGS}
 
 
 def causes(evidence: Evidence) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from endurance.account import Anomaly, causes
+from endurance.account import Anomaly, causes, undetermined
 from endurance.evidence import Evidence
 
 DEFAULT_ATTEMPTS = 4  # of a task with three retries
@@ -34,6 +34,7 @@ def _figures(evidence: Evidence) -> list[str]:
         f"  batches     {len(evidence.batches)} with {rows} rows",
         f"  tasks       {len(evidence.tasks)} in {attempts} attempts: {_counted(done)}",
         f"  of these,   {sum(task.try_number > DEFAULT_ATTEMPTS for task in evidence.tasks)} needed more than {DEFAULT_ATTEMPTS} attempts",
+        f"  stopped     {len(undetermined(evidence))} because it is unknown whose a batch is",
         f"  exceptions  {_counted(causes(evidence))}",
         f"  chaos       {_counted(chaos)}",
         f"  memory      {_memory(evidence)}",

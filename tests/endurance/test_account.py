@@ -142,3 +142,17 @@ def test_memory_that_settles_does_not_grow() -> None:
     evidence = clean()
     evidence.samples = samples(1 << 18)
     assert kinds(evidence) == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "found"),
+    [("gemini", []), ("openai", ["a task failed", "an attempt was lost", "a temporary file was left"])],
+)
+def test_a_task_may_stop_if_its_provider_does_not_say_whose_a_batch_is(provider: str, found: list[str]) -> None:
+    evidence = clean()
+    evidence.jobs = [replace(JOB, provider=provider)]
+    evidence.tasks = [TaskEnd("j", "run", -1, "failed", 2)]
+    evidence.errors = [error("SubmissionInDoubt", "airflow_bifrost/x.py")]
+    evidence.leftovers = ["out/j.jsonl.bifrost-abc-parts/1.jsonl"]
+    del evidence.returned["j"]
+    assert kinds(evidence) == found
