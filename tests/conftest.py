@@ -55,12 +55,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, min(os.cpu_count() or 1, 4))
 
 
+# They ask for `airflow_db`, which takes seconds to create.
+WITH_DATABASE = ("doctor/test_commands.py", "hooks/test_hook_in_tasks.py", "test_dags_examples.py")
+
+
 class OneAirflow(LoadScopeScheduling):
-    """Keeps the tests of a file in one process of pytest-xdist, and all end-to-end tests, since they share one Airflow."""
+    """Keeps tests together in one process of pytest-xdist: those of a file, those that share a database, and all end-to-end tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "tests/e2e" if file.startswith("tests/e2e/") else file
+        if file.startswith("tests/e2e/"):
+            return "tests/e2e"
+        return "database" if file.endswith(WITH_DATABASE) else file
 
 
 @pytest.hookimpl(optionalhook=True)
