@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from support.airflow import run_to_its_end
 from support.downloads import download, ended_batch
 from support.runs import run
@@ -55,6 +56,16 @@ def test_each_row_has_its_result_and_a_transient_failure_is_sent_again(
     assert [summary["outcome"] for summary in end.value["batches"]] == ["partial", "succeeded"]
     assert end.value["batches"][0]["output_file_id"].startswith("gs://bucket/out/prediction-model-")
     assert len(gateway.batches) == 2  # the failed rows, and those only
+
+
+class Mood(BaseModel):
+    mood: str
+
+
+def test_answers_are_validated_into_a_type(gateway: LocalGateway, output: str) -> None:
+    end = run(output, ['!say {"mood": "good"}'], output_type=Mood, system_prompt="Say the mood.", **VERTEX)
+    assert end.state == "success", end.error
+    assert [row["output"] for row in read_rows(output)] == [{"mood": "good"}]
 
 
 @pytest.mark.parametrize("cleanup", ["input", "all"])

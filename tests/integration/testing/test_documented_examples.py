@@ -31,7 +31,13 @@ def test_the_examples_run_in_a_folder_that_has_nothing_else(tmp_path: Path) -> N
     (dags / "nightly.py").write_text(example("README.md", "BatchSensor("))
     conftest = example("docs/testing.md", "def airflow_db")
     (tmp_path / "conftest.py").write_text(conftest.replace("/path/to/your/dags", str(dags)))
-    for test in ("def test_my_batch(", "def test_my_batch_with_a_token(", "def test_my_rows(", "def test_my_dag("):
+    for test in (
+        "def test_my_batch(",
+        "def test_my_batch_with_a_token(",
+        "def test_my_batch_after_the_upgrade(",
+        "def test_my_rows(",
+        "def test_my_dag(",
+    ):
         name = test.removeprefix("def ").removesuffix("(")
         (tmp_path / f"{name}.py").write_text(example("docs/testing.md", test))
 
@@ -39,7 +45,7 @@ def test_the_examples_run_in_a_folder_that_has_nothing_else(tmp_path: Path) -> N
     command = [sys.executable, "-m", "pytest", "-q", "."]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-    assert "4 passed" in run.stdout, run.stdout + run.stderr
+    assert "5 passed" in run.stdout, run.stdout + run.stderr
 
 
 def refusal() -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.io import attach
 from support.scripts import Clock, Script, counted, read
 from support.stores import Bucket, bucket_in_memory
 
@@ -140,6 +141,14 @@ def test_a_connection_that_the_task_names_is_never_replaced_by_the_gateway(bucke
     script = Script([counted(1, **ENDED)], {"native": [native("a")]})
     with pytest.raises(ResultsUnavailable, match="this Airflow cannot read them"):
         read(script, clock, "vertex", storage_conn_id="no_such_connection")
+    assert script.opened == []
+
+
+def test_results_are_read_with_the_connection_that_the_task_names(bucket: Bucket, clock: Clock) -> None:
+    attach("gs", conn_id="google_lake", fs=bucket)
+    bucket.pipe(f"{FOLDER}/predictions.jsonl", of_vertex("a"))
+    script = Script([counted(1, **ENDED)], {"native": [native("b")]})
+    assert read(script, clock, "vertex", storage_conn_id="google_lake") == ["a"]
     assert script.opened == []
 
 
