@@ -90,7 +90,7 @@ class BatchApi:
 
     def create(self, metadata: dict[str, str], **fields: Any) -> Batch:
         """A create. ``lost``: the answer is; ``late``: likewise, and the batch shows up after minutes; ``twice``: two batches, one answer;
-        ``twice, lost``; ``429, applied``: the batch exists, the answer is a refusal; ``429``, ``400``, ``503``: nothing was created;
+        ``twice, lost``; ``six times, lost``: one every 250 s, as 1.5.16 does with max_retries 2; ``429, applied``: the batch exists, the answer is a refusal; ``429``, ``400``, ``503``: nothing was created;
         ``closed``: no answer, nothing was created; ``unsent``: the connection was refused.
         """
         self._call("create")
@@ -102,6 +102,9 @@ class BatchApi:
             made = self.make(self.owner, metadata=metadata, **fields)
         if how == "late":
             self.make(self.owner, metadata=metadata, late=240.0, **fields)
+        if how == "six times, lost":
+            for number in range(6):
+                self.make(self.owner, metadata=metadata, late=250.0 * number, **fields)
         match how:
             case "ok" | "twice":
                 return self._wire(made)

@@ -205,14 +205,7 @@ def by_time(
     :param excluded: IDs of batches that are known to have another origin.
     :param rows: of the wanted batch; None: unknown.
     """
-    possible = tuple(
-        batch
-        for batch in read.batches
-        if batch.id not in seen
-        and batch.id not in excluded
-        and (floor is None or batch.created_at is None or batch.created_at >= floor)
-        and (rows is None or batch.rows is None or batch.rows == rows)
-    )
+    possible = possible_batches(read, floor=floor, seen=seen, excluded=excluded, rows=rows)
     far_enough = read.complete if floor is None else read.reaches(floor)
     if not far_enough:
         return Unknown(read.problem or "the list does not go back to the time of that attempt", possible)
@@ -221,7 +214,25 @@ def by_time(
     if len(possible) == 1 and rows is not None and possible[0].rows == rows:
         return Candidate(possible[0])
     names = ", ".join(map(str, possible[:10]))
-    return Unknown(f"these batches were created at that time, and the provider does not say by whom: {names}", possible)
+    return Unknown(
+        f"these batches were created at that time, and the provider does not say by whom: {names}. The gateway may have sent the create more"
+        " than once. If several are this task's, adopt one, and cancel the others",
+        possible,
+    )
+
+
+def possible_batches(
+    read: ListRead, *, floor: float | None, seen: Collection[str], excluded: Collection[str], rows: int | None
+) -> tuple[ListedBatch, ...]:
+    """The batches in a list that may come from one create. For the parameters see :func:`by_time`."""
+    return tuple(
+        batch
+        for batch in read.batches
+        if batch.id not in seen
+        and batch.id not in excluded
+        and (floor is None or batch.created_at is None or batch.created_at >= floor)
+        and (rows is None or batch.rows is None or batch.rows == rows)
+    )
 
 
 def baseline(read: ListRead, at: float) -> tuple[float, list[str]]:

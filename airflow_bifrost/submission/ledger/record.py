@@ -17,8 +17,8 @@ NONCE_LENGTH = 16  # hex digits
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of a batch's metadata; characters
 
 # Until a create is quiet, the gateway or the provider may still make a batch from it, so an empty list proves nothing.
-# If the answer is cut short, the gateway sends a create at least twice, and waits 300 s for each (1.5.16).
-SETTLE = 600.0  # seconds after a create that got no answer
+# If the answer is cut short, the gateway sends a create twice, and with max_retries 2 six times. It waits 300 s for each (1.5.16, recorded).
+SETTLE = 6 * 300.0  # seconds after a create that got no answer
 LATE = 120.0  # seconds after an answer that leaves open whether the provider created the batch, such as a 504
 
 

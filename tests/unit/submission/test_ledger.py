@@ -245,3 +245,37 @@ def test_a_batch_that_the_user_named_is_kept_although_the_lines_to_compare_are_l
     task.end_batches()
     task.lines_are_lost = True
     assert task.submit().confirmed
+
+
+# Twins
+
+
+def test_of_a_create_that_the_gateway_sends_six_times_one_batch_is_paid() -> None:
+    task = Task()
+    task.api.create_as = ["six times, lost"]
+    kept = task.submit().batch_id
+    assert len(task.api.batches) == 6
+    assert task.api.paid() == [kept]
+
+
+def test_a_possible_twin_is_named_but_never_cancelled_if_batches_carry_no_metadata(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = Task("anthropic")
+    task.api.make("theirs", rows=2)
+    task.api.now += 3600
+    task.api.create_as = ["twice"]
+    assert task.submit().batch_id == "batch_3"
+    assert task.api.paid() == ["batch_2", "batch_3"]
+    [warning] = [record.getMessage() for record in caplog.records if "batch_2" in record.getMessage()]
+    assert "batch_1" not in warning
+    assert "cancel" in warning
+
+
+def test_two_batches_of_one_lost_create_are_both_named_if_batches_carry_no_metadata() -> None:
+    task = Task("anthropic")
+    task.api.create_as = ["twice, lost"]
+    with pytest.raises(SubmissionInDoubt, match=r"batch_2.*batch_1.*cancel the others") as raised:
+        task.submit()
+    assert "adopt" in str(raised.value)
+    assert task.submit(Policy(adopt="batch_2")).batch_id == "batch_2"
