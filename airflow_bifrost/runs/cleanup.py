@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostError
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.providers.statuses import TERMINAL, BatchStatus
@@ -30,6 +31,15 @@ def delete_inputs(client: GatewayClient, state: RunState) -> list[str]:
             files += [file_id] if BatchStatus.of(status) in TERMINAL else []
     delete_files(client, files, provider)
     return files
+
+
+def delete_outputs(client: GatewayClient, state: RunState) -> None:
+    """Delete the results of a run whose output is written."""
+    provider = state.request.provider
+    if state.written is None or providers.get(provider).stored is not None:  # the gateway does not delete folders
+        return
+    names = ("output_file_id", "error_file_id")
+    delete_files(client, [batch[name] for batch in state.written["batches"] for name in names], provider)
 
 
 def delete_files(client: GatewayClient, file_ids: Sequence[str | None], provider: str) -> None:

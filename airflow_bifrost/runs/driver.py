@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any
 
-from airflow_bifrost import providers
 from airflow_bifrost._compat import AirflowSensorTimeout
 from airflow_bifrost.exceptions import (
     BatchInputError,
@@ -18,7 +17,7 @@ from airflow_bifrost.exceptions import (
     BifrostRateLimited,
 )
 from airflow_bifrost.results import collect
-from airflow_bifrost.runs.cleanup import delete_files, delete_inputs
+from airflow_bifrost.runs.cleanup import delete_inputs, delete_outputs
 from airflow_bifrost.runs.events import (
     BatchLost,
     CancelRequested,
@@ -36,7 +35,6 @@ from airflow_bifrost.runs.events import (
 )
 from airflow_bifrost.runs.output import unless_allowed
 from airflow_bifrost.runs.part import RunPart
-from airflow_bifrost.runs.request import JsonObject
 from airflow_bifrost.runs.resend import plan_resend
 from airflow_bifrost.runs.state import next_step
 from airflow_bifrost.runs.steps import Blocked, Cancel, Clean, Collect, Done, Split, Step, Submit, Wait, Write
@@ -262,12 +260,8 @@ class RunDriver(RunWorkspace):
             return deleted
         self.record.leave_receipt(state)
         self.lines.folder.remove()
-        provider, written = state.request.provider, state.written or {}
-        if self.cleanup == "all" and providers.get(provider).stored is None:  # the gateway does not delete folders
-            files: list[JsonObject] = written["batches"]
-            delete_files(
-                self.client, [batch[name] for batch in files for name in ("output_file_id", "error_file_id")], provider
-            )
+        if self.cleanup == "all":
+            delete_outputs(self.client, state)
         return deleted
 
     def cancel_what_is_left(self) -> None:
