@@ -56,13 +56,15 @@ class Kind:
     :param targets: one of which it is done to.
     :param seconds: the shortest and the longest time until it is undone.
     :param uses: what no other event may be done to at the same time, in addition to the target.
-    :param weight: how often it is drawn, compared with the others.
+    :param least: how often it occurs, as far as the time allows.
+    :param weight: how often it is drawn in addition, compared with the others.
     """
 
     what: str
     targets: Sequence[str]
     seconds: tuple[float, float]
     uses: tuple[str, ...] = ()
+    least: int = 1
     weight: float = 1.0
 
 
@@ -84,9 +86,9 @@ def kinds(
     """
     killed = [name for name in components if name != "api-server"]
     found = [
-        Kind("kill", killed, (2, 10), weight=4),
-        Kind("freeze", killed, (5, 25), weight=3),
-        Kind("kill_task", runs_tasks, (0, 0), weight=6),
+        Kind("kill", killed, (2, 10), least=2, weight=4),
+        Kind("freeze", killed, (5, 25), least=2, weight=3),
+        Kind("kill_task", runs_tasks, (5, 10), least=4, weight=6),
         Kind("faults", ["gateway"], (15, 30), weight=2),
         Kind("kill_gateway", ["gateway"], (1, 8), weight=2),
         Kind("freeze_gateway", ["gateway"], (5, 15)),
@@ -106,15 +108,15 @@ def kinds(
 def plan(seed: int, seconds: float, kinds: Sequence[Kind], *, by_minute: float = 4.0) -> list[Event]:
     """Draw the events, in the order of their time.
 
-    Each kind occurs, as far as the time allows; the others are drawn by weight. Nothing is done twice at the same time to the same target.
+    Each kind occurs as often as it must, as far as the time allows; more are drawn by weight. Nothing is done twice at the same time to the same target.
     """
     chance = random.Random(f"chaos {seed}")
-    once = list(kinds)
-    chance.shuffle(once)
-    wanted = max(len(once), round(seconds / 60 * by_minute))
-    more = chance.choices(kinds, [kind.weight for kind in kinds], k=wanted - len(once))
+    needed = [kind for kind in kinds for _ in range(kind.least)]
+    chance.shuffle(needed)
+    wanted = max(len(needed), round(seconds / 60 * by_minute))
+    more = chance.choices(kinds, [kind.weight for kind in kinds], k=wanted - len(needed))
     planned: list[tuple[Event, set[str]]] = []
-    for kind in [*once, *more]:
+    for kind in [*needed, *more]:
         for _ in range(40):
             lasts = min(chance.uniform(*kind.seconds), seconds / 3)
             event = Event(round(chance.uniform(0, seconds - lasts), 1), kind.what, chance.choice(kind.targets), lasts)

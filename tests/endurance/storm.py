@@ -73,10 +73,25 @@ class Storm:
         self._cluster.airflow.signal(component, signal.SIGSTOP)
         return lambda: self._cluster.airflow.signal(component, signal.SIGCONT)
 
-    def _kill_task(self, component: str) -> None:
-        if running := sorted(self._cluster.task_processes(component)):
-            with suppress(ProcessLookupError):
-                os.kill(self._chance.choice(running), signal.SIGKILL)
+    def _kill_task(self, component: str) -> Callable[[], None]:
+        """One task, as soon as the component runs one, or none if it does not until the end of the event."""
+        over = False
+
+        def end() -> None:
+            nonlocal over
+            over = True
+
+        def kill() -> None:
+            running = sorted(self._cluster.task_processes(component))
+            if running:
+                with suppress(ProcessLookupError):
+                    os.kill(self._chance.choice(running), signal.SIGKILL)
+                self._say(f"         killed a task of {component}")
+            elif not over:
+                self._at(time.monotonic() - self._begin + 0.5, kill)
+
+        kill()
+        return end
 
     def _faults(self, _: str) -> Callable[[], None]:
         self._cluster.gateway.inject(faults())
