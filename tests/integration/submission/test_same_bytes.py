@@ -25,6 +25,7 @@ import attrs, msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_bifrost.exceptions import BatchInputError
+from airflow_bifrost.runs.request import sha256_of
 from airflow_bifrost.submission.output_schema import params_for
 from airflow_bifrost.submission.parts import write_parts
 from airflow_bifrost.submission.reading import numbered
@@ -126,6 +127,7 @@ def digest(rows, provider="openai", **options):
         return [part.sha256 for part in parts]
 
 found = {name: digest(make()) for name, make in CASES.items()}
+found["the digest of a request"] = sha256_of({"b": [1, 2.5, None, "é"], "a": {"d": True, "c": "x"}})
 found["request_params"] = digest(["Hi"], request_params={"stop": set(WORDS)})
 for provider in ("openai", "azure", "anthropic", "gemini"):
     for output_type in (Defaults, Described, ExtraSet, Nested, Configured):
@@ -165,5 +167,6 @@ def test_only_what_has_no_stable_order_or_form_is_refused(found: list[dict[str, 
         "a list",
         "dict values",
         "a plain dataclass",
+        "the digest of a request",
         *(f"{name} of {p}" for name in ("Defaults", "Described") for p in ("openai", "azure", "anthropic", "gemini")),
     }

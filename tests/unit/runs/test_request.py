@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -26,16 +24,12 @@ def test_a_float_that_is_not_a_number_has_no_digest() -> None:
         sha256_of([float("nan")])
 
 
-def test_a_digest_is_the_same_in_every_process_and_for_every_order_of_members() -> None:
-    value = '{"b": [1, 2.5, None, "é"], "a": {"d": True, "c": "x"}}'
-    code = f"from airflow_bifrost.runs.request import sha256_of; print(sha256_of({value}))"
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}
-        ).stdout.split()[-1]
-        for seed in ("1", "2")
-    }
-    assert found == {sha256_of({"a": {"c": "x", "d": True}, "b": [1, 2.5, None, "é"]})}
+def test_a_digest_does_not_depend_on_the_order_of_members() -> None:
+    one, other = (
+        {"b": [1, 2.5, None, "é"], "a": {"d": True, "c": "x"}},
+        {"a": {"c": "x", "d": True}, "b": [1, 2.5, None, "é"]},
+    )
+    assert sha256_of(one) == sha256_of(other)
 
 
 def test_dates_and_decimals_have_a_digest() -> None:

@@ -19,7 +19,7 @@ def ask(answers: list[httpx.Response], folder: Path) -> tuple[object, int]:
     airflow = LocalAirflow(folder)
     with Processes(folder) as airflow._processes:
         transport = httpx.MockTransport(lambda _request: answers.pop(0))
-        airflow._client = httpx.Client(base_url="http://airflow", transport=transport)
+        airflow.client = httpx.Client(base_url="http://airflow", transport=transport)
         return airflow.request("POST", "/api/v2/dags/a/dagRuns", json={}), len(answers)
 
 
