@@ -225,7 +225,7 @@ def _from_candidate_found(situation: Situation, found: Candidate) -> Step:
     return _unknown(
         situation,
         Unknown(
-            f"{batch} may be it, but its custom IDs cannot prove that: they are the default ones, which other tasks use too",
+            f"{batch} may be it, but its custom IDs cannot prove that: they are the default ones or plain numbers, which other tasks use too",
             (batch,),
         ),
     )

@@ -17,7 +17,8 @@ from airflow_bifrost.providers.statuses import BatchStatus, Outcome
 from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Tag, Whole
 
 CLOCK_SKEW = 300.0  # seconds by which this worker's clock and the provider's may differ
-DEFAULT_ID = re.compile(r"row-[0-9]+")  # the default custom ID of a row, the same in every run
+# The default custom IDs are the same in every run, and the numbers of rows in every table.
+COMMON_ID = re.compile(r"row-[0-9]+|[0-9]{1,9}")
 DEAD = 3  # worth of a batch that has no results and will have none
 SAME_MOMENT = 60.0  # seconds by which the order of a list and its timestamps may disagree
 
@@ -291,7 +292,7 @@ def _worth(batch: ListedBatch) -> int:
 
 def ids_prove(custom_ids: Iterable[str]) -> bool:
     """Whether custom IDs distinguish the rows of a part from those of other tasks."""
-    return any(DEFAULT_ID.fullmatch(custom_id) is None for custom_id in custom_ids)
+    return any(COMMON_ID.fullmatch(custom_id) is None for custom_id in custom_ids)
 
 
 def has_the_rows(batch: ListedBatch, wanted: Collection[str], found: Collection[str]) -> bool | None:

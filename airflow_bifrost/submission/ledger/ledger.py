@@ -21,7 +21,6 @@ from airflow_bifrost.submission.ledger.evidence import (
     ListRead,
     is_own,
     oldest_first,
-    possible_batches,
 )
 from airflow_bifrost.submission.ledger.record import (
     DIGEST_LENGTH,
@@ -265,32 +264,10 @@ class Ledger:
         """Choose one batch if the gateway repeated the call, or another worker made the same call."""
         assert record.batch_id is not None
         self._answer(digest, source, Policy())
-        self._warn_of_twins(digest, source, record)
+        known = self._situation(digest, source, Policy()).known
+        self._settler.warn_of_twins(record, known, source.rows)
         settled = self._records.get(digest) or record
         return self._submission(settled, new=settled.batch_id == record.batch_id)
-
-    def _warn_of_twins(self, digest: str, source: BatchInput, record: SubmissionRecord) -> None:
-        """Without metadata, the list does not show whether the gateway sent the create twice. A batch of unknown origin is never cancelled."""
-        facts = providers.get(record.provider)
-        if facts.metadata or facts.listing is None or record.floor is None:
-            return
-        own = {facts.listed_id(id_) for id_ in (record.batch_id, *record.rivals, *record.duplicates) if id_}
-        try:
-            read = self._calls.read_newest(record.provider)
-        except BifrostGatewayError as error:
-            log.warning("Whether the gateway created the batch more than once cannot be checked: %s", error)
-            return
-        known = self._situation(digest, source, Policy()).known
-        twins = possible_batches(
-            read, floor=record.floor, seen=record.seen, excluded=own | known | set(record.excluded), rows=source.rows
-        )
-        if twins:
-            log.warning(
-                "%s was created at the same time as batch %s, with as many rows. If no other task submitted it, the gateway sent the create"
-                " twice: cancel it, or it is billed too.",
-                ", ".join(map(str, twins)),
-                record.batch_id,
-            )
 
     def _after_failure(self, digest: str, source: BatchInput, error: BifrostGatewayError) -> Submission | None:
         """Find out whether a failed create made a batch. None: it made no batch, or none that is still wanted."""

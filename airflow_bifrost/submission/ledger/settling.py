@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, ResultsUnavailable, SubmissionInDoubt
 from airflow_bifrost.submission.ledger.calls import Calls
 from airflow_bifrost.submission.ledger.creating import BatchInput
-from airflow_bifrost.submission.ledger.evidence import ListedBatch, has_the_rows, ids_prove
+from airflow_bifrost.submission.ledger.evidence import ListedBatch, has_the_rows, ids_prove, possible_batches
 from airflow_bifrost.submission.ledger.record import Origin, Records, SubmissionRecord, Whole
 from airflow_bifrost.submission.ledger.steps import Adopt, Compare, Keep, Undetermined
 
@@ -86,6 +87,30 @@ class Settler:
                 log.warning("%s It keeps running and is billed until the next attempt cancels it.", error)
                 left.append(batch_id)
         return self.records.put(digest, replace(record, uncancelled=left)) if record.uncancelled != left else record
+
+    def warn_of_twins(self, record: SubmissionRecord, known: frozenset[str], rows: int | None) -> None:
+        """Without metadata, the list does not show whether the gateway sent the create twice. A batch of unknown origin is never cancelled.
+
+        :param known: IDs of batches of other parts and inputs, as the list shows them.
+        """
+        facts = providers.get(record.provider)
+        if facts.metadata or facts.listing is None or record.floor is None:
+            return
+        own = {facts.listed_id(id_) for id_ in (record.batch_id, *record.rivals, *record.duplicates) if id_}
+        try:
+            read = self.calls.read_newest(record.provider)
+        except BifrostGatewayError as error:
+            log.warning("Whether the gateway created the batch more than once cannot be checked: %s", error)
+            return
+        excluded = own | known | set(record.excluded)
+        twins = possible_batches(read, floor=record.floor, seen=record.seen, excluded=excluded, rows=rows)
+        if twins:
+            log.warning(
+                "%s was created at the same time as batch %s, with as many rows. If no other task submitted it, the gateway sent the create"
+                " twice: cancel it, or it is billed too.",
+                ", ".join(map(str, twins)),
+                record.batch_id,
+            )
 
     def _compare(self, digest: str, record: SubmissionRecord, source: BatchInput, batch: ListedBatch) -> None:
         """Compare an ended batch with the input."""
