@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from fsspec.implementations.memory import MemoryFile
+from fsspec.implementations.memory import MemoryFile  # type: ignore[import-untyped]
 
 
 @contextmanager
