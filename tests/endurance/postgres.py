@@ -75,7 +75,7 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop the server in its fast mode: connections are closed, transactions rolled back."""
-        self._processes.end("postgres", signal.SIGINT, seconds=30)
+        self._processes.end("postgres", signal.SIGINT, seconds=120)
 
     def rows(self, query: str) -> list[dict[str, object]]:
         """Return the rows of a query."""
