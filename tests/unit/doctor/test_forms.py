@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from airflow_bifrost.doctor.forms import Form, masked, unknown_forms
 from airflow_bifrost.gateway import calls
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse
+from airflow_bifrost.gateway.versions import names_of
 from airflow_bifrost.providers.statuses import BatchStatus
 
 TOKEN = "sk-bf-0123456789abcdef"
@@ -45,6 +46,23 @@ def test_every_field_of_the_api_is_known() -> None:
     times = {f"{moment}_at": 1700000000 for moment in ("created", "in_progress", "completed", "archived", "expires")}
     more = {"metadata": {"team": "a"}, "done": False, "error_file_id": "", "progress": 5, "display_name": "n"}
     assert unknown(ONE, {**BATCH, "request_counts": counts, "errors": errors, **times, **more}) == []
+
+
+def test_every_field_of_every_version_of_the_gateway_is_known_and_none_of_their_values_is_shown() -> None:
+    extra = {name: {"x-request-id": "secret-1"} for name in names_of("extra_fields")}
+    batch = {**BATCH, "extra_fields": extra, **dict.fromkeys(names_of("batch"), "nightly")}
+    error = {
+        **ERROR,
+        "extra_fields": extra,
+        "retry_after_ms": 1500,
+        "latency": 3,
+        "key_statuses": [{"key": "secret-1"}],
+    }
+    assert unknown(ONE, batch) == []
+    assert unknown(LIST, {**PAGE, "data": [batch], "extra_fields": extra}) == []
+    assert unknown(ONE, error, status=429) == []
+    [form] = forms(ONE, {**batch, "priority": 1})
+    assert "secret-1" not in json.dumps(form.to_json())
 
 
 def test_no_counts_are_known_too() -> None:
