@@ -1,6 +1,6 @@
 """Recorded answers, damaged: a typed error or a model, never anything else; never a success that was none, never a count that nobody gave.
 
-2,000 examples of each property, the same in each run, or 100,000 others with ``--hypothesis-profile=nightly``.
+800 examples of each property, the same in each run, or 100,000 others with ``--hypothesis-profile=nightly``.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ KINDS = [
 ]
 STATUSES = [200, 200, 200, 201, 204, 301, 302, 400, 401, 402, 403, 404, 409, 429, 500, 502, 503, 504, 529, 999]
 
-NIGHTLY = settings.default.max_examples > 2000
-many = settings(deadline=None, max_examples=settings.default.max_examples if NIGHTLY else 2000, derandomize=not NIGHTLY)
+NIGHTLY = settings.default.max_examples > 800
+many = settings(deadline=None, max_examples=settings.default.max_examples if NIGHTLY else 800, derandomize=not NIGHTLY)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
