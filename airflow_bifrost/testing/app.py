@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
-from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -92,7 +91,7 @@ class App:
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        path, method = raw_path(scope), scope["method"]
+        path, method = routes.raw_path(scope), scope["method"]
         if path.startswith("/_local/"):
             return await control.answer(
                 Request(scope, receive), path, self.gateway, self.faults, self.recorder, host=self.host
@@ -157,7 +156,7 @@ class App:
     async def _real(self, method: str, path: str, request: Request, call: Call | None) -> Response:
         if call is None:
             return _no_route(method, path, request)
-        if _ends_the_gateway(path):
+        if routes.ends_the_gateway(path):
             raise Dropped
         try:
             return await self._carry_out(call)
@@ -262,24 +261,6 @@ class App:
         with content:
             while chunk := content.read(_CHUNK):
                 yield chunk
-
-
-def raw_path(scope: Scope) -> str:
-    """The target up to the query as it came, without the origin of an absolute one and without a fragment."""
-    target: str = scope["raw_path"].decode("latin-1").partition("#")[0]
-    for scheme in ("http://", "https://"):
-        if target.startswith(scheme):
-            return "/" + target.removeprefix(scheme).partition("/")[2]
-    return target
-
-
-def _ends_the_gateway(path: str) -> bool:
-    """Bytes in a path that are no UTF-8 end the gateway's process; here they cost the connection only."""
-    try:
-        unquote_to_bytes(path).decode()
-    except UnicodeDecodeError:
-        return True
-    return False
 
 
 def _no_route(method: str, path: str, request: Request) -> Response:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import Scope
 
 _ROUTE = re.compile(
     r"(?P<prefix>/openai/v1|/openai/openai|/openai|/v1)/(?P<kind>batches|files)"
@@ -53,3 +56,21 @@ def redirect(method: str, path: str) -> str | None:
     """The path without its trailing slash, where that is a route."""
     bare = path[:-1]
     return bare if path.endswith("/") and match(method, bare) is not None else None
+
+
+def raw_path(scope: Scope) -> str:
+    """The target up to the query as it came, without the origin of an absolute one and without a fragment."""
+    target: str = scope["raw_path"].decode("latin-1").partition("#")[0]
+    for scheme in ("http://", "https://"):
+        if target.startswith(scheme):
+            return "/" + target.removeprefix(scheme).partition("/")[2]
+    return target
+
+
+def ends_the_gateway(path: str) -> bool:
+    """Bytes in a path that are no UTF-8 end the gateway's process; here they cost the connection only."""
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return True
+    return False
