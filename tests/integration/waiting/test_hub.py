@@ -463,3 +463,48 @@ def test_a_log_that_cannot_be_written_ends_its_wait_only() -> None:
     broken, fine = asyncio.run(one_breaks())
     assert isinstance(broken, OSError)
     assert isinstance(fine, Finished)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        b"\xed\xa0\x80",
+        b"\xff\xfe",
+        b"\\ud800",
+        b"x" * 100_000,
+        b"sk-bf-good",
+        b"\\u0073k-bf-good",
+        b"a\\n\\u001b[31mforged",
+    ],
+    ids=["surrogate", "not UTF-8", "escaped surrogate", "long", "token", "escaped token", "forged line"],
+)
+def test_a_hostile_status_ends_no_wait_and_is_shown_nowhere(status: bytes) -> None:
+    gateway = FakeGateway(50)
+    odd = gateway.ids[7]
+    gateway.status[odd] = "ODD"
+
+    def lying(kind: str, what: str) -> httpx.Response:
+        body = json.dumps(gateway._page(what) if kind == "list" else gateway._batch(what)).encode()
+        return httpx.Response(
+            200, headers={"content-type": "application/json"}, content=body.replace(b'"ODD"', b'"%b"' % status)
+        )
+
+    gateway.answer = lying
+    said: list[str] = []
+    states: list[str] = []
+
+    async def all_others_end(waits: list[Any]) -> None:
+        await until(lambda: gateway.count["list"] >= 3)
+        for batch_id in gateway.ids:
+            if batch_id != odd:
+                gateway.status[batch_id] = "completed"
+        await asyncio.wait([wait for wait in waits if wait.batch_id != odd])
+        await until(lambda: waits[7].state.worked)
+        states.append(json.dumps(waits[7].state.to_json()))
+
+    ends = asyncio.run(wait_for_all(gateway, all_others_end, said=said))
+    assert [end is None for end in ends] == [batch_id == odd for batch_id in gateway.ids]
+    for line in (*said, *states):
+        assert line.isprintable()
+        assert len(line) < 1000
+        assert "sk-bf-good" not in line
