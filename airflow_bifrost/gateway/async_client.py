@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import IO, Any, Self, TypeVar
 
 import httpx
@@ -19,7 +20,7 @@ from airflow_bifrost.gateway import calls, responses
 from airflow_bifrost.gateway.body import BoundedBody, Chunker, Patience, inflater_of
 from airflow_bifrost.gateway.calls import SMALL_ANSWER, Call
 from airflow_bifrost.gateway.config import GatewayConfig
-from airflow_bifrost.gateway.exchange import GatewayRequest, RequestContext
+from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
 from airflow_bifrost.gateway.models import Batch, BatchResults, DeletedFile, File, Health, Page
 from airflow_bifrost.gateway.pages import AsyncListing
 from airflow_bifrost.gateway.responses import RawPage
@@ -218,15 +219,33 @@ class AsyncGatewayClient:
 
     async def _call(self, call: Call[R]) -> R:
         async def once(context: RequestContext) -> R:
-            patience = self._transport.patience(call.content)
-            async with self._open(context, patience, call.content, call.filename) as response:
-                body = await self._read(response, context, patience, call.max_bytes)
-            answer = self._transport.answer(response, body, context)
-            if len(body) > READ_AT_ONCE:
+            answer = await self._answer(call, context)
+            if len(answer.body) > READ_AT_ONCE:
                 return await asyncio.to_thread(call.parse, answer, context)
             return call.parse(answer, context)
 
         return await self._attempt(call.request, once, call.on_repeat)
+
+    async def _answer(self, call: Call[Any], context: RequestContext) -> RawResponse:
+        """Make a call once, within one limit of time for all of it."""
+        patience = self._transport.patience(call.content)
+        limit = asyncio.timeout(patience.left)
+        try:
+            async with limit, self._open(context, call.content, call.filename) as response:
+                extend = partial(self._extend, limit, patience) if call.max_bytes > SMALL_ANSWER else None
+                body = await self._read(response, context, call.max_bytes, extend)
+                return self._transport.answer(response, body, context)
+        except TimeoutError:
+            failure = patience.ran_out(context)
+        raise failure
+
+    @staticmethod
+    def _extend(limit: asyncio.Timeout, patience: Patience, size: int) -> None:
+        """A part of a large answer has arrived."""
+        now = asyncio.get_running_loop().time()
+        patience.left = (limit.when() or now) - now
+        patience.on_progress(size)
+        limit.reschedule(now + patience.left)
 
     @asynccontextmanager
     async def _stream_body(self, request: GatewayRequest) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -245,20 +264,27 @@ class AsyncGatewayClient:
     async def _content(self, context: RequestContext) -> AsyncIterator[AsyncIterator[bytes]]:
         """The content of a file, in chunks as it comes."""
         patience = self._transport.patience()
-        async with self._open(context, patience) as response:
+        async with AsyncExitStack() as stack:
+            response = await self._wait(stack.enter_async_context(self._open(context)), context, patience)
             body = b""
             if response.status_code != 200:
-                body = await self._read(response, context, patience, SMALL_ANSWER)
+                body = await self._wait(self._read(response, context, SMALL_ANSWER), context, patience)
             responses.check_status(head(response, body), context)
             yield self._chunks(response, context, patience)
 
     async def _chunks(
         self, response: httpx.Response, context: RequestContext, patience: Patience
     ) -> AsyncIterator[bytes]:
+        if (inflater := inflater_of(response, context)) is None:
+            return
         chunker = Chunker()
-        async for piece in self._pieces(response, context, patience, by_progress=True):
-            if chunk := chunker.add(piece):
-                yield chunk
+        raw = aiter(response.stream)  # type: ignore[arg-type]
+        while (received := await self._wait(anext(raw, None), context, patience)) is not None:
+            patience.on_progress(len(received))
+            for piece in inflater.feed(received):
+                if chunk := chunker.add(piece):
+                    yield chunk
+        inflater.finish()
         if rest := chunker.rest():
             yield rest
 
@@ -295,37 +321,37 @@ class AsyncGatewayClient:
 
     @asynccontextmanager
     async def _open(
-        self, context: RequestContext, patience: Patience, content: IO[bytes] | None = None, filename: str | None = None
+        self, context: RequestContext, content: IO[bytes] | None = None, filename: str | None = None
     ) -> AsyncIterator[httpx.Response]:
         arguments = self._transport.arguments(context.request, content, filename)
         if "content" in arguments:
             arguments["content"] = _async_chunks(arguments["content"])
-        async with AsyncExitStack() as stack:
-            stream = stack.enter_async_context(self._http.stream(**arguments))
-            yield await self._wait(stream, context, patience)
+        try:
+            async with self._http.stream(**arguments) as response:
+                yield response
+                return
+        except self._faults as error:
+            failure = network_error(error, context, self._unsent)
+        raise failure from None
 
     async def _read(
-        self, response: httpx.Response, context: RequestContext, patience: Patience, max_bytes: int
+        self,
+        response: httpx.Response,
+        context: RequestContext,
+        max_bytes: int,
+        on_progress: Callable[[int], None] | None = None,
     ) -> bytes:
+        if (inflater := inflater_of(response, context)) is None:
+            return b""
         body = BoundedBody(response.status_code, context, max_bytes)
-        async for piece in self._pieces(response, context, patience, by_progress=max_bytes > SMALL_ANSWER):
-            if not body.take(piece):
-                break
-        return body.complete()
-
-    async def _pieces(
-        self, response: httpx.Response, context: RequestContext, patience: Patience, *, by_progress: bool
-    ) -> AsyncIterator[bytes]:
-        inflater = inflater_of(response, context)
-        if inflater is None:
-            return
-        chunks = aiter(response.stream)  # type: ignore[arg-type]  # httpx's own iterators inflate without a limit
-        while (chunk := await self._wait(anext(chunks, None), context, patience)) is not None:
-            if by_progress:
-                patience.on_progress(len(chunk))
+        async for chunk in response.stream:  # type: ignore[union-attr]  # httpx's own iterators inflate without a limit
+            if on_progress is not None:
+                on_progress(len(chunk))
             for piece in inflater.feed(chunk):
-                yield piece
+                if not body.take(piece):
+                    return body.complete()
         inflater.finish()
+        return body.complete()
 
     async def _wait(self, step: Awaitable[R], context: RequestContext, patience: Patience) -> R:
         """Take a step that waits for the network."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
@@ -33,7 +34,7 @@ def read_json(body: bytes, *, token: str | None = None, max_values: int | None =
     :param max_values: more members and entries than this are an error.
     :raises ValueError: it is not JSON, nested too deeply, or has too many values.
     """
-    text = body.decode("utf-8-sig", "replace")
+    text = body.removeprefix(BOM_UTF8).decode(errors="replace")
     if max_values is not None and text.count(",") > max_values:
         raise ValueError(f"it has more than {max_values} values")
     try:
