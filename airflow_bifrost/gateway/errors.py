@@ -61,6 +61,8 @@ def of_response(response: RawResponse, context: RequestContext) -> BifrostGatewa
         return protocol_error(problem, status, context, transient=False)
     fault = fault_of(status, type=body.type, code=body.code, message=body.message)
     kind = fault.kind if fault else _class_of(status)
+    if fault is None and status == 400 and body.without_status and context.request.repeat is Repeat.IF_NOT_SENT:
+        kind = BifrostUnavailable  # 500 in 1.4: whether the provider was asked before it failed is unknown
     # Here the gateway asks for its own header, also if a token came in another one. Nobody can set that header in a connection.
     misleads = fault is not None and fault.type == "virtual_key_required"
     return _build(

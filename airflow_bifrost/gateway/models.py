@@ -207,7 +207,8 @@ class Health(Model):
 class GatewayErrorBody(Model):
     """The part of an error body that may be shown: ``message``, ``type`` and ``code``.
 
-    Since version 2, the gateway may say how many milliseconds to wait (``retry_after_ms``).
+    ``without_status`` is True for an error of the gateway's own: it repeats the HTTP status only of an answer that it got from the provider,
+    and of its own refusals that have one. Since version 2, the gateway may say how many milliseconds to wait (``retry_after_ms``).
 
     ``error.error`` and ``extra_fields.raw_response`` quote the provider, keys and prompts included, and are never read.
     """
@@ -216,6 +217,7 @@ class GatewayErrorBody(Model):
     type: Word = None
     code: Word = None
     from_gateway: bool = False
+    without_status: bool = False
     retry_after_ms: Count = None
 
     @classmethod
@@ -235,11 +237,13 @@ class GatewayErrorBody(Model):
         if not isinstance(error, dict):
             error = {"message": error}
         extra = value.get("extra_fields")
+        from_gateway = "is_bifrost_error" in value or "extra_fields" in value
         pauses = [count(place.get("retry_after_ms")) for place in (value, error, extra) if isinstance(place, dict)]
         return cls(
             message=error.get("message") or value.get("message"),
             type=word(value.get("type")) or error.get("type"),
             code=error.get("code"),
-            from_gateway="is_bifrost_error" in value or "extra_fields" in value,
+            from_gateway=from_gateway,
+            without_status=from_gateway and "status_code" not in value,
             retry_after_ms=max((pause for pause in pauses if pause is not None), default=None),
         )

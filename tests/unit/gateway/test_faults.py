@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from airflow_bifrost.exceptions import BifrostAuthError, BifrostGatewayError
+from airflow_bifrost.exceptions import BifrostAuthError, BifrostGatewayError, BifrostRequestError
 from airflow_bifrost.gateway import calls, responses
 from airflow_bifrost.gateway.exchange import GatewayRequest, RawResponse, RequestContext
 from airflow_bifrost.gateway.faults import FAULTS, Fault, fault_of
@@ -229,3 +229,16 @@ def test_a_model_that_bedrock_refuses_is_explained_by_the_virtual_key():
     own = {"is_bifrost_error": True, "error": {"message": "role_arn is required for Bedrock batch API"}}
     assert "Fix the argument that the message names." in str(answered(500, own, create))
     assert "provider configs" not in str(answered(400, refused, calls.get_batch("b", "bedrock").request))
+
+
+def test_a_create_that_fails_in_the_gateway_for_an_unknown_reason_may_have_made_a_batch():
+    # Since 1.5, an error of the gateway's own has status 400, whether it occurred before or after the provider was asked.
+    create = calls.create_batch("openai", idempotency_key="k", input_file_id="f").request
+    own = {"is_bifrost_error": False, "error": {"message": "failed to convert the response"}, "extra_fields": {}}
+    error = answered(400, own, create)
+    assert error.sent
+    assert type(error) is type(answered(500, own, create))
+    assert "A batch may exist and be billed." in str(error)
+    of_the_provider = answered(400, {**own, "status_code": 400}, create)
+    assert "This call submitted nothing" in str(of_the_provider)
+    assert isinstance(answered(400, own), BifrostRequestError)  # a read, which costs nothing
