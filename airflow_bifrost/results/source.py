@@ -100,7 +100,7 @@ class Source:
         def on_member(name: Any, value: Any) -> None:
             nonlocal lost
             if name == "batch_id" and text_of(value) and not self.is_ours(value):
-                raise ValueError(f"it is about another batch, {value[:100]!r}")
+                raise ValueError(f"it is about another batch, {quote(value, 100)!r}")
             if name == "extra_fields":  # the gateway drops lines that it cannot read
                 lost += len(list_of(object_of(value).get("parse_errors")))
 
