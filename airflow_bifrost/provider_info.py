@@ -63,6 +63,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "How long a failed call is retried. 0: never. Default: [bifrost] retry_budget.",
         "schema": {"type": ["integer", "null"], "minimum": 0},
     },
+    "settle_time": {
+        "label": "Settle time (seconds)",
+        "description": "How long the gateway may repeat a create that got no answer. Default: [bifrost] settle_time.",
+        "schema": {"type": ["integer", "null"], "minimum": 0},
+    },
     "transport": {
         "label": "Transport",
         "description": "The HTTP library of triggers: aiohttp (default) or httpx.",
@@ -156,6 +161,16 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "float",
                         "example": "60",
                         "default": "300",
+                    },
+                    "settle_time": {
+                        "description": (
+                            "Seconds for which the gateway may still repeat a create that got no answer. Only then does a task decide"
+                            " whether it submitted a batch. Set it to 600 * (1 + max_retries of the gateway's provider)."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "1800",
+                        "default": "600",
                     },
                     "coalesce": {
                         "description": (

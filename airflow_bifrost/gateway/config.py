@@ -21,6 +21,9 @@ DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
 DEFAULT_MAX_CONNECTIONS = 16
 DEFAULT_MAX_IN_FLIGHT = 8
 DEFAULT_CONNECTION_TTL = 300.0  # seconds
+# If an answer is cut short, the gateway sends a create twice, and waits 300 s for each answer (1.5.16, recorded). With max_retries n it sends
+# it 2 (n + 1) times.
+DEFAULT_SETTLE_TIME = 2 * 300.0
 DEFAULT_POLL_INTERVAL = 60.0  # seconds
 TRANSPORTS = ("aiohttp", "httpx")  # the first is the default: a poll costs half the CPU
 
@@ -42,6 +45,7 @@ class GatewayConfig:
     :param coalesce: whether the waits poll pages of the list instead of each batch, if that saves requests.
     :param poll_interval: seconds between two polls of a batch, if the task does not set it.
     :param retry_budget: seconds within which a failed call is retried; 0: never.
+    :param settle_time: seconds for which the gateway may still send a create that got no answer.
     :param transport: carries the async client's requests: ``aiohttp`` or ``httpx``.
     :param name: of this gateway in messages: the Airflow connection's ID.
     :raises ValueError: names the field that is wrong.
@@ -60,6 +64,7 @@ class GatewayConfig:
     coalesce: bool = True
     poll_interval: float = DEFAULT_POLL_INTERVAL
     retry_budget: float = DEFAULT_RETRY_BUDGET
+    settle_time: float = DEFAULT_SETTLE_TIME
     transport: str = TRANSPORTS[0]
     name: str = "bifrost"
 
@@ -81,8 +86,9 @@ class GatewayConfig:
         for name in ("connection_ttl", "poll_interval"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise ValueError(f"{name}: it must be a number of seconds above 0 and at most 86400")
-        if not 0 <= self.retry_budget <= 86_400:
-            raise ValueError("retry_budget: it must be a number of seconds from 0 to 86400")
+        for name in ("retry_budget", "settle_time"):
+            if not 0 <= getattr(self, name) <= 86_400:
+                raise ValueError(f"{name}: it must be a number of seconds from 0 to 86400")
         if self.transport not in TRANSPORTS:
             raise ValueError(f"transport: it must be {' or '.join(TRANSPORTS)}, not {self.transport!r}")
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):

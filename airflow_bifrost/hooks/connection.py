@@ -26,6 +26,7 @@ EXTRA_FIELDS = (
     "connection_ttl",
     "coalesce",
     "retry_budget",
+    "settle_time",
     "transport",
 )
 
@@ -60,6 +61,7 @@ def config_of(connection: Connection, conn_id: str) -> GatewayConfig:
             "poll_interval": number("extra poll_interval", extra.get("poll_interval")),
             "connection_ttl": number("extra connection_ttl", extra.get("connection_ttl")),
             "retry_budget": number("extra retry_budget", extra.get("retry_budget")),
+            "settle_time": number("extra settle_time", extra.get("settle_time")),
             "coalesce": switch("extra coalesce", extra.get("coalesce")),
         }
         settings = {
@@ -67,6 +69,7 @@ def config_of(connection: Connection, conn_id: str) -> GatewayConfig:
             "poll_interval": conf.getfloat("bifrost", "poll_interval", fallback=60.0),
             "connection_ttl": conf.getfloat("bifrost", "connection_ttl", fallback=300.0),
             "retry_budget": conf.getfloat("bifrost", "retry_budget", fallback=300.0),
+            "settle_time": conf.getfloat("bifrost", "settle_time", fallback=600.0),
             "coalesce": conf.getboolean("bifrost", "coalesce", fallback=True),
         }
         return GatewayConfig(

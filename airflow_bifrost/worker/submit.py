@@ -12,6 +12,7 @@ from typing import Any
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
+from airflow_bifrost.gateway.config import DEFAULT_SETTLE_TIME, GatewayConfig
 from airflow_bifrost.gateway.models import Batch, File
 from airflow_bifrost.results.stored import results_folder
 from airflow_bifrost.submission.ids import custom_id_of
@@ -298,8 +299,14 @@ def _ledger(
         result_ids=ids,
         check_stop=check_stop,
         deletes_orphans=deletes_orphans,
-        timing=replace(TIMING, retry=replace(TIMING.retry, budget=client.config.retry_budget)),
+        timing=_timing_for(client.config),
     )
+
+
+def _timing_for(config: GatewayConfig) -> LedgerTiming:
+    """The timing that the connection asks for. A test's own ``settle`` wins."""
+    settle = config.settle_time if TIMING.settle == DEFAULT_SETTLE_TIME else TIMING.settle
+    return replace(TIMING, settle=settle, retry=replace(TIMING.retry, budget=config.retry_budget))
 
 
 def _earliest(context: Mapping[str, Any]) -> float | None:

@@ -78,7 +78,10 @@ class LedgerWorld(World):
             may_be_lost=not is_remembering(store, context),
             result_ids=self.api.result_ids,
             timing=LedgerTiming(
-                sleep=self.api.sleep, now=lambda: self.api.now + self.clock_is_off, clock=lambda: self.api.now
+                sleep=self.api.sleep,
+                now=lambda: self.api.now + self.clock_is_off,
+                clock=lambda: self.api.now,
+                settle=6 * 300.0,  # what a gateway with max_retries 2 may take for a create
             ),
         )
 
@@ -160,7 +163,7 @@ class LedgerWorld(World):
     def the_record_is_gone(self) -> None:
         self.store.values.clear()
         self.lost_a_record = True
-        self.api.now += 700  # what was sent before is listed by now
+        self.api.now += 1500  # what was sent before is listed by now
 
     @event(create=["ok", "lost", "429"])
     def another_deployment_runs_the_same_dag(self, create: str) -> None:

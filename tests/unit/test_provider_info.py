@@ -34,6 +34,7 @@ CONTRACT = (
     "connection_ttl",
     "coalesce",
     "retry_budget",
+    "settle_time",
     "transport",
 )
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,7 @@ def test_an_option_may_be_set_in_the_environment(monkeypatch: pytest.MonkeyPatch
 
 def test_the_settings_of_waits_have_one_default_each() -> None:
     options = get_provider_info()["config"]["bifrost"]["options"]
-    for name in ("max_in_flight", "poll_interval", "connection_ttl", "coalesce", "retry_budget"):
+    for name in ("max_in_flight", "poll_interval", "connection_ttl", "coalesce", "retry_budget", "settle_time"):
         default = next(field.default for field in fields(GatewayConfig) if field.name == name)
         assert str(options[name]["default"]) in (str(default), f"{default:g}"), name
     assert GatewayConfig("http://gw.example").poll_interval == wait.DEFAULT_POLL_INTERVAL

@@ -25,7 +25,10 @@ log = logging.getLogger("airflow.task")
 
 @dataclass(frozen=True, slots=True)
 class LedgerTiming:
-    """The clocks, pauses and limits of a ledger. Tests replace them."""
+    """The clocks, pauses and limits of a ledger. Tests replace them.
+
+    :param settle: seconds for which a create that got no answer may still make a batch.
+    """
 
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.time

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, Self
 
+from airflow_bifrost.gateway.config import DEFAULT_SETTLE_TIME
+
 TAG_KEY = "airflow_bifrost"  # key of the tag in a batch's metadata
 DIGEST_LENGTH = 32  # hex digits
 NONCE_LENGTH = 16  # hex digits
@@ -17,8 +19,7 @@ NONCE_LENGTH = 16  # hex digits
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of a batch's metadata; characters
 
 # Until a create is quiet, the gateway or the provider may still make a batch from it, so an empty list proves nothing.
-# If the answer is cut short, the gateway sends a create twice, and with max_retries 2 six times. It waits 300 s for each (1.5.16, recorded).
-SETTLE = 6 * 300.0  # seconds after a create that got no answer
+SETTLE = DEFAULT_SETTLE_TIME  # seconds after a create that got no answer
 LATE = 120.0  # seconds after an answer that leaves open whether the provider created the batch, such as a 504
 
 

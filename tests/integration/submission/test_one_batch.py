@@ -501,3 +501,16 @@ def test_a_create_without_a_usable_answer_says_that_nothing_was_submitted_if_tha
     assert "Nothing was submitted, and nothing is billed" in str(error)
     assert "may exist" not in str(error)
     assert "Before you submit again" not in str(error)
+
+
+def test_the_connection_says_how_long_the_gateway_may_repeat_a_create(
+    gateway: LocalGateway, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIMING", LedgerTiming(sleep=slept.append, late=0.0))
+    connection = json.loads(gateway.connection_json())
+    connection["extra"] = {**connection.get("extra", {}), "settle_time": 1800}
+    monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", json.dumps(connection))
+    store = killed_before_the_create()
+    assert submit(store, try_number=2).state == "success"
+    assert sum(slept) == pytest.approx(1800, abs=5)
+    assert len(gateway.batches) == 1

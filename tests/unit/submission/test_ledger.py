@@ -34,6 +34,9 @@ class Killed(BaseException):
     """The worker got SIGKILL."""
 
 
+SIX_SENDS = 6 * 300.0  # seconds; what a gateway with max_retries 2 may take for a create
+
+
 @dataclass
 class Store:
     values: dict[str, str] = field(default_factory=dict)
@@ -70,7 +73,10 @@ class Task:
     ) -> Ledger:
         self.api.clock_offset = -self.clock_is_off
         timing = LedgerTiming(
-            sleep=self.api.sleep, now=lambda: self.api.now + self.clock_is_off, clock=lambda: self.api.now
+            sleep=self.api.sleep,
+            now=lambda: self.api.now + self.clock_is_off,
+            clock=lambda: self.api.now,
+            settle=SIX_SENDS,
         )
         return Ledger(
             ORIGIN,
