@@ -224,7 +224,7 @@ def test_a_pause_is_never_longer_than_an_hour():
 
 def test_a_model_that_bedrock_refuses_is_explained_by_the_virtual_key():
     create = calls.create_batch("bedrock", idempotency_key="k", input_file_id="f", model="anthropic.claude").request
-    refused = {"is_bifrost_error": False, "error": {"message": "The provided model identifier is invalid."}}
+    refused = {"status_code": 400, "is_bifrost_error": False, "error": {"message": "The model identifier is invalid."}}
     assert "Use a virtual key without provider configs" in str(answered(400, refused, create))
     own = {"is_bifrost_error": True, "error": {"message": "role_arn is required for Bedrock batch API"}}
     assert "Fix the argument that the message names." in str(answered(500, own, create))
@@ -240,5 +240,5 @@ def test_a_create_that_fails_in_the_gateway_for_an_unknown_reason_may_have_made_
     assert type(error) is type(answered(500, own, create))
     assert "A batch may exist and be billed." in str(error)
     of_the_provider = answered(400, {**own, "status_code": 400}, create)
-    assert "This call submitted nothing" in str(of_the_provider)
+    assert "The provider refused this request." in str(of_the_provider)
     assert isinstance(answered(400, own), BifrostRequestError)  # a read, which costs nothing

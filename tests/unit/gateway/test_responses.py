@@ -258,13 +258,13 @@ def test_a_create_with_an_unknown_result_says_that_a_batch_may_exist_and_how_to_
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409])
 def test_a_create_that_the_provider_refuses_says_that_an_earlier_one_may_have_made_a_batch(status):
     """The gateway repeats a create whose connection breaks, and 1.5.16 even one that was refused with 401."""
-    error = said("m", status, CREATE)
+    error = said("m", status, CREATE, status_code=status)
     assert "The provider refused this request." in str(error)
     assert "so a batch may exist and be billed. Before you submit again, look for it with `list_batches`" in str(error)
 
 
 def test_what_an_error_means_for_the_money_can_be_corrected_when_more_is_known():
-    error = said("m", 400, CREATE).with_meaning("Nothing was submitted.")
+    error = said("m", 400, CREATE, status_code=400).with_meaning("Nothing was submitted.")
     assert isinstance(error, BifrostRequestError)
     assert error.status_code == 400
     assert "Nothing was submitted." in str(error)
