@@ -20,9 +20,9 @@ help:
 	@echo "make test-live GATEWAY=https://... TOKEN=... PROVIDER=openai   check your own gateway, read-only;"
 	@echo "             ARGS=--spend also submits two batches of three rows, which costs money. PREFIX=, MODEL= and the others"
 	@echo "             can also be environment variables"
-	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property, and play a million orders of events for each"
-	@echo "             state machine (30 minutes)"
-	@echo "make endurance   run a load on a real Airflow with PostgreSQL under kills and outages, and say what it lost; SEED=, MINUTES=20,"
+	@echo "make test-nightly   damage the recorded answers in 100,000 ways for each property, and run each state machine through a million"
+	@echo "             orders of events (30 minutes)"
+	@echo "make endurance   run a load on a real Airflow with PostgreSQL under kills and outages, and report what was lost; SEED=, MINUTES=20,"
 	@echo "             EXECUTOR=local|celery, see tests/endurance/README.md"
 	@echo "make lint    check style and formatting"
 	@echo "make types   check types"
@@ -51,7 +51,7 @@ STATE_MACHINES = tests/unit/runs/test_orders.py tests/unit/submission/test_ledge
 test-nightly: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/conformance/test_mutations.py $(STATE_MACHINES) $(ARGS)
 
-# Its own environment, since drivers and executors bring many releases.
+# A separate environment, because database drivers and executors bring many dependencies.
 endurance:
 	@$(MAKE) --no-print-directory VENV=$(ENDURANCE_VENV) $(addprefix $(ENDURANCE_VENV)/installed-,endurance $(if $(filter celery,$(EXECUTOR)),s3 celery))
 	PYTHONPATH=tests $(ENDURANCE_VENV)/bin/python -m endurance $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(EXECUTOR:%=--executor %) $(ARGS)

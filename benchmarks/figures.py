@@ -96,7 +96,7 @@ def table(head: list[str], rows: list[list[str]], left: int = 1) -> str:
 
 
 def put(page: Path, name: str, text: str) -> None:
-    """Replace what is between the markers of a name in a page."""
+    """Replace the text between the markers of ``name`` in a page."""
     marked = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
     content, times = re.subn(marked, lambda found: f"{found[1]}{text}\n{found[2]}", page.read_text(), flags=re.S)
     assert times == 1, f"{page} has no place for {name}"

@@ -1,4 +1,4 @@
-"""How many waits the triggerers of a deployment take, in virtual time: no clock, no HTTP, only the schedule that a triggerer uses.
+"""Simulates how many waits the triggerers of a deployment can take, in virtual time: no clock, no HTTP, only a triggerer's own schedule.
 
     make bench-sizing
 
@@ -28,7 +28,7 @@ CPU_OF_A_REQUEST = 0.002  # seconds, measured: docs/benchmarks.md
 
 @dataclass(frozen=True)
 class Deployment:
-    """Waits, and what polls them."""
+    """A number of waits, and the triggerers and settings that poll them."""
 
     waits: int
     triggerers: int

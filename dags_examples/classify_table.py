@@ -34,7 +34,7 @@ class Opinion(BaseModel):
         "folder": Param(type="string", minLength=1, description="Folder for the answers; each run writes its own file"),
         "language": Param("English", type="string"),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
 )
 def classify_table() -> None:
     classify = BatchRunOperator(
