@@ -7,9 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, BifrostProtocolError, ResultsUnavailable
+from airflow_bifrost.exceptions import (
+    BatchNotFound,
+    BifrostError,
+    BifrostGatewayError,
+    BifrostProtocolError,
+    ResultsUnavailable,
+)
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.providers.base import Provider, ResultLocation
@@ -41,6 +48,17 @@ class ReadPolicy:
     clock: Callable[[], float] = time.monotonic
 
 
+class Collection(NamedTuple):
+    """What :func:`collect` has read.
+
+    :param batch: the batch, as retrieved just before its results were read.
+    :param complete: False if results are missing or could not be read, and ``allow_incomplete`` accepts that.
+    """
+
+    batch: Batch
+    complete: bool
+
+
 POLICY = ReadPolicy()  # the default
 ALLOWED = "Because allow_incomplete is set, the task continues without the missing results. They may be paid for."
 
@@ -56,14 +74,13 @@ def collect(
     storage_conn_id: str | None = None,
     folder: str | None = None,
     policy: ReadPolicy | None = None,
-) -> Batch:
+) -> Collection:
     """Read all results of a terminal batch into ``sink``.
 
     :param client: see :func:`airflow_bifrost.results.source.sources_of`, as for ``storage_conn_id`` and ``folder``.
     :param sink: for example a :class:`airflow_bifrost.results.writer.ResultsWriter`. Do not use it after an error.
     :param rows: number of rows of the batch, if known. If each has a result, the results are complete, even if the batch counts more.
     :param ids: custom IDs of these rows, if known. A result of another row is then no result of the batch.
-    :return: the batch, as retrieved just before its results were read.
     :raises BifrostProtocolError: the batch does not name its files, or its results cannot be read or are incomplete. The rows are already
         paid for, and a retry reads their results again.
     :raises BifrostUnavailable: the download broke off in every attempt.
@@ -74,10 +91,10 @@ def collect(
     batch, late = _poll(client, batch_id, provider, policy, "output file", partial(_lacks_output, known))
     unnamed = _unnamed(batch, batch_id, known, policy) if late else None
     if unnamed is not None and batch.error_file_id is None:
-        _give_up(unnamed, policy)
+        reading.give_up(unnamed)
     reading.read(batch, sources_of(client, batch, batch_id, provider, storage_conn_id=storage_conn_id, folder=folder))
     if unnamed is not None and batch.error_file_id is not None and reading.rows.left != 0:
-        _give_up(unnamed, policy)
+        reading.give_up(unnamed)
     if not late and _lacks_errors(known, reading.rows.found, batch):
         batch, late = _poll(
             client, batch_id, provider, policy, "error file", partial(_lacks_errors, known, reading.rows.found)
@@ -87,7 +104,7 @@ def collect(
                 "Batch %s counts failed rows, but has not named its error file. These rows have no result.", batch_id
             )
         reading.read(batch, error_sources_of(client, batch, batch_id, provider))
-    return batch
+    return Collection(batch, reading.complete)
 
 
 def _lacks_output(provider: Provider, batch: Batch) -> bool:
@@ -122,12 +139,6 @@ def _unnamed(batch: Batch, batch_id: str, provider: Provider, policy: ReadPolicy
     )
 
 
-def _give_up(error: BifrostProtocolError, policy: ReadPolicy) -> None:
-    if not policy.allow_incomplete:
-        raise error
-    log.warning("%s %s", error.problem, ALLOWED)
-
-
 def _poll(
     client: GatewayClient,
     batch_id: str,
@@ -158,7 +169,7 @@ def _poll(
         policy.sleep(min(policy.poll_interval, deadline - now))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reading:
     """Reads the sources of a batch, one after the other."""
 
@@ -166,6 +177,7 @@ class _Reading:
     policy: ReadPolicy
     provider: Provider
     rows: RowsOfBatch
+    complete: bool = True
 
     def read(self, batch: Batch, sources: Sequence[Source]) -> None:
         total = batch.request_counts.total
@@ -177,7 +189,7 @@ class _Reading:
                 replace(promise, is_all=False) if partly_counted else promise,
                 self.rows,
                 is_last_source=source is sources[-1],
-                allow_incomplete=self.policy.allow_incomplete,
+                allow=self.allow if self.policy.allow_incomplete else None,
             )
             try:
                 self.rows.keep(_read(source, self.sink, check, self.policy))
@@ -186,10 +198,18 @@ class _Reading:
                 gone = isinstance(error, BatchNotFound)
                 if gone and source.errors and (batch.output_file_id or nothing_paid):
                     log.warning("%s The failed rows therefore have no result. They were not billed.", error)
-                elif self.policy.allow_incomplete:
-                    log.warning("%s %s", error.problem, ALLOWED)
                 else:
-                    raise
+                    self.give_up(error)
+
+    def give_up(self, error: BifrostError) -> None:
+        """Raise the error, unless incomplete results are allowed."""
+        if not self.policy.allow_incomplete:
+            raise error
+        self.allow(error.problem)
+
+    def allow(self, problem: str) -> None:
+        self.complete = False
+        log.warning("%s %s", problem, ALLOWED)
 
 
 @dataclass(slots=True)
@@ -198,6 +218,7 @@ class _Check:
 
     :param rows: the rows of the batch, with what the earlier sources returned for them.
     :param is_last_attempt: whether this is the last time that the source is read.
+    :param allow: accepts incomplete results; None: they are not allowed.
     """
 
     source: Source
@@ -205,7 +226,7 @@ class _Check:
     rows: RowsOfBatch
     is_last_source: bool = False
     is_last_attempt: bool = False
-    allow_incomplete: bool = False
+    allow: Callable[[str], None] | None = None
 
     def __call__(self, taken: Taken) -> None:
         taken, left = self.rows.of(taken), self.rows.left
@@ -219,8 +240,8 @@ class _Check:
             return
         name = self.source.name
         what = f"{name[0].upper()}{name[1:]} is incomplete or cannot be read: {problem or possible_problem}"
-        if self.is_last_attempt and self.allow_incomplete:
-            log.warning("%s %s", what, ALLOWED)
+        if self.is_last_attempt and self.allow is not None:
+            self.allow(what)
             return
         raise BifrostProtocolError(
             f"{what} The rows are paid for, and nothing was written. Retry or clear the task to read the results again, or set"

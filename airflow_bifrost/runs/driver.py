@@ -240,7 +240,8 @@ class RunDriver(RunWorkspace):
             self.forget_results()
         lost = (plan.failed != "none" or plan.cancelled) and not self.lines.has_input(state.input)
         resent = sorted(survey.cancelled) if plan.cancelled and parts else ()
-        return Collected(survey.outcomes, parts, now, resent, plan.held_back or lost, results.lost)
+        held_back = plan.held_back or lost or not results.complete
+        return Collected(survey.outcomes, parts, now, resent, held_back, results.lost)
 
     # Ending
 

@@ -98,7 +98,7 @@ class Collected:
     :param parts: the parts of the next round; empty if no rows are sent again.
     :param cancelled: numbers of the parts whose cancelled rows the next round has.
     :param lost: numbers of the parts whose results were not found.
-    :param held_back: some rows are not sent again now, but an attempt after a clear may send them.
+    :param held_back: some rows are not sent again now, but an attempt after a clear may send them, or find results that are missing now.
     """
 
     outcomes: Mapping[int, str]

@@ -82,6 +82,7 @@ class RunResults:
     summaries: list[JsonObject] = field(default_factory=list)  # of the submitted parts, in their order
     warnings: list[str] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)  # parts whose results were not found
+    complete: bool = True  # False: of a batch that was found, some results were not, and that is allowed
 
     def close(self) -> None:
         self.writer.__exit__()
@@ -161,8 +162,8 @@ class RunResults:
         return self._manifest(state, tally), fingerprint(state.output_path)
 
     def _better_output(self, state: RunState) -> tuple[JsonObject, JsonObject] | None:
-        """What an earlier attempt wrote, if it found more answers and its output is unchanged: some batches are gone since."""
-        if not self.lost or state.best is None:
+        """What an earlier attempt wrote, if it found more answers and its output is unchanged: some results are gone since."""
+        if (self.complete and not self.lost) or state.best is None:
             return None
         found = sum(row.outcome is RowOutcome.SUCCEEDED for row in self._row_states(state))
         manifest, mark = state.best["manifest"], state.best["fingerprint"]
@@ -210,7 +211,7 @@ class RunResults:
             return
         before = self.writer.received()
         ids = self.lines.part_ids(state.input, part)
-        batch = collect.collect(
+        batch, complete = collect.collect(
             client,
             part.batch_id,
             provider,
@@ -221,6 +222,7 @@ class RunResults:
             folder=results_folder(provider, state.request.extra_body),
             policy=self.policy,
         )
+        self.complete &= complete
         received = self.writer.received() - before
         self.warnings += (
             f"Batch {part.batch_id}: {found}"

@@ -47,21 +47,24 @@ def download(
     where: dict[str, Any] = {"storage_conn_id": storage_conn_id, "folder": folder, "policy": policy}
     if raw:
         with RawLines() as lines:
-            batch = collect(client, batch_id, provider, lines, **where)
+            batch, complete = collect(client, batch_id, provider, lines, **where)
             with whole_file(output_path) as file:
                 lines.copy_to(file)
-        _clean(client, batch, provider, cleanup)
+        _clean(client, batch, provider, cleanup, complete=complete)
         return manifest(output_path, [_summary(batch, batch_id, provider)], None)
     with ResultsWriter(token=client.config.token) as results:
-        batch = collect(client, batch_id, provider, results, **where)
+        batch, complete = collect(client, batch_id, provider, results, **where)
         tally = results.write(results.custom_ids(), output_path)
         report(tally, output_path, differences(results.received(), tally.total, batch.request_counts, provider))
-    _clean(client, batch, provider, cleanup)
+    _clean(client, batch, provider, cleanup, complete=complete)
     return manifest(output_path, [_summary(batch, batch_id, provider)], tally)
 
 
-def _clean(client: GatewayClient, batch: Batch, provider: str, cleanup: str) -> None:
-    """Delete files of a batch whose results are written. Files cost no tokens, so a failure is only logged."""
+def _clean(client: GatewayClient, batch: Batch, provider: str, cleanup: str, *, complete: bool) -> None:
+    """Delete files of a batch whose results are written. Files cost no tokens, so a failure is only logged.
+
+    :param complete: whether all results were read. If not, the provider may have the others, so its results are kept.
+    """
     if cleanup == "never" or batch.input_file_id is None:
         return
     try:
@@ -71,7 +74,7 @@ def _clean(client: GatewayClient, batch: Batch, provider: str, cleanup: str) -> 
         log.info("The input file %s is kept: %s", batch.input_file_id, error.problem)
         return
     delete_input(client, provider, batch.input_file_id, "the results of its batch are written")
-    if cleanup == "all" and providers.get(provider).stored is None:  # the gateway does not delete folders
+    if cleanup == "all" and complete and providers.get(provider).stored is None:  # the gateway does not delete folders
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             delete_input(client, provider, file_id, "it is written")
 

@@ -38,9 +38,11 @@ def forms(token: str) -> dict[str, bytes]:
 def sightings(where: str, content: bytes, tokens: list[str]) -> Iterator[Sighting]:
     """The tokens in some bytes; each place is named once."""
     for token in tokens:
-        name = next((name for name, form in forms(token).items() if form in content), None)
-        if name is not None:
-            yield Sighting(where, name)
+        for name, form in forms(token).items():
+            if (place := content.find(form)) >= 0:
+                before = content[max(0, place - 200) : place].decode(errors="replace")
+                yield Sighting(where, f"{name}, after {before!r}")
+                break
 
 
 def in_files(folder: Path, tokens: list[str]) -> Iterator[Sighting]:

@@ -28,6 +28,7 @@ from airflow_bifrost.submission.ledger.evidence import (
     best_of,
     by_tag,
     by_time,
+    oldest_first,
 )
 from airflow_bifrost.submission.ledger.record import SETTLE, Deployment, SubmissionRecord, Whole
 from airflow_bifrost.submission.ledger.steps import (
@@ -218,6 +219,17 @@ def _keep(situation: Situation, found: Found, quiet: bool) -> Step:
     return Keep(best, others, found.number, quiet or situation.record is None)
 
 
+def _keep_of_all(situation: Situation, recorded: str, found: Found) -> Step:
+    """Keep one of the listed batches and the recorded one. A list may lag behind and show only older twins of the recorded batch."""
+    if all(batch.id != recorded for batch in found.batches):
+        if situation.current is None:
+            return Retrieve(recorded)
+        if isinstance(situation.current, ListedBatch):
+            newest_first = (situation.current, *reversed(found.batches))
+            found = replace(found, batches=oldest_first(newest_first))
+    return _keep(situation, found, quiet=True)
+
+
 def _from_candidate_found(situation: Situation, found: Candidate) -> Step:
     batch = found.batch
     if situation.ids_prove:
@@ -264,7 +276,7 @@ def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> St
             return ReadList(record.at - CLOCK_SKEW)
         evidence = evidence_of(situation, situation.read)
         if isinstance(evidence, Found):
-            return _keep(situation, evidence, quiet=True)
+            return _keep_of_all(situation, record.batch_id, evidence)
     elif record.rivals:  # the list does not show whose batch it is, but the record does
         if situation.rivals is None:
             return RetrieveAll((record.batch_id, *record.rivals))

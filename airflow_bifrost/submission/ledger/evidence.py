@@ -300,10 +300,12 @@ def has_the_rows(batch: ListedBatch, wanted: Collection[str], found: Collection[
 
     :param wanted: custom IDs of the part.
     :param found: custom IDs of the results.
-    :return: None if there are no results to compare.
+    :return: None if that is unknown: there are no results, or a finished batch lacks the results of some rows.
     """
     if not found:
         return None
-    if batch.outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL):
-        return set(found) == set(wanted)
-    return set(found) <= set(wanted)
+    if not set(found) <= set(wanted):
+        return False
+    if batch.outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL) and len(set(found)) < len(set(wanted)):
+        return None
+    return True

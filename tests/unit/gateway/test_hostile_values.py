@@ -102,11 +102,10 @@ def test_the_token_is_struck_out_in_every_form_and_place(token):
 
 def test_every_form_of_the_token_is_masked_in_text():
     for name, form in ENCODED.items():
-        if name != "escaped":
-            masked = without_token(f"before {form} after", TOKEN)
-            assert STRUCK in masked, name
-            assert masked.startswith("before ")
-            assert masked.endswith(" after")
+        masked = without_token(f"before {form} after", TOKEN)
+        assert STRUCK in masked, name
+        assert masked.startswith("before ")
+        assert masked.endswith(" after")
     assert without_token("sk-bf-is how they begin", TOKEN) == "sk-bf-is how they begin"
     assert without_token("short", "short") == "short"
 
