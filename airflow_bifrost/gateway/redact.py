@@ -79,7 +79,7 @@ def printable(text: str) -> str:
 
 
 def without_token(text: str, token: str | None) -> str:
-    """``text`` with the token masked: as it is, cut after half of it, or encoded for a URL, in base64 or in hex."""
+    """``text`` with the token masked: as it is, cut after half of it, or encoded for a URL, in JSON's escapes, in base64 or in hex."""
     if not token or len(token) < MIN_TOKEN:
         return text
     for begin, rest in _forms(token):
@@ -106,4 +106,7 @@ def _forms(token: str) -> tuple[tuple[str, str], ...]:
         core = encoded[shift + 1 if shift else 0 : None if (shift + len(raw)) % 3 == 0 else -1]
         forms += [core, core.translate(str.maketrans("+/", "-_"))]
     lengths = {form: min(max(MIN_TOKEN, (len(form) + 1) // 2), LONG_PREFIX) for form in forms}
+    for digits in ("04x", "04X"):  # each character escaped, as JSON may have it
+        escaped = "".join(f"\\u{ord(char):{digits}}" for char in token)
+        lengths[escaped] = 6 * MIN_TOKEN
     return tuple((form[:length], form[length:]) for form, length in lengths.items())
