@@ -210,3 +210,18 @@ def test_no_input_file_is_deleted_if_the_results_cannot_be_written(quick_gateway
     quick_gateway.inject(Fault(call="file_content", status=400, times=None))
     assert download(batch_id, str(tmp_path / "out.jsonl")).state == "failed"
     assert deleted_in(quick_gateway) == []
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["rows", "raw"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_results_are_deleted_only_if_all_of_them_were_read(
+    quick_gateway: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complete: bool, raw: bool
+) -> None:
+    monkeypatch.setattr(collect, "POLICY", collect.ReadPolicy(pause=0.0))
+    batch_id, input_file_id = submitted(quick_gateway)
+    output_file_id = shown(quick_gateway, batch_id)["output_file_id"]
+    if not complete:
+        quick_gateway.inject(Fault(call="file_content", status=200, body=b"", times=None))
+    end = download(batch_id, str(tmp_path / "out.jsonl"), cleanup="all", allow_incomplete=True, raw=raw)
+    assert end.state == "success", end.error
+    assert deleted_in(quick_gateway) == [input_file_id, output_file_id][: 1 + complete]

@@ -116,3 +116,30 @@ def test_a_run_that_finds_none_of_its_batches_fails(gateway: LocalGateway, outpu
     gateway.clear_faults()
     assert incomplete(output, Store(store), try_number=2).state == "success"
     assert outcomes(output) == ["succeeded", "succeeded"]
+
+
+UNREADABLE: dict[str, Any] = {"call": "file_content", "status": 200, "times": None}
+ANY_OUTCOME = ("succeeded", "partial", "failed")
+unreadable = pytest.mark.parametrize("body", [b"\x00 not a file", b""], ids=["garbage", "empty"])
+
+
+@unreadable
+def test_a_clear_reads_results_that_could_not_be_read(gateway: LocalGateway, output: str, body: bytes) -> None:
+    store = Store()
+    gateway.inject(Fault(body=body, **UNREADABLE))
+    # The local gateway makes its results from the input.
+    first = incomplete(output, store, accept=ANY_OUTCOME, cleanup="never")
+    assert first.value["rows"]["missing"] == 2
+    gateway.clear_faults()
+    assert incomplete(output, Store(store), try_number=2, cleanup="never").state == "success"
+    assert outcomes(output) == ["succeeded", "succeeded"]
+    assert len(gateway.batches) == 2
+
+
+@unreadable
+def test_results_that_could_not_be_read_are_not_deleted(gateway: LocalGateway, output: str, body: bytes) -> None:
+    gateway.inject(Fault(body=body, **UNREADABLE))
+    end = incomplete(output, Store(), accept=ANY_OUTCOME, cleanup="all")
+    assert end.state == "success", end.error
+    deleted = {request.path.rpartition("/")[2] for request in gateway.requests if request.method == "DELETE"}
+    assert deleted == {batch["input_file_id"] for batch in gateway.batches}

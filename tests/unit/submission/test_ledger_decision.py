@@ -196,11 +196,20 @@ def test_which_of_two_batches_to_keep(batches: list[ListedBatch], kept: str) -> 
     assert best_of(oldest_first(batches)).id == kept
 
 
+def test_a_recorded_batch_is_never_dropped_because_the_list_shows_only_its_twin() -> None:
+    twin, own = batch("b1"), batch("b2", created_at=NOW + 1)
+    given = situation(record("submitted", batch_id="b2", quiet_at=NOW), read=read(twin))
+    assert next_step(given, NOW) == Retrieve("b2")
+    assert next_step(replace(given, current=own), NOW) == Keep(twin, (own,), 1, quiet=True)
+    assert next_step(replace(given, current=Gone("404")), NOW) == Keep(twin, (), 1, quiet=True)
+
+
 @pytest.mark.parametrize(
     ("outcome", "found", "same"),
     [
         (Outcome.SUCCEEDED, {"x", "y"}, True),
-        (Outcome.SUCCEEDED, {"x"}, False),
+        (Outcome.SUCCEEDED, {"x", "z"}, False),
+        (Outcome.SUCCEEDED, {"x"}, None),
         (Outcome.CANCELLED, {"x"}, True),
         (Outcome.CANCELLED, {"z"}, False),
         (Outcome.FAILED, set(), None),
