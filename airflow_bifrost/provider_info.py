@@ -164,8 +164,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "settle_time": {
                         "description": (
-                            "Seconds for which the gateway may still repeat a create that got no answer. Only then does a task decide"
-                            " whether it submitted a batch. Set it to 600 * (1 + max_retries of the gateway's provider)."
+                            "Seconds for which the gateway may still repeat a create that got no answer. A task decides whether it"
+                            " submitted a batch only after this time. Set it to 600 * (1 + max_retries of the gateway's provider)."
                         ),
                         "version_added": "0.1.0",
                         "type": "float",

@@ -116,7 +116,7 @@ def bifrost_batch_task(
     """Turn a function that returns or yields rows, or returns a table, into a task.
 
     The arguments, their meaning and their defaults are those of :class:`~airflow_bifrost.operators.batch.BatchRunOperator`, without ``rows``,
-    ``input_path`` and ``input_format``; ``output_path`` is required. The function is called once. After its rows are submitted, a retry or a clear continues
+    ``input_path`` and ``input_format``; ``output_path`` is required. Once the function's rows are submitted, a retry or a clear continues
     with them. The function is called again only if the task is cleared after an outcome that it does not accept, or after the output was
     deleted.
 

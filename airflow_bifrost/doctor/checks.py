@@ -37,10 +37,10 @@ _KNOWN = {
     Knowledge.READ: f"read: this package knows it from the source of {READ}, not from recorded answers",
     Knowledge.NEWER: f"newer than known: the newest version that this package knows is {READ}",
     Knowledge.OLDER: f"older than known: the oldest version that this package knows is {RECORDED[V1_4]}",
-    Knowledge.UNKNOWN: "unknown: this is not the number of a release, as in a gateway that was built from source",
+    Knowledge.UNKNOWN: "unknown: this is not a release number; a gateway built from source has none",
 }
 _IF_SOMETHING_IS_READ_WRONGLY = (
-    "Most answers are the same in all versions. If something is read wrongly, report it with this version."
+    "Most answers are the same in all versions. If this package misreads an answer, report it with this version."
 )
 
 

@@ -58,7 +58,7 @@ _KNOWN = frozenset(
         *_EXTRA_FIELDS,
     }
 )
-# No value in them is shown
+# No value in these members is shown.
 _OPAQUE = frozenset(
     {"metadata", "components", "raw_request", "raw_response", "provider_response_headers", "key_statuses"}
 )

@@ -1,4 +1,4 @@
-"""httpx's async client over aiohttp, without aiohttp's own cookies: a server could store one, and see it again under another token."""
+"""httpx's async client over aiohttp, without aiohttp's own cookies. Otherwise a server could set a cookie and receive it again with another token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _cookieless(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport
 
 
 def _session(transport: AiohttpTransport) -> ClientSession:
-    """As the transport makes one, but for the cookies."""
+    """Like the transport's own session, but without cookies."""
     limits = transport.limits
     connector = TCPConnector(
         limit=limits.max_connections or 0, keepalive_timeout=limits.keepalive_expiry, ssl=transport.ssl_context

@@ -1,7 +1,7 @@
 """The body of an answer while it is received: inflated in small steps, and limited in size and time. Pure.
 
-The limits do not trust the server: a few kilobytes of gzip can stand for gigabytes, and a byte every few seconds can keep a call waiting
-for ever.
+The limits do not trust the server: a few kilobytes of gzip can stand for gigabytes, and a byte every few seconds can keep a call
+waiting forever.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Patience:
         self.left = self._total
 
     def spend(self, seconds: float) -> None:
-        """The call has waited."""
+        """The call has waited for so many seconds."""
         self.left -= seconds
 
     def on_progress(self, size: int) -> None:
@@ -86,7 +86,7 @@ class Inflater:
 
 
 def inflater_of(response: httpx.Response, context: RequestContext) -> Inflater | None:
-    """What reads the body of an answer; None: an error whose body cannot be read, so that its status alone has to do.
+    """What reads the body of an answer; None: the answer is an error whose body cannot be read, so only its status counts.
 
     :raises BifrostProtocolError: the encoding is not the one that the request asked for.
     """
@@ -116,7 +116,7 @@ class Chunker:
         return self.rest() if len(self._joined) >= STEP else b""
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """The rest."""
         chunk = bytes(self._joined)
         self._joined.clear()
         return chunk

@@ -72,7 +72,7 @@ class GatewayClient:
 
     @property
     def key_id(self) -> str:
-        """Tells the token in use from others, see :attr:`GatewayConfig.key_id`."""
+        """The fingerprint of the token in use, see :attr:`GatewayConfig.key_id`."""
         return self.config.key_id
 
     def __enter__(self) -> Self:

@@ -129,7 +129,7 @@ class GatewayConfig:
 
     @property
     def key_id(self) -> str:
-        """Eight hex digits that tell tokens apart, too few to find a token by; empty without a token."""
+        """A fingerprint of the token: eight hex digits, too few to recover it from; empty without a token."""
         return hashlib.sha256(f"airflow_bifrost {self.token}".encode()).hexdigest()[:8] if self.token else ""
 
     def provider_for(self, provider: str | None) -> str:
@@ -153,10 +153,10 @@ class GatewayConfig:
 
 @lru_cache(maxsize=8)
 def _trusting(file: str | None, modified_at: int | None, directory: str | None) -> ssl.SSLContext:
-    """A context for all clients that trust the same authorities: to read them again takes several times the CPU of a call.
+    """One TLS context for all clients that trust the same certificate authorities. Reading them again takes several times the CPU of a call.
 
     :param file: a CA bundle; None: that of certifi, or ``directory``.
-    :param modified_at: of the file, which is read again when it has changed.
-    :param directory: the environment's SSL_CERT_DIR, of which OpenSSL reads a file when it needs it.
+    :param modified_at: modification time of the file, so that a changed file is read again.
+    :param directory: the environment's SSL_CERT_DIR. OpenSSL reads a file in it when it needs the file.
     """
     return httpx.create_ssl_context() if file is None else ssl.create_default_context(cafile=file)

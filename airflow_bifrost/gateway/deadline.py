@@ -1,5 +1,5 @@
-"""A time limit for the sync client. httpx's own timeouts start again with every byte that arrives, so a server that drips keeps a call
-waiting for ever."""
+"""A time limit for the sync client. httpx's own timeouts start again with every byte that arrives, so a server that sends single bytes can keep a
+call waiting forever."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LimitedClient(httpx.Client):
 
 
 def _limited(transport: httpx.BaseTransport) -> httpx.BaseTransport:
-    """httpcore has a seam for the network, but httpx gives it no name."""
+    """httpcore lets its network backend be replaced, but httpx has no public argument for it."""
     if isinstance(transport, httpx.HTTPTransport):
         transport._pool._network_backend = _Backend(transport._pool._network_backend)
     return transport

@@ -70,13 +70,13 @@ def _everywhere(*statuses: int) -> dict[str, tuple[int, ...]]:
     return dict.fromkeys((V1_4, V1_5, V2), statuses)
 
 
-# Refusals by the gateway itself have no status of their own. 1.4 answers 500 on the openai routes, and 400 on the native ones unless it
-# blames itself (`is_bifrost_error`). Since 1.5 only the blame decides, on all routes.
+# Refusals by the gateway itself name no status. 1.4 answers 500 on the openai routes, and 400 on the native ones unless the
+# gateway blames itself (`is_bifrost_error`). Since 1.5, only `is_bifrost_error` decides, on all routes.
 _MISTAKE = {V1_4: (500, 400), V1_5: (400,), V2: (400,)}
 _BLAMED = _everywhere(500)
-_EITHER = {V1_4: (500, 400), V1_5: (400, 500), V2: (400, 500)}  # some such refusals blame the gateway, some do not
+_EITHER = {V1_4: (500, 400), V1_5: (400, 500), V2: (400, 500)}  # some of these refusals blame the gateway, some do not
 _REFUSED = _everywhere(403)
-_NOT_REACHED = {V1_4: (500, 400), V1_5: (502, 500), V2: (502, 500)}  # 500: Bedrock, where the gateway blames itself
+_NOT_REACHED = {V1_4: (500, 400), V1_5: (502, 500), V2: (502, 500)}  # 500: Bedrock, for which the gateway blames itself
 _CHECK_THE_TOKEN = "The gateway does not know this virtual key: fix the connection's password."  # noqa: S105 - advice
 _CHECK_THE_KEYS = "Check the provider's keys in the gateway. If they are valid, the error is temporary."
 _SEND_FEWER = "Send fewer requests, or give the provider a longer queue in the gateway."

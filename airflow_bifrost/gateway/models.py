@@ -87,7 +87,7 @@ def _errors(value: Any) -> tuple[Any, ...]:
 
 
 def _error(item: Any) -> Any:
-    """A batch may have an error for each row, and an error any number of members, so both are cut before they become models."""
+    """A batch may have an error for each row, and an error may have any number of members, so both are cut before they become models."""
     if isinstance(item, BatchError):
         return item
     if isinstance(item, dict):

@@ -13,8 +13,8 @@ from airflow_bifrost.gateway.models import Page
 T = TypeVar("T")
 
 MAX_STALE_PAGES = 20  # in a row, without a new entry; after these, a listing ends
-MAX_PAGES = 10_000  # of a listing, each with a new cursor and new entries; a provider keeps fewer batches
-MAX_ENTRIES = 1_000_000  # of a listing
+MAX_PAGES = 10_000  # of a list, each with a new cursor and new entries; a provider keeps fewer batches
+MAX_ENTRIES = 1_000_000  # of a list
 
 
 class PageCursor:

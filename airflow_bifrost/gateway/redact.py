@@ -15,7 +15,7 @@ from urllib.parse import quote as url_quote
 STRUCK = "***"
 MAX_QUOTE = 300  # characters of the gateway's words that an error repeats
 MIN_TOKEN = 6  # characters; a shorter "token" would mask half of the message
-LONG_PREFIX = 32  # characters of a token that are masked even without the others
+LONG_PREFIX = 32  # this many characters of a token are masked even without the rest
 
 _CHAR = r"""[^\s"'`,;&<>(){}\[\]]"""
 _VALUE = rf"{_CHAR}+"
@@ -61,7 +61,7 @@ def quote(text: str, limit: int = MAX_QUOTE, *, token: str | None = None) -> str
     :param limit: characters, not counting the ellipsis.
     :param token: the connection's token, masked whatever it looks like.
     """
-    text = text[: 4 * limit]  # before all else, because some rules look ahead and a body may have megabytes
+    text = text[: 4 * limit]  # first, because some rules look ahead and a body may have megabytes
     text = masked(" ".join(printable(without_token(text, token)).split()))
     return text if len(text) <= limit else text[:limit] + "…"
 

@@ -27,7 +27,7 @@ COUNTS = tuple(RequestCounts.model_fields)
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_LISTED = 1_000  # entries of a page of batches; a page was asked for a hundred
+MAX_LISTED = 1_000  # entries of a page of batches; a request asks for a hundred
 
 
 def check_status(response: RawResponse, context: RequestContext) -> None:
@@ -74,7 +74,7 @@ def parse_raw_batch(provider: str, batch_id: str, response: RawResponse, context
 
 
 def counts_of(entry: dict[str, Any]) -> tuple[int | None, ...]:
-    """The counts of a batch that is hardly parsed, to compare them with those of another poll."""
+    """The counts of a batch that is not parsed into a model, to compare them with those of another poll."""
     counts = entry.get("request_counts")
     return tuple(count(counts.get(name)) for name in COUNTS) if isinstance(counts, dict) else ()
 

@@ -67,12 +67,12 @@ class Transport:
                 "accept-encoding": ENCODING,
                 "user-agent": f"airflow-provider-bifrost/{__version__}",
             },
-            "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keeps none
+            "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keeps no cookies
             "mounts": self._direct(),
         }
 
     def _direct(self) -> dict[str, None]:
-        """The addresses for which no proxy of the environment is used: the token never leaves the machine for a gateway on it."""
+        """Addresses for which the environment's proxies are not used. The token for a gateway on this machine never leaves the machine."""
         host = self._root.host
         if not _is_loopback(host):
             return {}
@@ -112,7 +112,7 @@ class Transport:
         return raw
 
     def note_date(self, response: httpx.Response) -> None:
-        """Note what time it is at the gateway."""
+        """Record the gateway's clock."""
         if (moment := parse_date(response.headers.get("date"))) is not None:
             self.clock_offset = moment - time.time()
 

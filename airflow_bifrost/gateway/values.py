@@ -39,7 +39,7 @@ def read_json(body: bytes, *, token: str | None = None, max_values: int | None =
         raise ValueError(f"it has more than {max_values} values")
     try:
         if "\\u" in text or (token and "\\/" in text):
-            # Perhaps half a surrogate pair, which nothing can encode, store or show; or the token in disguise
+            # Perhaps half of a surrogate pair, which cannot be encoded, stored or shown; or the token, written with escapes
             text = json.dumps(_parsed(text), ensure_ascii=False).encode(errors="replace").decode()
         return _parsed(without_token(text, token))
     except RecursionError:
@@ -79,12 +79,12 @@ def _url(value: Any) -> str | None:
 
 
 def _given_name(value: Any) -> Any:
-    """A name that must be there: one with nothing to show is unknown, but there."""
+    """A name that is required. If nothing of it can be shown, it becomes unknown instead of absent."""
     return _name(value) or "?" if isinstance(value, str) and value else value
 
 
 def _given_id(value: Any) -> Any:
-    """An ID that must be there, so that a wrong one does not count as absent."""
+    """An ID that is required, so a wrong one is an error instead of absent."""
     if isinstance(value, str) and value and address(value) is None:
         raise ValueError("too long, or not printable")
     return value
@@ -156,7 +156,7 @@ def _flag(value: Any) -> bool | None:
 
 
 def more_pages(value: Any) -> bool | None:
-    """``has_more`` of a page. A value that is neither true nor false nor absent counts as true, because a wrong end would hide batches."""
+    """``has_more`` of a page. A value that is neither true nor false nor absent counts as true, because ending a list too early would hide batches."""
     return value if isinstance(value, bool) or value is None else True
 
 

@@ -46,7 +46,7 @@ class BatchDownloadOperator(OneBatchOperator):
     :param storage_conn_id: the Airflow connection for the object store in which Bedrock and Vertex keep results. Without it, the
         credentials of the worker's environment apply. If they cannot read Vertex's results, the gateway returns them. (templated)
     :param results_folder: the folder in the object store that the results must be below, e.g. ``gs://bucket/out``. Without it, the task reads
-        any place in the provider's store that the gateway names. (templated)
+        from any folder in the provider's store that the gateway names. (templated)
     :param cleanup: which files to delete at the provider once the results are written, if this package has uploaded the batch's input:
         ``"input"``, ``"all"`` (also the results), or ``"never"``. Files that a user has uploaded are never deleted.
     :param bifrost_conn_id: ID of the Airflow connection. (templated)

@@ -28,7 +28,7 @@ PROVIDER = Provider(
         failed=frozenset({"error", "failed", "deleted", "deleting", "canceled", "cancelled"}),
     ),
     # "Max Batch input files - (no expiration): 500": https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
-    # That page does not quote the error's message.
+    # The page does not quote the error message.
     too_many_files=says(r"maximum is \d+|(number of|too many) files"),
     one_file_id=True,
     full_queues=(

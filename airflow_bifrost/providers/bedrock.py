@@ -36,11 +36,11 @@ def job_id(batch_id: str) -> str:
 
 
 def _last_part(arn: str) -> str:
-    """The gateway keeps an ARN as it was asked for, so its slash may be encoded."""
+    """The last part of an ARN. The gateway returns an ARN as it was requested, so its slash may be encoded."""
     return re.split("/|%2[Ff]", arn)[-1]
 
 
-# Where the models' forms of a body hold what the model is asked.
+# The members that hold the prompt, in any model's form of a body.
 CONTENT = (
     "messages",
     "prompt",
@@ -66,7 +66,7 @@ PROVIDER = Provider(
     schema=None,  # each model has its own way to ask
     needs_model=True,
     # Gateway 1.4.19, recorded: `modelId` is `<provider>/<model>`, with a provider that governance draws from the key's provider configs. 1.5.16,
-    # recorded, passes the model on as given. That AWS refuses such a model is inferred.
+    # recorded, passes the model on as given. That AWS refuses such a model is an inference.
     refused_create=(
         "If AWS does not know the model: gateways before 1.5 prefix it (`bedrock/<model>`) if the connection's virtual key has provider configs."
         " Use a virtual key without provider configs, or upgrade the gateway."

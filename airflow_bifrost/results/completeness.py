@@ -80,7 +80,7 @@ class Promise:
         """Why the results that were read are, or may be, incomplete; None if they are complete."""
         lines = f" {taken.unreadable:,} lines cannot be read." if taken.unreadable else ""
         if taken.foreign:
-            return f"{taken.foreign:,} results are of rows that are not in the batch, so it may be the file of another batch.{lines}"
+            return f"{taken.foreign:,} results belong to rows that are not in the batch, so it may be the file of another batch.{lines}"
         if taken.results < self.results:
             return f"{taken.results:,} results can be read, but the batch counts {self.results:,}.{lines}"
         if self.is_all:

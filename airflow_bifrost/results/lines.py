@@ -23,7 +23,7 @@ class TooLong(ValueError):
 
     :param what: ``line`` or ``value``.
     :param begin: its beginning, which may have the row's ID.
-    :param most: its largest size.
+    :param most: the largest size that is accepted.
     """
 
     def __init__(self, what: str, begin: bytes, most: str) -> None:

@@ -12,7 +12,7 @@ from airflow_bifrost.results.lines import TooLong, float_or_text
 
 MEMBER = "results"
 MAX_VALUE = 2**26  # characters of one row's result
-MAX_DIGITS = 4300  # of a number; Python reads no longer integer
+MAX_DIGITS = 4300  # of a number; Python refuses to read a longer integer
 
 OnMember = Callable[[Any, Any], None]
 
@@ -95,7 +95,7 @@ class _Text:
                 return value
 
     def _is_wrong(self, error: json.JSONDecodeError) -> bool:
-        """Whether the text is wrong, and not only incomplete: then the error is at its end, or in its last string or word."""
+        """Whether the text is wrong, not just incomplete. If it is incomplete, the error is at its end, or in its last string or word."""
         is_incomplete = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _LONGEST_WORD
         return not is_incomplete
 

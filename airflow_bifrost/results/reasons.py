@@ -14,11 +14,11 @@ IDS_SHOWN = 3  # of the rows with the same code
 ID_SHOWN = 80  # characters
 MESSAGE_SHOWN = 200  # characters of a row's error message
 MAX_NAMES = 50  # models or error codes that are counted separately; no honest gateway sends more
-OTHER = "other"  # counts the rest
+OTHER = "other"  # the name under which the rest is counted
 
 
 def counted_as(name: str, names: Container[str], number: int) -> str:
-    """The name under which to count a model or an error code, so that a server cannot invent any number of them.
+    """The name under which to count a model or an error code. It limits how many names a server can add.
 
     :param names: those that are counted already.
     :param number: how many these are.

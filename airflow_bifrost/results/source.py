@@ -90,7 +90,7 @@ class Source:
             return self.instead.read(sink, check)
         except TooLong as error:
             raise BifrostProtocolError(
-                f"{self.name[0].upper()}{self.name[1:]} cannot be read: {error}, which no answer has. The rows are paid for, and nothing was"
+                f"{self.name[0].upper()}{self.name[1:]} cannot be read: {error}, the most that a result can have. The rows are paid for, and nothing was"
                 " written. Download the results from the provider's console, and check which gateway the connection leads to."
             ) from error
 
@@ -135,7 +135,7 @@ def sources_of(
     :param client: its timeout must cover the time that the provider takes for a whole file, because the gateway sends nothing before that.
     :param batch_id: the ID with which the batch was retrieved.
     :param storage_conn_id: Airflow connection for the object store; None: the credentials of the worker's environment. If they cannot read
-        the results, the gateway may.
+        the results, the gateway may return them.
     :param folder: the folder in the object store that the task's own arguments name. Results in another place are not read.
     :raises ResultsUnavailable: the batch has no results, or this gateway cannot return them.
     """
@@ -251,7 +251,7 @@ def _in_storage(
 def _through_gateway(
     client: GatewayClient, batch: Batch, batch_id: str, provider: Provider, usual: str, needed: bool
 ) -> Source:
-    """Stored results that the gateway reads: it lists the folder itself. Where it cannot, it may still return the usual file."""
+    """Stored results, read through the gateway, which lists the folder. If it cannot list it, it may still return the usual file."""
     assert provider.stored is not None
     file_id = provider.stored.file_id(usual)
 

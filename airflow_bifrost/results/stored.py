@@ -1,4 +1,4 @@
-"""Results in an object store: which place may be read, which files hold the results of a batch, and how to read them."""
+"""Results in an object store: which folders may be read, which files hold a batch's results, and how to read them."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class ResultsWriter:
             yield record
 
     def _sums_of(self, model: str) -> list[int]:
-        """The sums of a model that is new, or whose name cannot be shown as it is."""
+        """The token counts of a model that is not in them under its own name: it is new, or its name cannot be shown unchanged."""
         shown = quote(model, MAX_CODE - 1, token=self._token) or "unknown"
         return self._tokens.setdefault(counted_as(shown, self._tokens, len(self._tokens)), [0, 0, 0])
 

@@ -162,7 +162,7 @@ class RunResults:
         return self._manifest(state, tally), fingerprint(state.output_path)
 
     def _better_output(self, state: RunState) -> tuple[JsonObject, JsonObject] | None:
-        """What an earlier attempt wrote, if it found more answers and its output is unchanged: some results are gone since."""
+        """What an earlier attempt wrote, if it found more answers (some results have disappeared since) and its output is unchanged."""
         if (self.complete and not self.lost) or state.best is None:
             return None
         found = sum(row.outcome is RowOutcome.SUCCEEDED for row in self._row_states(state))
@@ -170,7 +170,7 @@ class RunResults:
         if found >= manifest["rows"]["succeeded"] or fingerprint(state.output_path) != mark:
             return None
         log.warning(
-            "Only %d rows have an answer now. %s, which an earlier attempt wrote, has %d, so it is left as it is.",
+            "Only %d rows have an answer now. %s, which an earlier attempt wrote, has %d, so it is kept.",
             found,
             state.output_path,
             manifest["rows"]["succeeded"],

@@ -114,7 +114,7 @@ def _number(value: float | Decimal) -> float | Decimal:
 
 
 def as_number(value: Decimal) -> int | float | None:
-    """The integer or float that is written like this Decimal; None if a float cannot hold it."""
+    """The integer or float with the value of this Decimal; None if a float cannot hold all of its digits."""
     if value == value.to_integral_value():
         return int(value)
     return float(value) if Decimal(repr(float(value))) == value else None
@@ -149,7 +149,7 @@ def _fields(value: Any) -> Any:
 
 def _struct_members(value: msgspec.Struct) -> Any:
     """The members of a Struct under the names that it encodes, with its tag and without the defaults that it omits."""
-    # Its names only: msgspec would make lists of sets, and round some times.
+    # Only the names are taken: msgspec would turn sets into lists, and round some times.
     written = msgspec.to_builtins(value, enc_hook=str)
     fields = dict(zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True))
     if isinstance(written, dict):

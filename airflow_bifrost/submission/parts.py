@@ -79,7 +79,7 @@ def write_parts(
 
     The same rows and arguments give the same bytes in every process. If anything goes wrong, no file is left behind.
 
-    :param rows: each with the number that errors call it by, see :func:`~airflow_bifrost.submission.reading.numbered` and
+    :param rows: each with the number by which errors refer to it, see :func:`~airflow_bifrost.submission.reading.numbered` and
         :func:`~airflow_bifrost.submission.reading.read_jsonl`. A row is a prompt (text); a request body; or a whole line: ``custom_id``,
         ``body``, ``method`` and ``url``, or the provider's own names (``params`` of Anthropic, ``key`` and ``request`` of Gemini,
         ``recordId`` and ``modelInput`` of Bedrock). A row without an ID gets ``row-000000001``, its place among all rows. For the values

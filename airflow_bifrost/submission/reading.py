@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_bifrost.submission.bad_rows import input_error
 
-RowNumber = int | str  # what errors call a row by: its number, or its number and its file
+RowNumber = int | str  # how errors refer to a row: by its number, or by its number and its file
 
 
 class IdentifiedRow(NamedTuple):

@@ -65,7 +65,7 @@ of a shared gateway.
 Control over HTTP
 -----------------
 For a gateway in another process. Bodies are JSON. An invalid call is answered with 400 and ``{"error": ...}``, and a call
-of a web page, or under a host name that is not this machine's, with 403. Tokens in the requests are struck out.
+of a web page, or with a host name that is not this machine's, with 403. Tokens in the requests are masked.
 
 =========================================  ===============================================================
 ``POST /_local/faults``                    the fields of ``Fault``, ``provider_answer`` as an object; 204

@@ -55,7 +55,7 @@ _PATH_SHAPING = re.compile(r"[/\\?#%\x00-\x1f\x7f]")
 
 
 def check_id(call: Call, version: Version) -> None:
-    """Raise if an ID would shape the path at the provider. Gateways check this since 2.0."""
+    """Raise if an ID would change the path at the provider. Gateways check this since 2.0."""
     segment = call.route.segment
     if version < V2 or not segment:
         return
@@ -135,7 +135,7 @@ def cursor(last: str) -> str:
 
 
 def read_cursor(given: str, version: Version = V1_4) -> str:
-    """The ID in a cursor of the gateway. Anything else is the provider's own ID since 1.5, and raises the gateway's refusal before."""
+    """The ID in a cursor of the gateway. Since 1.5, anything else counts as the provider's own ID. Before, it raises the gateway's refusal."""
     try:
         return _read_cursor(given)
     except GatewayError:

@@ -32,7 +32,7 @@ def refusal(method: str, headers: Mapping[str, str], bound_to: str) -> tuple[int
 
 
 def without_secrets(texts: Mapping[str, str], headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Texts and headers of a request, with the tokens that its headers carry struck out of both."""
+    """Texts and headers of a request, with the tokens in its headers masked in both."""
     secrets = {word for name in _SECRET_HEADERS for word in headers.get(name, "").split() if len(word) > len("bearer")}
 
     def struck(text: str) -> str:
@@ -46,8 +46,8 @@ def without_secrets(texts: Mapping[str, str], headers: Mapping[str, str]) -> tup
 
 
 def _is_own(host: str, bound_to: str) -> bool:
-    """Whether a Host is an address, a name without a dot, or the name that the server is bound to. Another page's name with this machine's
-    address (DNS rebinding) is none of these."""
+    """Whether a Host is an address, a name without a dot, or the name that the server is bound to. A web page's host name that resolves to
+    this machine (DNS rebinding) does not match."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

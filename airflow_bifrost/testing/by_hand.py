@@ -55,9 +55,7 @@ class ByHand:
         """Put a batch into the state; see ``LocalGateway.add_batch``."""
         api = provider_of(provider)
         if self._version < api.since:
-            raise ValueError(
-                f"{provider} has batches since another version of the gateway: LocalGateway(version='1.5')"
-            )
+            raise ValueError(f"gateways of this version have no batches on {provider}: use LocalGateway(version='1.5')")
         check_names("a member of a batch", fields, (*MEMBERS, *_OPTIONS))
         if counts is not None:
             fields["request_counts"] = counts

@@ -24,7 +24,7 @@ class GatewayError(Exception):
     detail: dict[str, Any] = field(default_factory=dict)  # further members of "error": type, code, param, error
     is_bifrost_error: bool = False
     raw: Any = None  # what the provider said, quoted as extra_fields.raw_response
-    routed: bool = True  # whether the call had come to its provider
+    routed: bool = True  # whether the call had been routed to its provider
     context: dict[str, Any] | None = None  # extra_fields: provider, request_type, ...
 
     def about(self, provider: str, request_type: str, model: str | None = None, version: Version = V1_4) -> Self:
@@ -126,12 +126,12 @@ def unparsable_upload(cause: str, version: Version) -> GatewayError:
 
 
 def unusable_id(what: str, segment: str) -> GatewayError:
-    """An ID that would shape the path at the provider, which gateways refuse since 2.0."""
+    """An ID that would change the path at the provider. Gateways refuse it since 2.0."""
     return GatewayError(f"invalid {what}: {segment!r} must not be empty or shape a path", status=400, routed=False)
 
 
 def of_another_key(what: str) -> GatewayError:
-    """What belongs to another virtual key is not found, since 2.0."""
+    """Since 2.0, what belongs to another virtual key is not found."""
     return GatewayError(f"{what} not found for this virtual key", status=404, kind="access_blocked", routed=False)
 
 

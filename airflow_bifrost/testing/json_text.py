@@ -1,4 +1,4 @@
-"""JSON as it comes over the wire, which may be nested without end."""
+"""Reads JSON from the network, which may be nested to any depth."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def forced_tool(body: Mapping[str, Any]) -> tuple[str, JsonObject] | None:
 
 
 def instance_of(schema: JsonObject, seed: str) -> Any:
-    """A small instance of a schema: required members only, lists as short as allowed, and of several values the one that ``seed`` selects.
+    """A small instance of a schema: required members only, lists as short as allowed, and if there are several values, the one that ``seed`` selects.
 
     :raises NoInstanceError: none was found, for example for an unusual ``pattern``.
     """
@@ -87,7 +87,7 @@ def instance_of(schema: JsonObject, seed: str) -> Any:
 
 
 def text_for(schema: JsonObject, prompt: str) -> str:
-    """The same as JSON text, for a prompt."""
+    """The same as JSON text. The prompt is the seed."""
     return json.dumps(instance_of(schema, prompt), ensure_ascii=False)
 
 
@@ -166,7 +166,7 @@ class _Maker:
         return int(number) if whole else number
 
     def _simplest(self, options: list[Any]) -> Any:
-        """An option that is not null and does not refer back to a type, if there is one."""
+        """The first option that is neither null nor a reference back to an outer type, if there is one."""
         ranked = sorted(options, key=lambda option: (option == {"type": "null"}, "$ref" in option and self._depth > 5))
         return ranked[0] if self._depth <= 5 else next((each for each in options if "$ref" not in each), ranked[0])
 

@@ -1,4 +1,4 @@
-"""The versions of the gateway that the local one answers like. What differs between them is decided where it is answered, by comparing versions."""
+"""The versions of the gateway that the local one answers like. The code that makes an answer compares versions to decide what differs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Version:
     """A version of the gateway.
 
     :param number: major and minor version.
-    :param release: what the gateway calls itself.
-    :param recorded: whether its answers rest on recordings of a running gateway. If not, they rest on the gateway's source.
+    :param release: the version number that the gateway reports.
+    :param recorded: whether its answers follow recordings of a running gateway. If not, they follow the gateway's source.
     """
 
     number: tuple[int, int]
@@ -27,7 +27,7 @@ VERSIONS = {"1.4": V1_4, "1.5": V1_5, "2": V2}
 
 
 def version_of(name: str) -> Version:
-    """The version of that name.
+    """The version with that name.
 
     :raises ValueError: there is no such version.
     """

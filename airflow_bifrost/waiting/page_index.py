@@ -65,8 +65,8 @@ class PageIndex:
         self._swept_at = -math.inf
         self._futile = 0  # sweeps that found nothing, and refusals, in a row
         self._searched_for = 0  # how many batches the last sweep searched for
-        self._poor_pages = 0  # in a row, in the present sweep
-        self._seen_in_sweep: set[str] = set()  # awaited batches that the present sweep has shown
+        self._poor_pages = 0  # in a row, in the current sweep
+        self._seen_in_sweep: set[str] = set()  # awaited batches that the current sweep has shown
 
     def add(self, batch_id: str) -> None:
         """A trigger begins to wait for a batch. A page that was polled before may have shown it."""
@@ -134,7 +134,7 @@ class PageIndex:
         """Take the answer for a page.
 
         :param oldest: when the oldest of its batches was created.
-        :param in_sweep: whether it belongs to the present sweep, and was not polled alone.
+        :param in_sweep: whether it belongs to the current sweep. A page that was polled alone does not.
         """
         page = self._pages.get(cursor) or Page(cursor)
         page.shown = frozenset(shown)

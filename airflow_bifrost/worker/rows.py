@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class GivenRows:
     """The rows of a task.
 
-    :param rows: each with what errors call it by.
+    :param rows: each with the number, or number and file, by which errors refer to it.
     :param unit: what the numbers count: ``row``, or ``line`` of a file.
     :param table: what the rows are, such as ``a CSV file``, if they are a table; None: prompts, bodies or batch lines.
     :param columns: the table's columns; None if they are known only row by row.
@@ -55,7 +55,7 @@ def rows_of(rows: Any, input_path: str | None, input_format: str | None = None) 
     :param input_path: a file, a folder of files, or a pattern such as ``s3://bucket/reviews-*.csv``.
     :param input_format: the format of the files; None: as their names say.
     :raises ValueError: ``rows`` is neither an iterable of rows nor a table.
-    :raises BatchInputError: the rows have no stable order, or a file holds something else than its name says.
+    :raises BatchInputError: the rows have no stable order, or a file's content does not match its name.
     :raises FileNotFoundError: there is no file at ``input_path``.
     """
     if input_path is None:

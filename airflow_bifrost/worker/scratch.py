@@ -1,7 +1,7 @@
 """Temporary folders that do not pile up on a worker, even if its tasks are killed.
 
-A killed process cannot remove its folder. So each process holds a lock on its folder, which the system releases when the process ends, and
-whoever needs a folder next removes those that nobody holds a lock on.
+A killed process cannot remove its folder. So each process holds a lock on its folder, which the system releases when the process ends.
+The next process that needs a folder removes those without a lock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _new_folder(parent: Path) -> tuple[Path, int]:
-    """A folder, and the descriptor of its lock. Another process may remove the folder before it is locked: then make another one."""
+    """A folder, and the descriptor of its lock. If another process removes the folder before it is locked, make another one."""
     while True:
         folder = Path(mkdtemp(prefix=PREFIX, dir=parent))
         with suppress(FileNotFoundError):
@@ -46,7 +46,7 @@ def _new_folder(parent: Path) -> tuple[Path, int]:
 
 def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # somebody else removes it, or it is another user's
+        with suppress(OSError):  # another process removes it, or it belongs to another user
             status = folder.lstat()
             if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
                 _remove_if_abandoned(folder)
@@ -56,7 +56,7 @@ def _remove_if_abandoned(folder: Path) -> None:
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
     except FileNotFoundError:
-        folder.rmdir()  # its process was killed before it locked the folder, or is about to; not if there is anything in it
+        folder.rmdir()  # its process was killed before it locked the folder, or is about to lock it; fails if the folder is not empty
         return
     try:
         if _locked(lock):
@@ -66,7 +66,7 @@ def _remove_if_abandoned(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder and everything in it. The lock goes last: without it, nobody would remove what a kill at this moment leaves."""
+    """Remove a folder and everything in it. The lock is removed last, so that a later call finds and removes what a kill leaves here."""
     for path in folder.iterdir():
         if path.name != LOCK:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

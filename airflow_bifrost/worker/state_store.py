@@ -90,7 +90,7 @@ class _StoreWithOlderOnes:
 
 
 class ProcessStateStore:
-    """Where there is no store, the values outlive nothing but a function call."""
+    """Stands in where there is no store. Its values last only as long as the object."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}

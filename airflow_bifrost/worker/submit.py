@@ -161,9 +161,9 @@ def check_twins(submission: Submission) -> None:
     """
     if submission.uncancelled:
         raise BifrostUnavailable(
-            f"Batch {submission.batch_id} was submitted, and runs. The gateway made more than one batch of the same call, and"
-            f" {', '.join(submission.uncancelled)} could not be cancelled, so it may run and be billed too. Retry or clear this task: it"
-            f" cancels it, and continues with batch {submission.batch_id}."
+            f"Batch {submission.batch_id} was submitted and is running. The gateway created more than one batch for the same call, and"
+            f" {', '.join(submission.uncancelled)} could not be cancelled, so it may run and be billed, too. Retry or clear this task: it"
+            f" cancels the additional batch, and continues with batch {submission.batch_id}."
         )
 
 
@@ -205,7 +205,7 @@ class _PartFile:
         return self.part.path
 
     def custom_ids(self) -> Iterator[str] | None:
-        """None: the lines are lost."""
+        """The custom IDs of the part's lines; None: the lines are lost."""
         try:
             path = self.path()
         except LinesGone:

@@ -237,7 +237,7 @@ def _from_candidate_found(situation: Situation, found: Candidate) -> Step:
     return _unknown(
         situation,
         Unknown(
-            f"{batch} may be it, but its custom IDs cannot prove that: they are the default ones or plain numbers, which other tasks use too",
+            f"{batch} may be the one, but its custom IDs cannot prove it: they are the default ones or plain numbers, which other tasks use, too",
             (batch,),
         ),
     )
@@ -250,20 +250,20 @@ def _from_candidate(situation: Situation, record: SubmissionRecord) -> Step:
         return Retrieve(record.candidate)
     if isinstance(current, Gone):
         return _unknown(
-            situation, Unknown(f"batch {record.candidate}, which may have been it, is gone ({current.why})")
+            situation, Unknown(f"batch {record.candidate}, which may have been the one, is gone ({current.why})")
         )
     if current.outcome is None:
         return Tentative(current.id) if situation.policy.can_wait else _unknown(situation, _still_running(current))
     if not situation.ids_prove:  # for example, the task has other rows by now, so these are not there to compare
         return _unknown(
-            situation, Unknown(f"{current} may be it, and cannot be compared with the rows now", (current,))
+            situation, Unknown(f"{current} may be the one, but cannot be compared with the rows now", (current,))
         )
     return Compare(current)
 
 
 def _still_running(candidate: ListedBatch) -> Unknown:
-    how = "its custom IDs can be compared only after it has ended: when it has ended, clear this task, which compares them"
-    return Unknown(f"{candidate} may be it, but {how}", (candidate,))
+    how = "its custom IDs can be compared only after it has ended. When it has ended, clear this task to compare them"
+    return Unknown(f"{candidate} may be the one, but {how}", (candidate,))
 
 
 def _submitted(situation: Situation, record: SubmissionRecord, now: float) -> Step:

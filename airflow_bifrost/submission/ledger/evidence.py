@@ -17,9 +17,9 @@ from airflow_bifrost.providers.statuses import BatchStatus, Outcome
 from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Tag, Whole
 
 CLOCK_SKEW = 300.0  # seconds by which this worker's clock and the provider's may differ
-# The default custom IDs are the same in every run, and the numbers of rows in every table.
+# Default custom IDs are the same in every run, and row numbers are the same in every table.
 COMMON_ID = re.compile(r"row-[0-9]+|[0-9]{1,9}")
-DEAD = 3  # worth of a batch that has no results and will have none
+DEAD = 3  # rank of a batch that has no results and will never have any
 SAME_MOMENT = 60.0  # seconds by which the order of a list and its timestamps may disagree
 
 
@@ -70,7 +70,7 @@ class ListRead:
     :param complete: the list was read to its end.
     :param problem: why it was not, or why it could not be read at all.
     :param at: unix seconds at which the reading began.
-    :param key: tells the token that it was read with from others.
+    :param key: fingerprint of the token that it was read with.
     """
 
     batches: tuple[ListedBatch, ...]

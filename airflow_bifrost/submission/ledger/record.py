@@ -168,9 +168,9 @@ class SubmissionRecord:
     :param uncancelled: those of them that could not be cancelled yet.
     :param rivals: IDs of batches that another worker on the same attempt created.
     :param superseded: another input has been submitted since, and the batch was left or cancelled.
-    :param stopped: a user ended the task after the batch was submitted, so the batch was cancelled, or is to be.
+    :param stopped: a user ended the task after the batch was submitted, so the batch has been cancelled or will be.
     :param input_file_id: of the file that this package uploaded for it.
-    :param key: tells the token of the create from others, see :attr:`airflow_bifrost.gateway.config.GatewayConfig.key_id`; None: unknown.
+    :param key: fingerprint of the token that made the create, see :attr:`airflow_bifrost.gateway.config.GatewayConfig.key_id`; None: unknown.
     """
 
     state: Literal["uploaded", "intent", "submitted", "refused"]

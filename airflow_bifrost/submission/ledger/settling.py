@@ -147,7 +147,9 @@ class Settler:
         comparable = source.custom_ids is not None and self.result_ids is not None
         if batch.outcome is not None and comparable and self._is_same(source, batch, provider) is False:
             raise self._not_adopted(step, "its results have other custom IDs than this part")
-        log.warning("Continuing with batch %s, which on_unknown names, because: %s", step.batch_id, step.reason)
+        log.warning(
+            "Continuing with batch %s, which on_unknown names. The reason it was needed: %s", step.batch_id, step.reason
+        )
         record = record or SubmissionRecord("intent", provider, 1, self.calls.now())
         confirmed = batch.outcome is not None or not comparable
         adopted = replace(
@@ -156,7 +158,7 @@ class Settler:
         self.records.put(digest, adopted)
 
     def _is_same(self, source: BatchInput, batch: ListedBatch, provider: str) -> bool | None:
-        """None: there is nothing to compare."""
+        """Whether the results of ``batch`` have the custom IDs of ``source``; None: there is nothing to compare."""
         assert source.custom_ids is not None
         assert self.result_ids is not None
         if (wanted := source.custom_ids()) is None:

@@ -62,7 +62,7 @@ def is_data_file(name: str) -> bool:
 def opened(file: IO[bytes], form: FileFormat, name: str) -> IO[bytes]:
     """The file's content, decompressed. It must be open for reading at its start.
 
-    :raises BatchInputError: the content is of another format than the name says. The message names the format that it has.
+    :raises BatchInputError: the content does not have the format that the name says. The message names the format that it has.
     """
     if form.compression != (found := _compression(_head(file))):
         raise _other_format(name, form, f"{_COMPRESSIONS[found][1]} data" if found else "data that is not compressed")
@@ -106,7 +106,7 @@ def _csv(file: IO[bytes], content: str, name: str) -> Table:
         for values in records:
             if len(values) == len(columns):
                 yield dict(zip(columns, values, strict=True))
-            elif values:  # a blank line is no row
+            elif values:  # a blank line is not a row
                 yield Unreadable(f"has {len(values)} cells, but the first line names {len(columns)} columns")
 
     return Table(kind, columns, rows())
@@ -136,7 +136,7 @@ def _parquet(file: IO[bytes], name: str) -> Table:
     return Table("a Parquet file", columns, chain.from_iterable(batch.to_pylist() for batch in batches))
 
 
-# Which format a file really has
+# Recognizing the real format of a file
 
 _COMPRESSIONS = {"gz": (b"\x1f\x8b", "gzip"), "zst": (b"\x28\xb5\x2f\xfd", "Zstandard")}
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

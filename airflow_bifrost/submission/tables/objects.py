@@ -14,7 +14,7 @@ from airflow_bifrost.submission.tables.table import ROWS_AT_ONCE, Table, TableRo
 
 
 def table_of(rows: Any) -> Table | None:
-    """The table that an object is; None if it is not a table.
+    """An object as a table; None if it is not a table.
 
     :raises BatchInputError: two columns have the same name, or the object needs a library that is not installed.
     """

@@ -57,7 +57,7 @@ class Vertex(OpenAI):
         return own if native else _base64(own)
 
     def own_batch_id(self, segment: str, *, native: bool) -> str:
-        """Native routes take the job's number as it is. The others decode base64, whatever comes of it."""
+        """Native routes take the job's number as it is. The others decode base64, whatever the result."""
         if native:
             return self.JOBS + segment
         decoded = segment if segment.startswith("projects/") else _unbase64(segment)
@@ -75,7 +75,7 @@ class Vertex(OpenAI):
         return [Yield("output", f"{folder}/prediction-model-{moment}/predictions.jsonl", "predictions.jsonl")]
 
     def yielded(self, progress: Progress, batch: Batch, tally: Counter[Fate]) -> set[str]:
-        """Rows that are complete are also exported if the job ends early."""
+        """Completed rows are exported even if the job ends early."""
         return {"output"} if progress.terminal and progress.phase is not Phase.FAILED and progress.finished else set()
 
     def batch(self, snapshot: Snapshot, *, native: bool, listed: bool = False) -> JsonObject:

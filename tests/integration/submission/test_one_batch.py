@@ -200,7 +200,7 @@ def test_a_running_candidate_is_never_returned_as_the_tasks_own_batch(gateway: L
         error = submit(store, try_number=try_number, **arguments).error
         assert isinstance(error, SubmissionInDoubt)
         assert theirs in str(error)
-        assert "when it has ended, clear this task" in str(error)
+        assert "When it has ended, clear this task" in str(error)
     gateway.set_batch(theirs, status="ended")
     end = submit(store, try_number=4, **arguments)
     assert end.state == "success", end.error

@@ -135,7 +135,7 @@ def test_the_file_of_another_batch_is_read_again(clock: Clock) -> None:
     wanted: dict[str, Any] = {"rows": 2, "ids": ["a", "b"]}
     assert read(Script([counted(2)], {"out": [other, own]}), clock, **wanted) == ["a", "b"]
     for batch in (counted(2), counted(0, status="expired"), {"status": "completed", "output_file_id": "out"}):
-        with pytest.raises(BifrostProtocolError, match="2 results are of rows that are not in the batch") as caught:
+        with pytest.raises(BifrostProtocolError, match="2 results belong to rows that are not in the batch") as caught:
             read(Script([batch], {"out": [other]}), clock, **wanted)
         assert caught.value.transient
 
