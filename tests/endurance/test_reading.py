@@ -92,6 +92,6 @@ def test_a_token_is_found_in_each_form(content: str) -> None:
     assert [sighting.where for sighting in found] == ["a log"]
 
 
-def test_a_struck_out_token_is_no_sighting(tmp_path: Path) -> None:
+def test_a_masked_token_is_not_reported(tmp_path: Path) -> None:
     (tmp_path / "log").write_text(f"Bearer *** {TOKEN[:4]}")
     assert not list(tokens.in_files(tmp_path, [TOKEN]))

@@ -100,7 +100,7 @@ def test_a_pattern_selects_files_and_an_error_names_the_file(
 @pytest.mark.parametrize(
     ("path", "error"), [("{}/none.csv", "no file at"), ("{}/none-*.csv", "no file at"), ("{}", "no file of rows")]
 )
-def test_nothing_at_the_path_is_an_error_and_no_empty_input(
+def test_a_path_without_a_file_is_an_error_instead_of_empty_input(
     gateway: LocalGateway, tmp_path: Path, path: str, error: str
 ) -> None:
     (tmp_path / "in").mkdir()

@@ -62,7 +62,7 @@ class Mood(BaseModel):
     mood: str
 
 
-def test_answers_are_validated_into_a_type(gateway: LocalGateway, output: str) -> None:
+def test_answers_are_validated_against_a_type(gateway: LocalGateway, output: str) -> None:
     end = run(output, ['!say {"mood": "good"}'], output_type=Mood, system_prompt="Say the mood.", **VERTEX)
     assert end.state == "success", end.error
     assert [row["output"] for row in read_rows(output)] == [{"mood": "good"}]

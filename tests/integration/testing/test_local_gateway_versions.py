@@ -37,7 +37,7 @@ def test_each_version_says_which_it_is(at: At) -> None:
     assert {name: version.recorded for name, version in VERSIONS.items()} == {"1.4": True, "1.5": True, "2": False}
 
 
-def test_an_unknown_version_is_an_error_that_names_those_that_there_are() -> None:
+def test_an_unknown_version_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"version is one of 1\.4, 1\.5, 2, not '1\.6'"):
         LocalGateway(version="1.6")
 

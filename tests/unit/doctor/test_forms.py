@@ -152,7 +152,7 @@ READ = [
 ]
 
 
-def test_all_that_a_real_gateway_said_is_known_but_what_no_client_could_know() -> None:
+def test_everything_that_a_real_gateway_said_is_known_except_what_no_client_can_know() -> None:
     def compare(recording: Recording) -> tuple[Any, Any]:
         answer, expected = recording.answer, recording.expected
         body = answer["body"].encode() if isinstance(answer["body"], str) else answer["body"] or b""

@@ -142,7 +142,7 @@ def test_a_providers_500_that_only_sounds_like_a_mistake_is_transient(message):
     assert answered(500, {"error": {"message": message}}).transient
 
 
-def test_no_row_is_there_twice():
+def test_no_row_appears_twice():
     keys = [(row.type, row.code, row.message and row.message.pattern, *sorted(row.statuses)) for row in FAULTS]
     assert len(keys) == len(set(keys))
 

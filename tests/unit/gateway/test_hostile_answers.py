@@ -74,7 +74,7 @@ def test_a_compressed_answer_is_inflated_only_up_to_the_maximum(connect):
         connect(base_url=url(server)).get_batch("batch_1")
 
 
-def test_of_a_compressed_error_over_the_maximum_the_status_is_enough(connect):
+def test_a_compressed_error_over_the_maximum_is_known_by_its_status(connect):
     for encoding in ("gzip", "gzip, gzip", "br"):
         with (
             RawServer(encoded(bomb(32), encoding, "503 Service Unavailable")) as server,

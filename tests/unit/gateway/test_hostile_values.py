@@ -90,7 +90,7 @@ ENCODED = {
 
 
 @pytest.mark.parametrize("token", [TOKEN, 'Zm9v/YmFy+a-secret==~of"quotes\\'], ids=["virtual key", "odd characters"])
-def test_the_token_is_struck_out_in_every_form_and_place(token):
+def test_the_token_is_masked_in_every_form_and_place(token):
     for form in ENCODED.values():
         echoed = form.replace(TOKEN, token)
         body = json.dumps(echoing("TEXT")).replace("TEXT", echoed if "\\u" in form else json.dumps(echoed)[1:-1])
@@ -156,7 +156,7 @@ class Counted(list):  # type: ignore[type-arg]
         raise AssertionError("all entries are read")
 
 
-def test_of_many_errors_only_the_first_are_read():
+def test_only_the_first_of_many_errors_are_read():
     for entry in (1, {}, "words", {"code": "c"}, [[]]):
         for wrap in (lambda data: data, lambda data: {"data": data}):
             data = Counted([entry] * 400_000)
@@ -165,7 +165,7 @@ def test_of_many_errors_only_the_first_are_read():
             assert len(batch.errors) <= MAX_ERRORS
 
 
-def test_of_many_members_only_the_first_are_read():
+def test_only_the_first_of_many_members_are_read():
     many = {str(number): LONG for number in range(10_000)}
     batch = Batch.model_validate(
         {"id": "b", "status": "s", "errors": [many], "metadata": many, "extra_fields": many, "request_counts": many}

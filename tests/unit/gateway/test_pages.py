@@ -59,7 +59,7 @@ def test_a_listing_of_ever_new_cursors_and_entries_ends_and_is_not_complete():
     assert "pages" in listing.why_incomplete
 
 
-def test_a_cursor_that_is_too_long_for_a_url_is_no_cursor():
+def test_a_cursor_that_is_too_long_for_a_url_counts_as_absent():
     listing = Listing(
         lambda after: Page[File].model_validate({"data": [], "next_cursor": "c" * 70_000, "has_more": True})
     )

@@ -63,5 +63,5 @@ def test_a_field_of_some_versions_is_kept_and_known(field) -> None:
     assert set(field.versions) <= set(ALL)
 
 
-def test_no_field_is_there_twice() -> None:
+def test_no_field_appears_twice() -> None:
     assert len(FIELDS) == len({(field.where, field.name) for field in FIELDS})

@@ -163,6 +163,6 @@ def test_a_full_disk_keeps_the_old_file_and_the_results_so_that_the_write_can_be
         assert results.write(ids, uri).succeeded == len(ids)
 
 
-def test_a_disk_that_stays_full_is_reported_as_that(tmp_path: Path) -> None:
+def test_a_disk_that_stays_full_is_reported_as_full(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too large"), room_for(300_000), ResultsWriter() as results:
         results.add_lines([jsonl(*(succeeded(str(number), "x" * 3000) for number in range(200)))])

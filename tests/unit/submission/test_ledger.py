@@ -256,7 +256,7 @@ def test_a_batch_that_the_user_named_is_kept_although_the_lines_to_compare_are_l
 # Twins
 
 
-def test_of_a_create_that_the_gateway_sends_six_times_one_batch_is_paid() -> None:
+def test_only_one_batch_is_paid_for_if_the_gateway_sends_a_create_six_times() -> None:
     task = Task()
     task.api.create_as = ["six times, lost"]
     kept = task.submit().batch_id

@@ -184,7 +184,7 @@ def test_where_the_list_fails_every_batch_is_polled_by_its_id(error: BifrostErro
     assert simulation.count["list"] <= 12
 
 
-def test_an_entry_that_cannot_be_read_is_a_fault_of_its_own_wait_and_of_no_other() -> None:
+def test_an_entry_that_cannot_be_read_affects_only_its_own_wait() -> None:
     simulation = Simulation([*names(50), "an ID that no model accepts" * 1000])
     simulation.wait_for_all(POLICY)
     simulation.run(3 * INTERVAL)

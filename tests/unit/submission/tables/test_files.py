@@ -92,7 +92,7 @@ def test_csv_values_are_text_as_written() -> None:
     assert rows(content, "in.csv") == [{"id": "007", "review": 'two\nlines, "quoted"'}, {"id": "1e3", "review": ""}]
 
 
-def test_tsv_is_split_at_tabs_and_a_byte_order_mark_is_no_part_of_a_name() -> None:
+def test_tsv_is_split_at_tabs_and_a_byte_order_mark_is_not_part_of_a_name() -> None:
     assert rows("\ufeffid\treview\r\n1\ta, b\r\n".encode(), "in.tsv") == [{"id": "1", "review": "a, b"}]
 
 

@@ -61,7 +61,7 @@ def test_a_table_of_any_kind_has_the_same_columns_and_rows(kind: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [["a"], [{"a": 1}], "text", None, iter(()), ({"a"},), pandas.Series(["a"])])
-def test_what_is_no_table_is_not_taken_for_one(rows: Any) -> None:
+def test_an_object_that_is_not_a_table_is_not_taken_for_one(rows: Any) -> None:
     assert table_of(rows) is None
 
 
@@ -76,7 +76,7 @@ def test_values_keep_their_type_and_their_place_over_several_chunks(make: Any) -
     assert read[0]["date"] == datetime.date(2026, 1, 2)  # type: ignore[index]
 
 
-def test_pandas_nulls_of_each_kind_are_no_value() -> None:
+def test_pandas_nulls_of_each_kind_count_as_no_value() -> None:
     frame = pandas.DataFrame(
         {
             "float": [float("nan")],
@@ -103,7 +103,7 @@ def test_decimals_stay_exact() -> None:
     assert next(table.rows) == {"price": Decimal("0.10")}
 
 
-def test_two_columns_of_one_name_are_an_error() -> None:
+def test_two_columns_with_the_same_name_are_an_error() -> None:
     with pytest.raises(BatchInputError, match="several columns named 'a'"):
         table_of(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
 
