@@ -29,7 +29,7 @@ SAMPLE_SECONDS = 5.0
 
 
 def main() -> int:
-    """Run, print the account, and return the exit code: 1 if there is an anomaly, 2 if there was no run."""
+    """Run, print the account, and return the exit code: 1 if there is an anomaly, 2 if the run was not completed."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # so that everything is stopped and removed
     work = Path(tempfile.mkdtemp(prefix="endurance-"))
@@ -58,7 +58,7 @@ class Run:
         self._evidence = Evidence([])
 
     def perform(self) -> Evidence:
-        """Start everything, let the load and the chaos go on for the minutes, wait for the rest, and gather."""
+        """Start everything, run the load and the chaos for the given minutes, wait until the jobs end, and gather the evidence."""
         options = self._options
         with Cluster(
             self._work, executor=options.executor, instances=options.instances, batch_seconds=options.batch_seconds
@@ -134,7 +134,7 @@ class Run:
             _say(f"{component} had ended, and was started again")
 
     def _finish(self, cluster: Cluster) -> None:
-        """Wait until all DAG runs have ended, or the patience is over: what runs then is stuck."""
+        """Wait until all DAG runs have ended, or until the time limit. What still runs then is stuck."""
         deadline = time.monotonic() + self._options.patience
         left = self._unfinished(cluster)
         while left and time.monotonic() < deadline:
@@ -147,7 +147,7 @@ class Run:
         try:
             return [str(row["run_id"]) for row in cluster.postgres.rows(UNFINISHED)]
         except sqlalchemy.exc.OperationalError:
-            return ["unknown, the database is away"]
+            return ["unknown, the database is down"]
 
 
 def _options() -> argparse.Namespace:

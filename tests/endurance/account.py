@@ -18,7 +18,7 @@ OURS = "airflow_bifrost/"
 """Part of the path of every source file of the package."""
 
 NO_TAGS = ("anthropic", "gemini", "bedrock", "vertex")
-"""Providers that store no metadata with a batch. After a kill during a create, the task may not be able to tell whose a batch is."""
+"""Providers that store no metadata with a batch. After a kill during a create, the task may be unable to determine which task a batch belongs to."""
 
 GROWTH_SECONDS = 600.0
 """Seconds that a component must have run before its memory is judged: until then, it still loads modules."""
@@ -30,7 +30,7 @@ GROWTH_BYTES_PER_MINUTE = 2 << 20
 class Anomaly:
     """Something that should not have happened.
 
-    :param kind: what it is, in words that are the same for all of its kind.
+    :param kind: what happened, in the same words for every anomaly of this kind.
     :param subject: the job, batch, file or component.
     :param at: when, in Unix seconds; None: unknown.
     """
@@ -64,7 +64,7 @@ def rows_paid_twice(evidence: Evidence) -> Iterator[Anomaly]:
 
 
 def orphaned_batches(evidence: Evidence) -> Iterator[Anomaly]:
-    """Batches that were made for a job which does not know them."""
+    """Batches that were created for a job that does not know them."""
     owners = {prompt: job for job in _submitting(evidence) for prompt in job.prompts}
     for batch in evidence.batches:
         job = next((owners[row.prompt] for row in batch.rows if row.prompt in owners), None)
@@ -118,7 +118,7 @@ def stuck_tasks(evidence: Evidence) -> Iterator[Anomaly]:
 
 
 def wrong_outputs(evidence: Evidence) -> Iterator[Anomaly]:
-    """Files of jobs that succeeded and that are not complete, ordered and whole."""
+    """Files of jobs that succeeded, but are incomplete, unordered or damaged."""
     for job in _submitting(evidence):
         if job.output is None or not _succeeded(evidence, job):
             continue
@@ -149,7 +149,7 @@ def _wrong_rows(evidence: Evidence, job: Job, rows: list[Mapping[str, Any]]) -> 
 
 
 def wrong_progress(evidence: Evidence) -> Iterator[Anomaly]:
-    """Progress that cannot be."""
+    """Impossible progress."""
     for task, progress in evidence.progress.items():
         total, completed, failed = (progress.get(name) or 0 for name in ("total", "completed", "failed"))
         if completed + failed > total > 0 or not 0 <= (progress.get("percent") or 0) <= 100:
@@ -157,7 +157,7 @@ def wrong_progress(evidence: Evidence) -> Iterator[Anomaly]:
 
 
 def lost_attempts(evidence: Evidence) -> Iterator[Anomaly]:
-    """Attempts that an error of this package ended: what can be tolerated must be."""
+    """Attempts that failed with an error of this package. The package must tolerate whatever it can."""
     for error in evidence.errors:
         if error.job and is_ours(error) and not _excused(error, evidence):
             yield Anomaly("an attempt was lost", error.job, f"{error.kind}: {error.message} ({error.source})", error.at)
@@ -222,7 +222,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Anomaly]], ...] = (
 
 
 def is_ours(error: LoggedError) -> bool:
-    """Whether this package raised an exception, and not Airflow below or above it."""
+    """Whether this package itself raised an exception, instead of Airflow below or above it."""
     raised_here = bool(error.files) and OURS in error.files[-1]
     return raised_here or error.kind.startswith(("Bifrost", "Batch", "Submission", "ResultsUnavailable"))
 
@@ -232,7 +232,7 @@ _EXCUSES = {
     "delete_connection": ("BifrostConfigurationError", "AirflowNotFoundException"),
     "fill_disk": ("OSError",),
 }
-"""Errors with which a task rightly ends an attempt while something is done that it cannot work with."""
+"""Errors with which a task rightly fails an attempt during an event that it cannot work through."""
 
 
 def _excused(error: LoggedError, evidence: Evidence) -> bool:
@@ -245,7 +245,7 @@ def _excused(error: LoggedError, evidence: Evidence) -> bool:
 
 
 def undetermined(evidence: Evidence) -> set[str]:
-    """The jobs that rightly stopped because they could not determine whose a batch is: they say so, and a user decides."""
+    """The jobs that rightly stopped because they could not determine which task a batch belongs to. Their errors say so, and a user decides."""
     providers = {job.id: job.provider for job in evidence.jobs}
     return {error.job for error in evidence.errors if error.kind == IN_DOUBT and providers.get(error.job) in NO_TAGS}
 

@@ -1,4 +1,4 @@
-"""What is done to the run, and when: a plan that follows from the seed. Pure."""
+"""The events of a run and their times: a plan that follows from the seed. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
 
 
 def faults(rate: float = RATE) -> list[dict[str, Any]]:
-    """The faults that let this share of all calls fail. The gateway draws for each in turn."""
+    """The faults that together let this share of all calls fail. The gateway draws for each fault in turn."""
     each = 1 - (1 - rate) ** (1 / len(FAULTS))
     return [{**fault, "rate": each} for fault in FAULTS]
 
@@ -53,11 +53,11 @@ class Event:
 class Kind:
     """A kind of event.
 
-    :param targets: one of which it is done to.
+    :param targets: it happens to one of these.
     :param seconds: the shortest and the longest time until it is undone.
-    :param uses: what no other event may be done to at the same time, in addition to the target.
-    :param least: how often it occurs, as far as the time allows.
-    :param weight: how often it is drawn in addition, compared with the others.
+    :param uses: what no other event may affect at the same time, in addition to the target.
+    :param least: the minimum number of occurrences, as far as the time allows.
+    :param weight: how likely it is to be drawn beyond that, relative to the others.
     """
 
     what: str
@@ -80,7 +80,7 @@ def kinds(
 
     :param components: of Airflow.
     :param runs_tasks: those of them that run tasks.
-    :param api_away: seconds that the API server is away for once.
+    :param api_away: seconds for which the API server is down, once.
     :param small_disk: the component whose disk can be full; None: no component's can.
     :param clocked: the component whose clock can jump; None: no component's can.
     """
@@ -108,7 +108,7 @@ def kinds(
 def plan(seed: int, seconds: float, kinds: Sequence[Kind], *, by_minute: float = 4.0) -> list[Event]:
     """Draw the events, in the order of their time.
 
-    Each kind occurs as often as it must, as far as the time allows; more are drawn by weight. Nothing is done twice at the same time to the same target.
+    Each kind occurs its minimum number of times, as far as the time allows. More are drawn by weight. Two events never affect the same target at the same time.
     """
     chance = random.Random(f"chaos {seed}")
     needed = [kind for kind in kinds for _ in range(kind.least)]

@@ -16,7 +16,7 @@ def library() -> Path | None:
 def environment(preload: Path, file: Path) -> dict[str, str]:
     """The environment of a process whose clock is as the file says.
 
-    The monotonic clock jumps, too, as it does for some programs when a virtual machine was suspended: libfaketime cannot leave it alone
+    The monotonic clock jumps, too, as it does for some programs after a virtual machine was suspended. libfaketime cannot leave it unchanged
     without breaking ``time.sleep``.
     """
     jump(file, 0)

@@ -67,10 +67,10 @@ _CELERY = {
 
 
 class Cluster:
-    """Starts everything, and ends it however the run ends.
+    """Starts everything, and stops it however the run ends.
 
     :param work: the folder for all of it.
-    :param executor: ``local``: the schedulers run the tasks; ``celery``: as many workers do, each with a home of its own.
+    :param executor: ``local``: the schedulers run the tasks; ``celery``: the same number of workers run them, each with its own home.
     :param instances: the number of schedulers, of triggerers and of workers.
     """
 
@@ -142,7 +142,7 @@ class Cluster:
         return self.runs_tasks[-1]
 
     def left_out(self) -> list[str]:
-        """What this machine does not allow to be done to the run, and what would allow it."""
+        """The events that are impossible on this machine, and what would make them possible."""
         found = []
         if self.disk is None:
             found.append("no disk is full: only root may mount a small one")
@@ -180,9 +180,9 @@ class Cluster:
         self.airflow.start_component(component)
 
     def revive(self) -> list[str]:
-        """Start the components that have ended by themselves, as systemd or Kubernetes does, and return them.
+        """Restart the components that have ended by themselves, as systemd or Kubernetes does, and return them.
 
-        Airflow's components end when their database is away.
+        Airflow's components end when their database is down.
         """
         ended = self.airflow.ended()
         for component in ended:
@@ -190,7 +190,7 @@ class Cluster:
         return ended
 
     def task_processes(self, component: str) -> list[int]:
-        """The processes that run a task's code, of a scheduler or a worker."""
+        """The processes of a scheduler or a worker that run a task's code."""
         return [pid for pid in self.airflow.pids(component) if _title(pid).startswith("airflow worker -- 0")]
 
     def sample(self, now: float) -> list[Sample]:
@@ -206,7 +206,7 @@ class Cluster:
     # The connection
 
     def put_connection(self, token: str) -> None:
-        """Set the token of the connection, which is made if it is not there."""
+        """Set the token of the connection, and create the connection if it does not exist."""
         body = {"connection_id": CONNECTION, "conn_type": "bifrost", "host": self.gateway.url, "password": token}
         if not self._ask("PATCH", f"/api/v2/connections/{CONNECTION}", json=body):
             self._ask("POST", "/api/v2/connections", json=body)
@@ -216,7 +216,7 @@ class Cluster:
         self._ask("DELETE", f"/api/v2/connections/{CONNECTION}")
 
     def _ask(self, method: str, path: str, **options: Mapping[str, object]) -> bool:
-        """Send a request as soon as the API server answers, and return whether what it is about is there."""
+        """Send a request as soon as the API server answers, and return whether its object exists."""
         deadline = time.monotonic() + _API_SECONDS
         while True:
             self.revive()

@@ -27,7 +27,7 @@ UNFINISHED = "SELECT run_id, state FROM dag_run WHERE state IN ('queued', 'runni
 
 
 def gather(cluster: Cluster, evidence: Evidence) -> None:
-    """Add everything to the evidence that the cluster has. Airflow must run; no task may."""
+    """Add everything that the cluster has to the evidence. Airflow must be running, but no task."""
     evidence.batches = cluster.gateway.batches()
     evidence.tasks = [_task(row) for row in cluster.postgres.rows(TASKS)]
     evidence.errors = list(_errors(cluster, evidence.jobs))
@@ -79,7 +79,7 @@ def _errors(cluster: Cluster, jobs: list[Job]) -> Iterator[LoggedError]:
 
 
 def _leftovers(cluster: Cluster, jobs: list[Job]) -> Iterator[str]:
-    """Our files in the temporary folders that the next task on that machine does not remove, and what is next to the outputs and is no output."""
+    """This package's files in the temporary folders that the next task on that machine does not remove, and files next to the outputs that are not outputs."""
     for folder in (cluster.work / "machines").glob("*/tmp"):
         subprocess.run([sys.executable, "-c", _NEXT_TASK], env={**os.environ, "TMPDIR": str(folder)}, check=True)
         yield from (str(path) for path in sorted(folder.iterdir()) if "bifrost" in path.name)

@@ -1,4 +1,4 @@
-"""What a run leaves behind, as plain values: the account is a function of them."""
+"""What a run leaves behind, as plain values. The account is a function of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Batch:
     """A batch in the gateway's ledger.
 
     :param readable: whether all of its rows are known.
-    :param cancelled: whether a cancel was asked for.
+    :param cancelled: whether a cancel was requested.
     """
 
     id: str
@@ -112,7 +112,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Window:
-    """A time in which something was done to the run, in Unix seconds."""
+    """The time of an event of the chaos, in Unix seconds."""
 
     what: str
     target: str
@@ -122,7 +122,7 @@ class Window:
 
 @dataclass
 class Evidence:
-    """All that the account judges.
+    """Everything that the account judges.
 
     :param returned: the return value of each job's task that made its batches: a manifest, or a batch ID.
     :param progress: the last ``progress`` XCom of each task instance that has one.

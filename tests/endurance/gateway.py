@@ -1,4 +1,4 @@
-"""The local gateway as a process that may be killed, and its ledger: which batches it made, of which rows, and what became of them."""
+"""The local gateway as a process that may be killed, and its ledger: which batches it created, with which rows, and how they ended."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class GatewayServer:
         self._processes.kill("gateway")
 
     def upgrade(self) -> None:
-        """Be the next version from the next start on."""
+        """Answer like the next version from the next start on."""
         self.version = VERSIONS[min(VERSIONS.index(self.version) + 1, len(VERSIONS) - 1)]
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class GatewayServer:
             self._control.post("/faults", json={"times": None, **fault}).raise_for_status()
 
     def clear_faults(self) -> None:
-        """Let no call fail any more."""
+        """Let no call fail anymore."""
         self._control.delete("/faults").raise_for_status()
 
     def batches(self) -> list[Batch]:

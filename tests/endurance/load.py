@@ -36,7 +36,7 @@ class Plan:
 
 WAITS = ("mapped_wait", "list_wait", "reschedule_wait", "poke_wait")
 _SHARES = ("mapped_wait", "list_wait", "reschedule_wait", "mapped_wait", "list_wait", "poke_wait")
-"""Mapped tasks and lists get most of the batches, since the other two kinds keep starting processes."""
+"""Mapped tasks and lists get most of the batches, because the other two kinds keep starting processes."""
 
 SUBMITS = ("run", "chain", "table", "decorated")
 
@@ -83,7 +83,7 @@ def input_of(job: Job) -> bytes:
 
 
 def waiting_jobs(batches: Sequence[tuple[str, str]]) -> list[Job]:
-    """The jobs that wait for batches: those of a provider are shared out among the kinds.
+    """The jobs that wait for batches. Each provider's batches are divided among the kinds.
 
     :param batches: provider and ID of each.
     """

@@ -14,7 +14,7 @@ from support.processes import Processes
 
 _START_SECONDS = 60.0
 SERVER_USERS = ("postgres", "nobody")
-"""Unprivileged users, one of which runs PostgreSQL's server if this process is root's: it refuses to run as root."""
+"""Unprivileged users. If this process runs as root, one of them runs PostgreSQL's server, which refuses to run as root."""
 
 
 class NotInstalled(RuntimeError):
@@ -48,7 +48,7 @@ def postgres_folders() -> list[Path]:
 
 
 def unprivileged(folder: Path) -> list[str]:
-    """Return the beginning of a command that runs the rest as an unprivileged user; empty if this process is not root's.
+    """Return the beginning of a command that runs the rest as an unprivileged user; empty if this process does not run as root.
 
     :param folder: given to that user.
     :raises NotInstalled: there is no such user, or no program to change to it.
@@ -69,7 +69,7 @@ def unprivileged(folder: Path) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody uses."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

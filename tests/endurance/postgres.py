@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of the run's own, on loopback, for Airflow's metadata."""
+"""The run's own PostgreSQL cluster, on loopback, for Airflow's metadata."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Postgres:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop the server in its fast mode: connections are closed, transactions rolled back."""
+        """Stop the server in fast mode: it closes connections and rolls back transactions."""
         self._processes.end("postgres", signal.SIGINT, seconds=120)
 
     def rows(self, query: str) -> list[dict[str, object]]:

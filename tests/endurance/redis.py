@@ -1,4 +1,4 @@
-"""A Redis server of the run's own, on loopback, as Celery's broker."""
+"""The run's own Redis server, on loopback, as Celery's broker."""
 
 from __future__ import annotations
 

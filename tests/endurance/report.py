@@ -1,4 +1,4 @@
-"""The account as text: what was done, what should not have happened, and what preceded it. Pure."""
+"""The account as text: the events, the anomalies, and what preceded them. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _figures(evidence: Evidence) -> list[str]:
         f"  batches     {len(evidence.batches)} with {rows} rows",
         f"  tasks       {len(evidence.tasks)} in {attempts} attempts: {_counted(done)}",
         f"  of these,   {sum(task.try_number > DEFAULT_ATTEMPTS for task in evidence.tasks)} needed more than {DEFAULT_ATTEMPTS} attempts",
-        f"  stopped     {len(undetermined(evidence))} because it is unknown whose a batch is",
+        f"  stopped     {len(undetermined(evidence))} because it is unknown which task a batch belongs to",
         f"  exceptions  {_counted(causes(evidence))}",
         f"  chaos       {_counted(chaos)}",
         f"  memory      {_memory(evidence)}",
@@ -53,7 +53,7 @@ def _memory(evidence: Evidence) -> str:
 
 
 def _before(evidence: Evidence, anomaly: Anomaly) -> list[str]:
-    """The events that were going on, or had just ended, when an anomaly happened; nothing if its time is not known."""
+    """The events that were in progress, or had just ended, when an anomaly happened. Empty if its time is unknown."""
     if not anomaly.at:
         return []
     at = anomaly.at

@@ -63,7 +63,7 @@ class Storm:
         if undo is not None:
             self._at(now + event.seconds, end)
 
-    # One method for each kind of event: does it, and returns what undoes it.
+    # One method for each kind of event. It starts the event and returns the function that ends it.
 
     def _kill(self, component: str) -> Callable[[], None]:
         self._cluster.airflow.kill(component)
@@ -74,7 +74,7 @@ class Storm:
         return lambda: self._cluster.airflow.signal(component, signal.SIGCONT)
 
     def _kill_task(self, component: str) -> Callable[[], None]:
-        """One task, as soon as the component runs one, or none if it does not until the end of the event."""
+        """Kill one task as soon as the component runs one. If it runs none before the end of the event, nothing is killed."""
         over = False
 
         def end() -> None:
@@ -131,7 +131,7 @@ class Storm:
         return correct
 
     def _rotate_token(self, _: str) -> Callable[[], None]:
-        """The connection gets the other token; at the end, the gateway refuses the one that it had."""
+        """Give the connection the other token. At the end, the gateway refuses the previous one."""
         old, new = self._cluster.tokens[self._token % 2], self._cluster.tokens[(self._token + 1) % 2]
         self._cluster.gateway.tokens = [old, new]
         self._token += 1

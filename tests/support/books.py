@@ -1,4 +1,4 @@
-"""The gateway's own books, read past the code under test: what was sent, what was paid for each row, and for whom."""
+"""The gateway's own records, read without the code under test: what was sent, what was paid for each row, and for whom."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Books:
 
     @contextmanager
     def of_somebody_else(self) -> Iterator[None]:
-        """What is created meanwhile belongs to somebody else."""
+        """What is created within this block belongs to somebody else."""
         before = {batch["id"] for batch in self._gateway.batches}
         yield
         self.others |= {batch["id"] for batch in self._gateway.batches} - before

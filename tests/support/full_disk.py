@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFile  # type: ignore[import-unty
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """No file of this process becomes larger than so many bytes within the block."""
+    """Within the block, no file of this process can grow beyond this many bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -175,7 +175,7 @@ class LedgerWorld(World):
     def check(self) -> None:
         end = self.end
         if isinstance(end, Submission) and end.confirmed:
-            assert self.owner_of(end) == "mine", "another task's batch is taken for one's own"
+            assert self.owner_of(end) == "mine", "another task's batch is taken for this task's"
         for made in self.api.batches:
             assert made.owner == "mine" or "cancel" not in made.status, "another task's batch is cancelled"
 
@@ -209,9 +209,9 @@ class LedgerWorld(World):
 class LedgerWorldWithoutMetadata(LedgerWorld):
     """A provider that stores no metadata, with other people's batches in its list.
 
-    Nothing tells that two batches come from one create, so creates are not repeated here. And the other worker gets an answer: while it
-    settled a lost one, this worker would stand still for ten minutes between its intent and its create. For the same reason the other
-    does not make its whole attempt between a read and a write of the store.
+    Nothing shows that two batches come from one create, so creates are not repeated here. The other worker always gets an answer. Otherwise
+    this worker would wait for ten minutes between its intent and its create, while the other settles the lost answer. For the same reason,
+    the other worker does not make its whole attempt between a read and a write of the store.
     """
 
     provider = "anthropic"

@@ -134,7 +134,7 @@ class LocalAirflow:
         return self._processes.ended()
 
     def pids(self, component: str) -> list[int]:
-        """Return the IDs of a component's processes, those of its tasks included; none while it is killed."""
+        """Return the IDs of a component's processes, including those of its tasks; empty after a kill."""
         return self._processes.pids(component)
 
     def cli(self, *arguments: str, timeout: float = 120) -> str:

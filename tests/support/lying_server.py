@@ -1,4 +1,4 @@
-"""A server that lies in the details of HTTP: it drips, and compresses gigabytes into kilobytes."""
+"""A server that abuses HTTP: it sends answers in tiny pieces, and compresses gigabytes into kilobytes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Dripping(socketserver.BaseRequestHandler):
 
 @cache
 def bomb(mebibytes: int, layers: int = 1) -> bytes:
-    """So many MiB of spaces, compressed to a few kilobytes, or to less with more layers."""
+    """This many MiB of spaces, compressed to a few kilobytes, or to less with more layers."""
     content = b" " * (mebibytes * 2**20)
     for _ in range(layers):
         content = gzip.compress(content, 6)

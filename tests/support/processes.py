@@ -107,7 +107,7 @@ class Processes:
         return [name for name, process in self._running.items() if process.poll() is not None]
 
     def pids(self, name: str) -> list[int]:
-        """Return the IDs of a process and everything that it started; none if it was killed."""
+        """Return the IDs of a process and everything that it started; empty if it was killed."""
         process = self._running.get(name)
         return [] if process is None else _members({process.pid})
 

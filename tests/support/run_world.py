@@ -70,7 +70,7 @@ class Made:
         return self.outcome == "failed"
 
     def may_answer(self, row: int) -> bool:
-        """Whether the row is paid for, or may still be."""
+        """Whether the row is paid for, or may still be paid for."""
         return row in self.rows and (self.outcome is None or self.results.get(row) == "ok")
 
 
@@ -479,7 +479,7 @@ class RunWorld(World):
             assert self.is_settled(row), f"row {row} is {written.get(row)}"
 
     def is_settled(self, row: int) -> bool:
-        """Whether the row has an answer, or there is a reason why it has none."""
+        """Whether the row has an answer, or a reason for its absence."""
         if self.output[self.run].get(row) in ("ok", "400"):
             return True
         if (

@@ -39,10 +39,10 @@ class World:
         """Raise an AssertionError if an invariant is violated. Called after each event."""
 
     def finish(self) -> None:
-        """Let everything go well from now on, and check how it ends."""
+        """Let nothing fail from now on, and check how it ends."""
 
     def close(self) -> None:
-        """Give up what the world holds."""
+        """Release what the world holds."""
 
 
 def event(weight: int = 1, /, **choices: Sequence[Any]) -> Callable[[Method], Method]:
