@@ -137,6 +137,9 @@ class Creator:
 
     def _note_failure(self, digest: str, intent: SubmissionRecord, error: BifrostGatewayError) -> None:
         now = self.calls.now()
+        other = self.records.get(digest)
+        if not error.sent and other is not None and other.nonces != intent.nonces:
+            return  # another worker on the same attempt makes the batch, or has made it
         if not error.sent:
             self.records.put(digest, replace(intent, state="refused", quiet_at=None))
         elif error.status_code is None:

@@ -156,7 +156,7 @@ def _pieces_of(template: str) -> Iterator[_Piece]:
     except ValueError as error:
         raise input_error(
             f"The template in `prompt` is malformed: {error}.",
-            "Name columns in braces, as in {review}; write {{ and }} for braces.",
+            "Name columns in braces, as in {review}. If the text itself has braces, make `prompt` a function of the row.",
         ) from None
 
 

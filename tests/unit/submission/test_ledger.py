@@ -175,6 +175,21 @@ def test_the_batch_of_another_worker_is_settled_by_the_next_attempt_if_this_one_
     assert task.record.rivals == []
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_a_create_that_was_not_sent_does_not_forget_the_batch_of_another_worker(provider: str) -> None:
+    task = Task(provider)
+    others: list[str] = []
+
+    def before(call: str) -> None:
+        if call == "create":
+            task.api.before = lambda _: None
+            others.append(task.submit().batch_id)
+            raise BifrostUnavailable("The connection was refused.", sent=False)
+
+    task.api.before = before
+    assert [task.submit().batch_id] == others == task.api.paid()
+
+
 def test_a_recorded_batch_is_kept_if_the_provider_knows_neither_it_nor_that_of_another_worker() -> None:
     task = Task("anthropic")
     killed_with_a_rival(task)
