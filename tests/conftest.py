@@ -49,12 +49,12 @@ settings.register_profile("nightly", deadline=None, max_examples=100_000, print_
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(optionalhook=True)  # also with -p no:xdist
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name bytes by their argument. Compressed bytes differ from process to process, and so would the test's name."""
     return argname if isinstance(val, bytes) else None
 
 
+@pytest.hookimpl(optionalhook=True)  # also with -p no:xdist
 def pytest_xdist_auto_num_workers() -> int:
     """Two to four: each process loads Airflow, which takes seconds of CPU, and that of the end-to-end tests takes longest."""
     return max(2, min(os.cpu_count() or 1, 4))
