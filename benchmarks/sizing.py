@@ -17,7 +17,7 @@ from statistics import quantiles
 import figures
 from support.simulation import NOW, Simulation
 
-from airflow_bifrost.waiting.decision import WaitPolicy
+from airflow_bifrost.waiting.policy import WaitPolicy
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizing.md"
 WARM_UP = 180.0  # seconds until the hub has found its pages and every wait was polled

@@ -1,6 +1,7 @@
 """Which versions of the gateway this package knows, how it knows them, and the fields that only some of them have.
 
 An answer does not tell the gateway's version, so the package accepts the answers of every version. The doctor asks for the version.
+Which errors each version reports, and what they mean, is in :mod:`airflow_bifrost.gateway.faults`.
 """
 
 from __future__ import annotations

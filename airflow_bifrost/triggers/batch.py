@@ -26,9 +26,10 @@ from airflow_bifrost.triggers.cancel import Cancellation
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
 from airflow_bifrost.triggers.stats import AirflowMeter
 from airflow_bifrost.triggers.uncancelled import leave
-from airflow_bifrost.waiting.decision import RESULTS_GRACE, Finished, GiveUp, WaitPolicy, WaitState, resumed
+from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitState, resumed
 from airflow_bifrost.waiting.handles import End, Listener, WaitHandle
 from airflow_bifrost.waiting.hub import Hub
+from airflow_bifrost.waiting.policy import RESULTS_GRACE, WaitPolicy
 from airflow_bifrost.waiting.progress import Seen, progress_of
 from airflow_bifrost.waiting.schedule import LAST_POLL_WITHIN
 

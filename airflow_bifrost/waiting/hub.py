@@ -21,10 +21,11 @@ from weakref import WeakKeyDictionary
 from airflow_bifrost.exceptions import BifrostConfigurationError, BifrostError, BifrostGatewayError
 from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.waiting.connection import SharedConnection
-from airflow_bifrost.waiting.decision import Finished, KeepWaiting, LookUpConnection, WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import Finished, KeepWaiting, LookUpConnection, WaitState
 from airflow_bifrost.waiting.handles import Listener, WaitHandle
 from airflow_bifrost.waiting.meter import Meter
 from airflow_bifrost.waiting.page_index import PAGE
+from airflow_bifrost.waiting.policy import WaitPolicy
 from airflow_bifrost.waiting.schedule import Schedule, Update
 from airflow_bifrost.waiting.waits import PollBatch, PollPage, Request
 

@@ -38,13 +38,13 @@ from airflow_bifrost.waiting.decision import (
     Line,
     LookUpConnection,
     TimedOut,
-    WaitPolicy,
     WaitState,
     on_batch,
     on_fault,
 )
 from airflow_bifrost.waiting.group import ProviderGroup
 from airflow_bifrost.waiting.limits import ConcurrencyLimit
+from airflow_bifrost.waiting.policy import WaitPolicy
 from airflow_bifrost.waiting.timetable import Timetable
 from airflow_bifrost.waiting.waits import PollBatch, PollPage, Request, ScheduledWait
 

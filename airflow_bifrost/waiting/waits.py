@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_bifrost.waiting.decision import WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import WaitState
+from airflow_bifrost.waiting.policy import WaitPolicy
 
 if TYPE_CHECKING:
     from airflow_bifrost.waiting.group import ProviderGroup

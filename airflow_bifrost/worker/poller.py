@@ -16,11 +16,11 @@ from airflow_bifrost.waiting.decision import (
     GiveUp,
     LookUpConnection,
     TimedOut,
-    WaitPolicy,
     WaitState,
     on_batch,
     on_fault,
 )
+from airflow_bifrost.waiting.policy import WaitPolicy
 from airflow_bifrost.waiting.progress import Seen, progress_of
 
 log = logging.getLogger("airflow.task")

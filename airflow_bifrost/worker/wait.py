@@ -25,7 +25,8 @@ from airflow_bifrost.gateway.retry import NO_RETRY, RetryPolicy
 from airflow_bifrost.hooks.bifrost import BifrostHook
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.triggers.event import BatchEvent, ErrorInEvent
-from airflow_bifrost.waiting.decision import WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import WaitState
+from airflow_bifrost.waiting.policy import WaitPolicy
 from airflow_bifrost.worker.arguments import DEFAULT_POLL_INTERVAL, DEFAULT_RESULTS_GRACE
 from airflow_bifrost.worker.poller import Poller
 from airflow_bifrost.worker.progress import ProgressXCom

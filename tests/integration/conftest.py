@@ -10,7 +10,9 @@ import pytest
 
 from airflow_bifrost.gateway.retry import RetryPolicy
 from airflow_bifrost.hooks import clients
+from airflow_bifrost.results import collect
 from airflow_bifrost.testing import LocalGateway, ProviderBehavior
+from airflow_bifrost.waiting import policy
 from airflow_bifrost.worker import submit
 
 
@@ -41,9 +43,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway that the connection ``bifrost_default`` leads to. Its batches do not change until a test changes them."""
-    from airflow_bifrost.waiting import decision
-
-    monkeypatch.setattr(decision, "PACE", replace(decision.PACE, min_interval=0.0))
+    monkeypatch.setattr(policy, "PACE", replace(policy.PACE, min_interval=0.0))
     with LocalGateway(batch_seconds=3600, virtual_keys=["sk-bf-good", "sk-bf-new"]) as running:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", running.connection_json(token="sk-bf-good"))
         yield running
@@ -52,10 +52,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
 @pytest.fixture
 def quick_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
     """A local gateway like ``gateway``, whose batches end after a moment, and without long pauses."""
-    from airflow_bifrost.results import collect
-    from airflow_bifrost.waiting import decision
-
-    monkeypatch.setattr(decision, "PACE", replace(decision.PACE, min_interval=0.0))
+    monkeypatch.setattr(policy, "PACE", replace(policy.PACE, min_interval=0.0))
     monkeypatch.setattr(submit, "TIMING", submit.LedgerTiming(sleep=nap, settle=0.0, late=0.0))
     monkeypatch.setattr(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.02))
     with LocalGateway(batch_seconds=0.2) as running:
@@ -72,6 +69,4 @@ def deferring(quick_gateway: LocalGateway) -> None:
 @pytest.fixture
 def quick_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next attempt after a fault follows within a fraction of a second."""
-    from airflow_bifrost.waiting import decision
-
-    monkeypatch.setattr(decision, "PACE", replace(decision.PACE, first_fault=0.02, fault_cap=0.02))
+    monkeypatch.setattr(policy, "PACE", replace(policy.PACE, first_fault=0.02, fault_cap=0.02))

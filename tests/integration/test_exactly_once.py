@@ -40,7 +40,7 @@ from airflow_bifrost.runs import attempt
 from airflow_bifrost.runs.folder import RunFolder
 from airflow_bifrost.submission.ledger import LedgerTiming
 from airflow_bifrost.testing import Fault, LocalGateway, ProviderBehavior
-from airflow_bifrost.waiting import decision
+from airflow_bifrost.waiting import policy
 from airflow_bifrost.worker import submit, wait
 
 PROMPTS = [*(f"prompt {number}" for number in range(6)), "!flaky 503"]
@@ -80,7 +80,7 @@ def patched(steps: Steps, now: Callable[[], float], sleep: Callable[[float], Non
     timing = LedgerTiming(settle=30.0, late=10.0, sleep=sleep, now=now)
     with ExitStack() as stack:
         for patch in (
-            mock.patch.object(decision, "PACE", decision.Pace(min_interval=0.0, first_fault=0.02, fault_cap=0.02)),
+            mock.patch.object(policy, "PACE", policy.Pace(min_interval=0.0, first_fault=0.02, fault_cap=0.02)),
             mock.patch.object(submit, "TIMING", timing),
             mock.patch.object(collect, "POLICY", collect.ReadPolicy(pause=0.0, grace=1.0, poll_interval=0.0)),
             mock.patch.object(clients, "POLICY", RetryPolicy(base=0.001, cap=0.001)),

@@ -11,8 +11,9 @@ from airflow_bifrost.exceptions import (
     BifrostRequestError,
     BifrostUnavailable,
 )
-from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitPolicy
+from airflow_bifrost.waiting.decision import Finished, GiveUp
 from airflow_bifrost.waiting.group import SWEEP_PATIENCE
+from airflow_bifrost.waiting.policy import WaitPolicy
 from support.simulation import NOW, Simulation
 from support.walks import World, event
 

@@ -18,10 +18,10 @@ from airflow_bifrost.waiting.decision import (
     KeepWaiting,
     LookUpConnection,
     TimedOut,
-    WaitPolicy,
     WaitState,
 )
 from airflow_bifrost.waiting.page_index import PAGE
+from airflow_bifrost.waiting.policy import WaitPolicy
 from airflow_bifrost.waiting.schedule import Schedule, Update
 from airflow_bifrost.waiting.waits import PollBatch, PollPage, Request, ScheduledWait
 

@@ -20,7 +20,7 @@ from airflow_bifrost.results import read_rows
 from airflow_bifrost.runs import driver as run_module
 from airflow_bifrost.submission.ledger import LedgerTiming
 from airflow_bifrost.testing import Fault, LocalGateway
-from airflow_bifrost.waiting import decision
+from airflow_bifrost.waiting import policy
 from airflow_bifrost.worker import submit as submit_module
 
 
@@ -202,7 +202,7 @@ def test_a_wrong_row_is_named_before_anything_is_sent(gateway: LocalGateway, out
 def test_rows_that_are_sent_again_are_split_by_the_gateways_upload_limit(
     monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
-    monkeypatch.setattr(decision, "PACE", decision.Pace(min_interval=0.0))
+    monkeypatch.setattr(policy, "PACE", policy.Pace(min_interval=0.0))
     with LocalGateway(batch_seconds=0.2, max_body_mb=1) as gateway:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token="sk-bf-good"))
         rows = [f"!flaky 503 {number} " + "x" * 300_000 for number in range(6)]

@@ -22,8 +22,9 @@ from airflow_bifrost.triggers import uncancelled
 from airflow_bifrost.triggers.batch import BatchTrigger
 from airflow_bifrost.waiting import hub as hub_module
 from airflow_bifrost.waiting import schedule
-from airflow_bifrost.waiting.decision import Finished, WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import Finished, WaitState
 from airflow_bifrost.waiting.handles import Listener
+from airflow_bifrost.waiting.policy import WaitPolicy
 
 TASK = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
 DONE = {"status": "completed", "request_counts": {"total": 10, "completed": 10, "failed": 0}}

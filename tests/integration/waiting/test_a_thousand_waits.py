@@ -15,9 +15,10 @@ from support.loopback_server import LoopbackServer
 from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.retry import NO_RETRY
-from airflow_bifrost.waiting.decision import Finished, WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import Finished, WaitState
 from airflow_bifrost.waiting.handles import Listener
 from airflow_bifrost.waiting.hub import Hub
+from airflow_bifrost.waiting.policy import WaitPolicy
 
 N, PAGE, INTERVAL, ENDED = 1000, 100, 1.0, 200
 

@@ -27,10 +27,11 @@ from airflow_bifrost.gateway.async_client import AsyncGatewayClient
 from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.gateway.retry import NO_RETRY
-from airflow_bifrost.waiting.decision import Finished, GiveUp, Pace, WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import Finished, GiveUp, WaitState
 from airflow_bifrost.waiting.handles import Listener, WaitHandle
 from airflow_bifrost.waiting.hub import Hub
 from airflow_bifrost.waiting.meter import Meter
+from airflow_bifrost.waiting.policy import Pace, WaitPolicy
 
 QUICK = Pace(min_interval=0.0, first_fault=0.05, fault_cap=0.2)
 

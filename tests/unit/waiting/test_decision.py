@@ -29,13 +29,13 @@ from airflow_bifrost.waiting.decision import (
     KeepWaiting,
     LookUpConnection,
     TimedOut,
-    WaitPolicy,
     WaitState,
     in_words,
     on_batch,
     on_fault,
     resumed,
 )
+from airflow_bifrost.waiting.policy import WaitPolicy
 
 NOW = 1_775_400_000.0
 POLICY = WaitPolicy(poll_interval=60.0, deadline=NOW + 3600, not_found_grace=300.0)

@@ -19,8 +19,9 @@ from airflow_bifrost.exceptions import (
     BifrostRequestError,
     BifrostUnavailable,
 )
-from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut, WaitPolicy
+from airflow_bifrost.waiting.decision import Finished, GiveUp, TimedOut
 from airflow_bifrost.waiting.group import SWEEP_PATIENCE
+from airflow_bifrost.waiting.policy import WaitPolicy
 from airflow_bifrost.waiting.schedule import LAST_POLL_WITHIN
 from airflow_bifrost.waiting.waits import PollPage, Request
 

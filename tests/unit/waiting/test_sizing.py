@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.simulation import NOW, Simulation
 
-from airflow_bifrost.waiting.decision import WaitPolicy
+from airflow_bifrost.waiting.policy import WaitPolicy
 
 WAITS, INTERVAL, LATENCY = 240, 60.0, 2.0
 NEEDED = WAITS * LATENCY / INTERVAL  # requests in flight, if each batch is polled by its ID

@@ -9,7 +9,8 @@ import pytest
 
 from airflow_bifrost.exceptions import BatchNotFound, BifrostAuthError, BifrostConfigurationError, BifrostUnavailable
 from airflow_bifrost.gateway.models import Batch, RequestCounts
-from airflow_bifrost.waiting.decision import WaitPolicy, WaitState
+from airflow_bifrost.waiting.decision import WaitState
+from airflow_bifrost.waiting.policy import WaitPolicy
 from airflow_bifrost.worker.poller import Poller
 
 START = 1_800_000_000.0
