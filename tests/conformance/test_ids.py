@@ -19,7 +19,7 @@ FOLDERS = {
     "bedrock": "/model-invocation-job/",
     "vertex": "/v1/",
 }
-# 1.5 decodes the ID once, and so passes on the ARN. The local gateway plays 1.4 here, which does not decode it.
+# 1.5 decodes the ID once, and so passes on the ARN. The local gateway answers like 1.4 here, which does not decode it.
 ONLY_1_5 = {"1.5.16/bedrock/native_encoded_arn"}
 # What the gateway decoded to bytes that are not UTF-8.
 RUBBISH = {"1.5.16/vertex/id_bare_number", "1.5.16/vertex/id_nonsense"}
@@ -41,7 +41,7 @@ def test_the_id_that_the_provider_is_asked_for_is_the_recorded_one() -> None:
         native = not path.startswith("/openai")
         own = PROVIDERS[recording.provider].own_batch_id(match["segment"], native=native)
         if recording.provider == "bedrock" and native:
-            own = own.removeprefix(Bedrock.ARN)  # AWS takes a bare job id, and the local gateway plays AWS
+            own = own.removeprefix(Bedrock.ARN)  # AWS accepts a bare job ID, and the local gateway answers like AWS
         asked = unquote(CANCELS.sub("", recording.provider_asked)).replace("/openai/batches/", FOLDERS["azure"])
         asked = asked.replace("/example-project/", "/1234567890/")  # of Vertex, where a project has a name and a number
         if recording.provider == "vertex":

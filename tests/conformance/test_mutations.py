@@ -1,4 +1,4 @@
-"""Recorded answers, damaged: a typed error or a model, never anything else; never a success that was none, never a count that nobody gave.
+"""Damaged answers become a typed error or a model. They never show a success that did not happen, or a count that nobody gave.
 
 800 examples of each property, the same in each run, or 100,000 others with ``--hypothesis-profile=nightly``.
 """

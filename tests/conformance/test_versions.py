@@ -1,4 +1,4 @@
-"""What the package's tables say about a version of the gateway is what a gateway of this version answered."""
+"""The package's tables of gateway versions agree with what gateways of these versions answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token stays in the connection, whatever the gateway does with it."""
+"""The token stays in the connection, even if the gateway repeats it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from support.echoing_gateway import EchoingGateway
 if TYPE_CHECKING:
     from support.local_airflow import LocalAirflow
 
-TOKEN = "Canary7f3a9c51e0b8d264Q"  # looks like nothing in particular, so only the token itself can be recognized
+TOKEN = "Canary7f3a9c51e0b8d264Q"  # does not look like a key, so only the exact token can be recognized
 PATIENCE = 240.0
 
 
 def test_a_token_that_the_gateway_repeats_everywhere_is_nowhere_in_airflow(
     airflow: LocalAirflow, tmp_path: Path
 ) -> None:
-    """In no byte below AIRFLOW_HOME (logs, database), and in no answer of the REST API."""
+    """The token is in no byte below AIRFLOW_HOME (logs, database), and in no answer of the REST API."""
     with EchoingGateway(TOKEN) as gateway:
         connection = {"connection_id": "echoing", "conn_type": "bifrost", "host": gateway.url, "password": TOKEN}
         airflow.request("POST", "/api/v2/connections", json={**connection, "extra": '{"retry_budget": 1}'})

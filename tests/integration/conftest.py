@@ -34,7 +34,7 @@ def nap(seconds: float) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed call is retried at once, and some nine times; a submission does not pause."""
+    """A failed call is retried at once, about nine times. A submission does not pause."""
     monkeypatch.setattr(submit, "TIMING", submit.LedgerTiming(sleep=nap))
     monkeypatch.setattr(clients, "POLICY", RetryPolicy(base=0.01, cap=0.01, clock=Ticks()))
     monkeypatch.setenv("AIRFLOW__BIFROST__RETRY_BUDGET", "0.5")

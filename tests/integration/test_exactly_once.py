@@ -157,7 +157,7 @@ class ARun(World):
 
     @event(fault=OFTEN_NONE, step=STEPS)
     def a_user_stops_an_attempt(self, fault: str, step: int) -> None:
-        """Airflow's SIGTERM only calls on_kill. After it, one call may have been under way."""
+        """Airflow's SIGTERM only calls on_kill. One call may be in progress at that moment."""
         before, known = {batch["id"] for batch in self.gateway.batches}, None
 
         def stop(taken: int) -> None:
@@ -182,7 +182,7 @@ class ARun(World):
 
     @event(seed=range(10_000), fault=OFTEN_NONE)
     def two_workers_run_the_same_attempt(self, seed: int, fault: str) -> None:
-        """A worker is taken for dead, and is not. Both end when they wait; then a retry settles what they left."""
+        """A worker is taken for dead, but is alive. Both workers end when they wait, and then a retry settles what they left."""
         self.happened.add("two workers")
         self.attempts += 1
         self._inject(fault)
@@ -275,7 +275,7 @@ class ARun(World):
     # The oracle
 
     def check(self) -> None:
-        """The output is whole, or it is not there."""
+        """The output is complete or absent."""
         if Path(self.output).exists():
             ids = [row["custom_id"] for row in read_rows(self.output)]
             assert len(ids) in (len(PROMPTS), len(OTHERS))
@@ -292,7 +292,7 @@ class ARun(World):
         self.stack.close()
 
     def check_the_end(self) -> None:
-        """Each row is answered once for each input and each model that was asked for, and each answer of this request is written."""
+        """Each row is answered once for each input and each requested model, and each answer to this request is written."""
         self.books.move_on()
         paid, sent = self.books.paid(), self.books.sent()
         assert {row: times for row, times in paid.items() if times > 1} == {}, "rows are paid twice"
@@ -312,11 +312,11 @@ class ARun(World):
         ]
 
     def _tolerated(self) -> set[str]:
-        """If files are late, the file with the reason why the last row failed may come too late for another attempt at the row."""
+        """If files are late, the file that says why the last row failed may come too late for the row to be sent again."""
         return {"failed"} if any("files are named late" in name for name in self.happened) else set()
 
     def _may_be_unclear(self) -> bool:
-        """Whether the task may have to ask a person: without a record, the rows are in another split, or somebody else has the same rows."""
+        """Whether the task may have to ask a user: there is no record, and the rows are in another split or another task has the same rows."""
         without_name = DEPLOYMENT not in os.environ
         return "record" in self.happened and bool(
             "limits" in self.happened or (without_name and "another deployment" in self.happened)
@@ -389,14 +389,14 @@ def _die() -> None:
 
 
 class ARunWithoutTags(ARun):
-    """The same on a provider that stores no metadata: where its list proves nothing, the task stops, and nobody pays twice."""
+    """The same on a provider that stores no metadata. If its list proves nothing, the task stops, and nothing is paid for twice."""
 
     provider = "anthropic"
     outcomes = frozenset({"succeeded", "failed"})  # the gateway does not say why a row failed
 
     def check_the_end(self) -> None:
         self.books.move_on()
-        most = 1 + ("two workers" in self.happened)  # nothing tells that two batches come from one create
+        most = 1 + ("two workers" in self.happened)  # nothing shows that two batches come from one create
         assert {row: times for row, times in self.books.paid().items() if times > most} == {}, "rows are paid twice"
         assert self.state in ("success", SubmissionInDoubt.__name__)
         if self.state == "success":

@@ -186,7 +186,7 @@ def web_server(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
 
 @pytest.fixture
 def refusal(contract_test: ContractTest) -> Callable[..., str]:
-    """Runs it where it ends before its first check, and gives the one line that it prints."""
+    """Runs it in a way that ends it before its first check, and returns the one line that it prints."""
 
     def run(gateway: LocalGateway, *arguments: str, **variables: str) -> str:
         code, counts, output = contract_test(gateway, *arguments, **variables)

@@ -89,9 +89,12 @@ class BatchApi:
         self.before(name)
 
     def create(self, metadata: dict[str, str], **fields: Any) -> Batch:
-        """A create. ``lost``: the answer is lost; ``late``: the same, and the batch appears after minutes; ``twice``: two batches, one answer;
-        ``twice, lost``; ``six times, lost``: one every 250 s, as 1.5.16 does with max_retries 2; ``429, applied``: the batch exists, the answer is a refusal; ``429``, ``400``, ``503``: nothing was created;
-        ``closed``: no answer, nothing was created; ``unsent``: the connection was refused.
+        """A create.
+
+        ``lost``: the answer is lost; ``late``: the same, and the batch appears after minutes; ``twice``: two batches, one answer;
+        ``twice, lost``; ``six times, lost``: one every 250 s, as 1.5.16 does with max_retries 2; ``429, applied``: the batch exists, the
+        answer is a refusal; ``429``, ``400``, ``503``: nothing was created; ``closed``: no answer, nothing was created; ``unsent``: the
+        connection was refused.
         """
         self._call("create")
         how = self.create_as.pop(0) if self.create_as else "ok"

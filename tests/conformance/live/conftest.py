@@ -1,4 +1,4 @@
-"""The conformance checks on a gateway of yours: ``make test-live GATEWAY=... TOKEN=... PROVIDER=...``, read-only unless ``--spend`` is given.
+"""The conformance checks on your own gateway: ``make test-live GATEWAY=... TOKEN=... PROVIDER=...``, read-only unless ``--spend`` is given.
 
 The environment has the same names, so that nobody sees the token: GATEWAY, TOKEN, PROVIDER, PREFIX (default /openai; / for none),
 MODEL, and for results in an object store OUTPUT and ROLE. An empty variable counts as not set.

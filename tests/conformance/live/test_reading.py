@@ -66,7 +66,7 @@ def test_a_batch_that_does_not_exist_is_not_found(live: Live) -> None:
 
 
 def test_a_file_that_does_not_exist_is_not_found(live: Live) -> None:
-    with pytest.raises((BatchNotFound, BifrostRequestError)):  # at once: of an object store, this ID can never be one
+    with pytest.raises((BatchNotFound, BifrostRequestError)):  # at once, because an object store can never have this ID
         live.client.get_file("file-that-nobody-has-made")
     if live.provider in UNKNOWN_FILES:
         with pytest.raises((BatchNotFound, BifrostAuthError)):
@@ -80,7 +80,7 @@ def test_a_cursor_of_elsewhere_is_a_mistake(live: Live) -> None:
         pytest.skip(f"what the gateway does with a cursor for {live.provider} is unknown")
     try:
         live.client.list_page(limit=2, after="!!!")
-    except BifrostRequestError:  # at once, since it can never pass
+    except BifrostRequestError:  # at once, because it can never pass
         return
     pytest.skip(f"the gateway passes a cursor of elsewhere on to {live.provider}, as versions since 1.5 do")
 

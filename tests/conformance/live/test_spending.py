@@ -1,4 +1,4 @@
-"""The life of a batch on a gateway of yours. Costs the price of six rows of a few tokens; on Bedrock, which takes no fewer, of 200."""
+"""The life of a batch on your own gateway. It costs six rows of a few tokens; on Bedrock, which requires at least 100 rows per batch, 200 rows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def cannot_submit(live: Live) -> str | None:
 
 
 def ids_of(live: Live) -> list[str]:
-    """The IDs of three rows, or of as many as the provider wants at least."""
+    """The IDs of three rows, or of the minimum that the provider requires."""
     return [f"row-{number:03d}" for number in range(1, max(3, providers.get(live.provider).limits.min_rows) + 1)]
 
 

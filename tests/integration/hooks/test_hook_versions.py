@@ -23,7 +23,7 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[LocalGateway]:
 
 @pytest.fixture
 def use(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let the connection have this token from now on."""
+    """Give the connection this token from now on."""
 
     def use(token: str) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token=token))

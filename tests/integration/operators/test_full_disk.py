@@ -1,4 +1,4 @@
-"""A disk or a store that is full fails the attempt, and the next attempt goes on with what is paid for."""
+"""A full disk or store fails the attempt, and the next attempt continues with what is paid for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With allow_incomplete, one batch whose results are gone does not keep the results of the others from being written."""
+"""With allow_incomplete, a batch whose results are gone does not block the results of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BatchRunOperator and BatchSubmitOperator with tables: what is asked about each row, and what its result carries."""
+"""BatchRunOperator and BatchSubmitOperator with tables: which request each row becomes, and which columns its result carries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user tells a run which batch is whose, by part."""
+"""A user names the batch of each part of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Killed(BaseException):
 
 
 class KillingStore(Store):
-    """Kills the worker when a part's batch has been created, before that is recorded."""
+    """Kills the worker after a part's batch was created, before it is recorded."""
 
     parts = [2, 3]
 

@@ -1,4 +1,4 @@
-"""A task whose record is lost finds its batches in the provider's list, however it splits its rows by now."""
+"""A task whose record is lost finds its batches in the provider's list, however it splits its rows now."""
 
 from __future__ import annotations
 

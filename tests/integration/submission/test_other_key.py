@@ -23,7 +23,7 @@ class Killed(BaseException):
 
 
 class KillingStore(Store):
-    """Kills the worker when the answer to its create has come, before that is recorded."""
+    """Kills the worker after the answer to its create has arrived, before it is recorded."""
 
     kills = True
 

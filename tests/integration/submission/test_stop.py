@@ -1,4 +1,4 @@
-"""A user ends a BatchSubmitOperator: nothing more is submitted, and what was submitted is cancelled, now or by the next attempt."""
+"""When a user ends a BatchSubmitOperator, it submits nothing more, and this or the next attempt cancels what it submitted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def task_instance(state: str, try_number: int = 1) -> FakeTI:
 
 
 def ended_while_it_submits(state: str, at: str = "submitted") -> tuple[End, Store]:
-    """An attempt that Airflow ends when its record gets into a state, and which then has this state in Airflow."""
+    """An attempt that Airflow ends as soon as its record reaches a given state. Afterwards, the task has the given state in Airflow."""
     task = make()
     store = Watched(at, task.on_kill)
     return run_to_its_end(lambda: task, ti=task_instance(state), store=store), store

@@ -1,4 +1,4 @@
-"""Answers whose HTTP is hostile, over real sockets: the sync client, and the async one over each transport."""
+"""Hostile HTTP answers, over real sockets: the sync client, and the async one over each transport."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def encoded(body: bytes, encoding: str, status: str = "200 OK") -> bytes:
 
 @contextmanager
 def at_most(size: int) -> Iterator[None]:
-    """No more than so many bytes are allocated at any time within the block."""
+    """Within the block, no more than this many bytes are allocated at any time."""
     tracemalloc.start()
     try:
         yield
@@ -118,7 +118,7 @@ def test_a_chunk_is_inflated_in_steps_and_only_as_far_as_they_are_taken():
     assert sizes == [STEP, STEP, STEP]
 
 
-# A server that drips
+# A server that sends its answer in tiny pieces
 
 
 DRIPS = {
@@ -157,7 +157,7 @@ def test_a_download_may_take_as_long_as_it_makes_progress_and_no_longer():
         patience.spend(59.0)
         patience.on_progress(MIB)
         assert patience.left > 0
-    assert patience.left <= 60.0  # progress is not saved up
+    assert patience.left <= 60.0  # progress never extends the limit beyond the timeout
     for _ in range(3):
         patience.spend(30.0)
         patience.on_progress(10)

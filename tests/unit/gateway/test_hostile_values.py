@@ -1,4 +1,4 @@
-"""Answers whose JSON is hostile: what the models make of it is bounded, printable, and has no secret in it."""
+"""Hostile JSON answers: what the models take from them is bounded, printable and without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results that are hostile: a line or a value without end, and any number of models and error codes."""
+"""Hostile results: a line or a value without end, and any number of models and error codes."""
 
 from __future__ import annotations
 

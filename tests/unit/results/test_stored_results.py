@@ -1,4 +1,4 @@
-"""Results in an object store: read from it, or through the gateway, and only from the place where they may be."""
+"""Results in an object store are read from the store or through the gateway, and only from the allowed folder."""
 
 from __future__ import annotations
 

@@ -14,5 +14,5 @@ def test_no_row_is_paid_twice_and_each_paid_result_is_written(story: Story) -> N
 
 
 def test_no_row_is_paid_twice_and_each_paid_result_is_written_in_long_walks() -> None:
-    """The same with many more orders, which Hypothesis would take hours for."""
+    """The same with many more orders, for which Hypothesis would take hours."""
     assert walk(RunWorld, steps=1_000_000 if is_nightly() else 10_000)

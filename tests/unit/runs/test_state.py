@@ -179,7 +179,7 @@ def test_a_batch_of_unknown_origin_is_never_cancelled() -> None:
 
 
 def a_candidate(state: RunState, number: int) -> RunState:
-    """The run after the batch of a part has ended that may be another task's."""
+    """The run after the batch of a part has ended, when this batch may be another task's."""
     state = state.after(Submitted(number, f"theirs-{number}?", new=False, confirmed=False))
     return state.after(Ended([f"theirs-{number}?"]))
 

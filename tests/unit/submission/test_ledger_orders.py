@@ -20,5 +20,5 @@ def test_no_input_is_paid_twice_and_no_paid_batch_is_lost(world: type[LedgerWorl
 
 @WORLDS
 def test_no_input_is_paid_twice_and_no_paid_batch_is_lost_in_long_walks(world: type[LedgerWorld]) -> None:
-    """The same with many more orders, which Hypothesis would take hours for."""
+    """The same with many more orders, for which Hypothesis would take hours."""
     assert walk(world, steps=1_000_000 if is_nightly() else 8_000)

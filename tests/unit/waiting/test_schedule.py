@@ -403,7 +403,7 @@ def test_no_wait_is_forgotten_whatever_the_order_of_events(story: Story) -> None
 
 
 def test_no_wait_is_forgotten_in_long_walks() -> None:
-    """The same with many more orders, which Hypothesis would take hours for."""
+    """The same with many more orders, for which Hypothesis would take hours."""
     assert walk(ScheduleWorld, steps=1_000_000 if is_nightly() else 8_000)
 
 

@@ -1,4 +1,4 @@
-"""What a task requests is the same in every process, and what it gives is what goes out."""
+"""The digest of a request is the same in every process, and the values of the task are what is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which format a file has, what a table in it holds, and what is said of a file that holds something else."""
+"""Which format a file has, what a table in it holds, and the errors for a file with other content."""
 
 from __future__ import annotations
 

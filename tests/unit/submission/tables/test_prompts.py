@@ -1,4 +1,4 @@
-"""What each row of a table asks, by which ID, and what its result carries."""
+"""The request and the ID of each row of a table, and the columns that its result carries."""
 
 from __future__ import annotations
 
