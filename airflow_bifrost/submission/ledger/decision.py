@@ -36,6 +36,7 @@ from airflow_bifrost.submission.ledger.steps import (
     Compare,
     Consider,
     Create,
+    Distinguish,
     Keep,
     ReadList,
     Reattach,
@@ -49,6 +50,7 @@ from airflow_bifrost.submission.ledger.steps import (
 
 FIRST_PAUSE = 5.0  # seconds between two readings of a list; half of the time waited so far is added
 LONGEST_PAUSE = 60.0  # seconds
+MAX_COMPARED = 10  # batches of unknown origin whose results are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Situation:
     :param may_be_lost: without a record: an earlier attempt may have made a create that was not recorded.
     :param floor: without a record: unix seconds before which this task submitted nothing; None: unknown.
     :param rows: of the part; None: unknown.
+    :param comparable: whether the custom IDs of the part can be compared with those of an ended batch's results.
+    :param compared: IDs of batches whose results have the same custom IDs, or cannot be read.
     :param ids_prove: whether the custom IDs distinguish the part's results from those of other tasks.
     :param known: IDs of batches that are known to belong to other parts.
     :param read: the list, once it was read.
@@ -113,6 +117,8 @@ class Situation:
     may_be_lost: bool = False
     floor: float | None = None
     rows: int | None = None
+    comparable: bool = False
+    compared: frozenset[str] = frozenset()
     ids_prove: bool = False
     known: frozenset[str] = frozenset()
     policy: Policy = field(default_factory=Policy)
@@ -193,6 +199,8 @@ def _from_list(situation: Situation, now: float) -> Step:
         return ReadList(since)
     evidence = evidence_of(situation, situation.read)
     quiet = is_quiet(situation, situation.read.at)
+    if (stranger := _to_distinguish(situation, evidence)) is not None:
+        return Distinguish(stranger)
     match evidence:
         case Found():
             return _keep(situation, evidence, quiet)
@@ -205,6 +213,21 @@ def _from_list(situation: Situation, now: float) -> Step:
         case Absent():
             return Create((record.number if record else 0) + 1)
     raise AssertionError(evidence)
+
+
+def _to_distinguish(situation: Situation, evidence: Evidence) -> ListedBatch | None:
+    """A batch that may be another task's, and whose results may show that."""
+    if situation.tagged or situation.record is None or not situation.comparable:
+        return None
+    match evidence:
+        case Candidate(batch) if not situation.ids_prove:  # else its results decide anyway
+            candidates: tuple[ListedBatch, ...] = (batch,)
+        case Unknown(candidates=several) if len(several) <= MAX_COMPARED:
+            candidates = several
+        case _:
+            return None
+    ended = (batch for batch in candidates if batch.outcome is not None and batch.id not in situation.compared)
+    return next(ended, None)
 
 
 def _keep(situation: Situation, found: Found, quiet: bool) -> Step:

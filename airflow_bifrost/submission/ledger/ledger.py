@@ -38,6 +38,7 @@ from airflow_bifrost.submission.ledger.steps import (
     Compare,
     Consider,
     Create,
+    Distinguish,
     Keep,
     ReadList,
     Reattach,
@@ -212,6 +213,16 @@ class Ledger:
                 case Consider(batch):
                     self._settler.consider(digest, batch)
                     situation = replace(self._situation(digest, source, policy), current=batch, waited=situation.waited)
+                case Distinguish(batch):
+                    assert source is not None
+                    excluded = self._settler.excludes(digest, source, batch)
+                    compared = situation.compared if excluded else situation.compared | {batch.id}
+                    situation = replace(
+                        self._situation(digest, source, policy),
+                        read=situation.read,
+                        waited=situation.waited,
+                        compared=compared,
+                    )
                 case Keep() | Compare() | Adopt():
                     self._settler.settle(digest, source, step)
                     situation = replace(self._situation(digest, source, policy), waited=situation.waited)
@@ -224,6 +235,8 @@ class Ledger:
         provider = record.provider if record else self._provider
         facts = providers.get(provider)
         others = {other.batch_id for key, other in records.items() if key != digest and other.batch_id}
+        is_intent = record is not None and record.state == "intent"
+        comparable = not facts.metadata and is_intent and self._settler.can_compare(source)
         return Situation(
             origin=self._origin.key,
             deployment=self._deployment,
@@ -236,10 +249,8 @@ class Ledger:
             may_be_lost=self._may_be_lost,
             floor=self._floor,
             rows=source.rows if source else None,
-            ids_prove=not facts.metadata
-            and record is not None
-            and record.state == "intent"
-            and self._settler.can_prove(source),
+            comparable=comparable,
+            ids_prove=comparable and self._settler.can_prove(source),
             known=frozenset(map(facts.listed_id, self._known | others)),
             policy=policy,
             settle=self._timing.settle,

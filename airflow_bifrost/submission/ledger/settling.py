@@ -34,11 +34,24 @@ class Settler:
     known: frozenset[str]
     result_ids: Callable[[str], Iterable[str]] | None
 
+    def can_compare(self, source: BatchInput | None) -> bool:
+        return source is not None and source.custom_ids is not None and self.result_ids is not None
+
     def can_prove(self, source: BatchInput | None) -> bool:
-        if source is None or source.custom_ids is None or self.result_ids is None:
+        if source is None or source.custom_ids is None:
             return False
         custom_ids = source.custom_ids()
         return custom_ids is not None and ids_prove(custom_ids)
+
+    def excludes(self, digest: str, source: BatchInput, batch: ListedBatch) -> bool:
+        """Whether the results of an ended batch show that it is not this part's. If so, it is recorded."""
+        record = self.records.get(digest)
+        assert record is not None
+        if self._is_same(source, batch, record.provider) is not False:
+            return False
+        log.info("Batch %s has other custom IDs than this input, so another task submitted it", batch.id)
+        self.records.put(digest, replace(record, excluded=[*record.excluded, batch.id]))
+        return True
 
     def settle(self, digest: str, source: BatchInput | None, step: Keep | Compare | Adopt) -> None:
         record = self.records.get(digest)

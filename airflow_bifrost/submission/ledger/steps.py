@@ -60,6 +60,13 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
+class Distinguish:
+    """The batch has ended: exclude it if its results have other custom IDs than this part. The same IDs prove nothing."""
+
+    batch: ListedBatch
+
+
+@dataclass(frozen=True, slots=True)
 class Reattach:
     """Continue with the batch of an earlier attempt."""
 
@@ -111,6 +118,7 @@ Step = (
     | Keep
     | Consider
     | Compare
+    | Distinguish
     | Reattach
     | Tentative
     | Adopt

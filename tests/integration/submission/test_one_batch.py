@@ -167,6 +167,29 @@ def test_default_custom_ids_prove_nothing_so_the_error_names_the_candidate(gatew
     assert "on_unknown={'adopt'" in str(error)
 
 
+def test_ended_batches_with_other_custom_ids_are_not_in_doubt_even_if_the_tasks_own_prove_nothing(
+    gateway: LocalGateway,
+) -> None:
+    store = killed_before_the_create(**ANTHROPIC)
+    for _ in range(2):
+        gateway.add_batch(provider="anthropic", rows=2, status="ended")
+    end = submit(store, try_number=2, **ANTHROPIC)
+    assert end.state == "success", end.error
+    assert [batch["id"] for batch in gateway.batches][-1] == end.value
+    assert len(gateway.batches) == 3
+
+
+def test_of_several_candidates_only_those_with_the_tasks_custom_ids_are_in_doubt(gateway: LocalGateway) -> None:
+    store = killed_after_the_create(**ANTHROPIC)
+    [own] = [batch["id"] for batch in gateway.batches]
+    gateway.set_batch(own, status="ended")
+    theirs = gateway.add_batch(provider="anthropic", rows=2, status="ended")
+    error = submit(store, try_number=2, **ANTHROPIC).error
+    assert isinstance(error, SubmissionInDoubt)
+    assert own in str(error)
+    assert theirs not in str(error)
+
+
 def own_ids(*ids: str) -> dict[str, Any]:
     body = {"max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], "model": "claude"}
     return ANTHROPIC | {"rows": [{"custom_id": id_, "body": body} for id_ in ids]}
