@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from airflow_bifrost import BatchRunOperator
 from airflow_bifrost.results import read_rows
+from airflow_bifrost.submission.ledger import Submission
 from airflow_bifrost.testing import LocalGateway, ProviderAnswer
 from support.airflow import End, FakeTI, Store, run_to_its_end
 
@@ -49,3 +52,27 @@ def cancel(gateway: LocalGateway, *batch_ids: str) -> None:
         rows = next(batch["rows"] for batch in gateway.batches if batch["id"] == batch_id)
         counts = {"total": rows, "completed": 0, "failed": 0}
         gateway.set_batch(batch_id, status="cancelled", output_file_id=None, error_file_id=None, request_counts=counts)
+
+
+class Submissions:
+    """What a test does just before and after the run submits a part.
+
+    :param before: called with the number of the submission, from 1.
+    :param after: called with the IDs of the batches that were submitted so far.
+    """
+
+    def __init__(self) -> None:
+        self.before: Callable[[int], None] = lambda _: None
+        self.after: Callable[[list[str]], None] = lambda _: None
+        self._begun = count(1)
+        self._batch_ids: list[str] = []
+
+    def around(self, submit: Callable[..., Submission]) -> Callable[..., Submission]:
+        def submit_part(*args: Any, **kwargs: Any) -> Submission:
+            self.before(next(self._begun))
+            submission = submit(*args, **kwargs)
+            self._batch_ids.append(submission.batch_id)
+            self.after(list(self._batch_ids))
+            return submission
+
+        return submit_part

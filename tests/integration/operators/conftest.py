@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.providers import small_batches
-from support.runs import CREATE, FULL
+from support.runs import CREATE, FULL, Submissions
 
 from airflow_bifrost import providers
-from airflow_bifrost.runs import driver as run_module
+from airflow_bifrost.runs import driver
 from airflow_bifrost.testing import Fault, LocalGateway
 
 
@@ -28,18 +26,22 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def refuse_create(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def submissions(monkeypatch: pytest.MonkeyPatch) -> Submissions:
+    """Lets a test change the gateway between two submissions of a run."""
+    found = Submissions()
+    monkeypatch.setattr(driver, "submit_part", found.around(driver.submit_part))
+    return found
+
+
+@pytest.fixture
+def refuse_create(gateway: LocalGateway, submissions: Submissions) -> Callable[[int], None]:
     """Let the queue be full at the n-th create call."""
 
     def refuse(number: int) -> None:
-        calls = count(1)
-        submit = run_module.submit_part
-
-        def submit_part(*args: Any, **kwargs: Any) -> Any:
-            if next(calls) == number:
+        def before(begun: int) -> None:
+            if begun == number:
                 gateway.inject(Fault(provider_answer=FULL, **CREATE))
-            return submit(*args, **kwargs)
 
-        monkeypatch.setattr(run_module, "submit_part", submit_part)
+        submissions.before = before
 
     return refuse

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from support.airflow import Store
-from support.runs import CREATE, cancel, outcomes, run
+from support.runs import CREATE, Submissions, cancel, outcomes, run
 
 from airflow_bifrost import BatchRunOperator, BifrostHook
 from airflow_bifrost._compat import AirflowFailException
 from airflow_bifrost.exceptions import BatchFailed, BatchInputError, BifrostProtocolError
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.runs import driver as run_module
 from airflow_bifrost.submission.ledger import LedgerTiming
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.waiting import policy
@@ -65,17 +64,14 @@ def test_nothing_but_the_output_and_its_receipt_is_left(gateway: LocalGateway, o
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_large_input_is_split_into_batches_and_only_some_run_at_a_time(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+    gateway: LocalGateway, output: str, submissions: Submissions
 ) -> None:
     at_once: list[int] = []
-    submit = run_module.submit_part
 
-    def counting(*args: Any, **kwargs: Any) -> Any:
-        result = submit(*args, **kwargs)
+    def count_running(_: list[str]) -> None:
         at_once.append(sum(batch["status"] in ("validating", "in_progress") for batch in gateway.batches))
-        return result
 
-    monkeypatch.setattr(run_module, "submit_part", counting)
+    submissions.after = count_running
     end = run(output, [str(number) for number in range(20)], max_parallel_batches=2)
     assert end.state == "success", end.error
     assert [row["text"] for row in read_rows(output)] == [f"echo: {number}" for number in range(20)]
@@ -86,20 +82,15 @@ def test_a_large_input_is_split_into_batches_and_only_some_run_at_a_time(
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_batch_is_submitted_when_any_other_ends_even_if_a_slow_one_still_runs(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+    gateway: LocalGateway, output: str, submissions: Submissions, deferrable: bool
 ) -> None:
-    submit, submitted = run_module.submit_part, []
+    def keep_the_first_running(batch_ids: list[str]) -> None:
+        if len(batch_ids) == 1:
+            gateway.set_batch(batch_ids[0], status="in_progress")
+        if len(batch_ids) == 5:
+            gateway.set_batch(batch_ids[0], status=None)
 
-    def submit_part(*args: Any, **kwargs: Any) -> Any:
-        submission = submit(*args, **kwargs)
-        submitted.append(submission.batch_id)
-        if len(submitted) == 1:
-            gateway.set_batch(submission.batch_id, status="in_progress")
-        if len(submitted) == 5:
-            gateway.set_batch(submitted[0], status=None)
-        return submission
-
-    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    submissions.after = keep_the_first_running
     rows = [str(number) for number in range(14)]
     end = run(output, rows, max_parallel_batches=2, deferrable=deferrable, timeout=30)
     assert end.state == "success", end.error
@@ -307,16 +298,12 @@ def test_duplicates_that_the_gateway_made_are_in_the_manifest(
 
 
 def test_counts_that_differ_from_the_batches_own_are_logged(
-    gateway: LocalGateway, output: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    gateway: LocalGateway, output: str, submissions: Submissions, caplog: pytest.LogCaptureFixture
 ) -> None:
-    submit = run_module.submit_part
+    def count_wrongly(batch_ids: list[str]) -> None:
+        gateway.set_batch(batch_ids[-1], request_counts={"total": 9, "completed": 9, "failed": 0})
 
-    def submit_part(*args: Any, **kwargs: Any) -> Any:
-        submission = submit(*args, **kwargs)
-        gateway.set_batch(submission.batch_id, request_counts={"total": 9, "completed": 9, "failed": 0})
-        return submission
-
-    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    submissions.after = count_wrongly
     caplog.set_level(logging.WARNING)
     assert run(output, ["a"]).state == "success"
     [batch] = gateway.batches

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from support.airflow import Store
-from support.runs import CREATE, cancel, outcomes, run
+from support.runs import CREATE, Submissions, cancel, outcomes, run
 
 from airflow_bifrost._compat import AirflowFailException
 from airflow_bifrost.exceptions import BifrostProtocolError
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.runs import driver as run_module
 from airflow_bifrost.runs import request
 from airflow_bifrost.runs.record import STATE_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
@@ -65,17 +64,14 @@ def test_an_output_that_was_replaced_is_written_again(gateway: LocalGateway, out
 
 
 def test_a_retry_polls_again_for_results_whose_file_was_not_named(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+    gateway: LocalGateway, output: str, submissions: Submissions
 ) -> None:
-    submit = run_module.submit_part
     done = {"status": "completed", "request_counts": {"total": 1, "completed": 1, "failed": 0}}
 
-    def submit_part(*args: Any, **kwargs: Any) -> Any:
-        submission = submit(*args, **kwargs)
-        gateway.set_batch(submission.batch_id, output_file_id="", **done)
-        return submission
+    def name_no_file(batch_ids: list[str]) -> None:
+        gateway.set_batch(batch_ids[-1], output_file_id="", **done)
 
-    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    submissions.after = name_no_file
     store = Store()
     end = run(output, ["a"], store=store, results_grace=0.1)
     assert isinstance(end.error, BifrostProtocolError)
@@ -98,22 +94,17 @@ def test_an_undetermined_submission_is_not_skipped(gateway: LocalGateway, output
 
 
 def test_a_row_is_sent_again_if_a_user_cancelled_its_second_attempt(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+    gateway: LocalGateway, output: str, submissions: Submissions
 ) -> None:
-    submit, submitted = run_module.submit_part, []
-
-    def submit_part(*args: Any, **kwargs: Any) -> Any:
-        submission = submit(*args, **kwargs)
-        submitted.append(submission.batch_id)
-        if len(submitted) == 2:
+    def refuse_to_retrieve_the_second(batch_ids: list[str]) -> None:
+        if len(batch_ids) == 2:
             gateway.inject(Fault(status=400, method="GET", path_contains="/v1/batches/", times=None))
-        return submission
 
-    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    submissions.after = refuse_to_retrieve_the_second
     again = {"store": Store(), "max_row_attempts": 2, "deferrable": False}
     assert run(output, ["fine", "!flaky 503"], **again).state == "failed"
     gateway.clear_faults()
-    cancel(gateway, submitted[1])
+    cancel(gateway, gateway.batches[1]["id"])
     assert run(output, ["fine", "!flaky 503"], **again, try_number=2).state == "success"
     assert outcomes(output) == ["succeeded", "succeeded"]
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from support.airflow import Store
-from support.runs import CREATE, FULL, outcomes, run
+from support.runs import CREATE, FULL, Submissions, outcomes, run
 
 from airflow_bifrost.exceptions import BifrostRateLimited, SubmissionInDoubt
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.runs import driver as run_module
 from airflow_bifrost.runs import request
 from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.worker.wait import BatchWait
@@ -57,19 +56,15 @@ def test_a_part_too_small_to_be_halved_is_submitted_by_the_next_attempt(
 
 
 def test_a_batch_that_fails_in_a_full_queue_is_submitted_again_and_costs_its_rows_no_attempt(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+    gateway: LocalGateway, output: str, submissions: Submissions
 ) -> None:
-    submit = run_module.submit_part
-
-    def submit_part(*args: Any, **kwargs: Any) -> Any:
-        submission = submit(*args, **kwargs)
-        if len(gateway.batches) == 1:
+    def fail_the_first(batch_ids: list[str]) -> None:
+        if len(batch_ids) == 1:
             errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit"}]}
             counts = {"total": 0, "completed": 0, "failed": 0}
-            gateway.set_batch(submission.batch_id, status="failed", errors=errors, request_counts=counts)
-        return submission
+            gateway.set_batch(batch_ids[0], status="failed", errors=errors, request_counts=counts)
 
-    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    submissions.after = fail_the_first
     store = Store()
     assert isinstance(run(output, ["a", "b"], store=store, max_row_attempts=1).error, BifrostRateLimited)
     end = run(output, ["a", "b"], store=store, try_number=2, max_row_attempts=1)
@@ -106,19 +101,16 @@ def test_a_queue_full_of_other_batches_is_tried_once_per_batch_in_progress(
 
 
 def test_a_large_batch_that_fails_in_a_full_queue_is_halved(
-    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch
+    gateway: LocalGateway, output: str, submissions: Submissions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request, "MIN_ROWS_TO_HALVE", 4)
-    submit = run_module.submit_part
 
-    def submit_part(*args: Any, **kwargs: Any) -> Any:
-        submission = submit(*args, **kwargs)
-        if len(gateway.batches) == 1:
+    def fail_the_first(batch_ids: list[str]) -> None:
+        if len(batch_ids) == 1:
             errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit"}]}
-            gateway.set_batch(submission.batch_id, status="failed", errors=errors, request_counts={})
-        return submission
+            gateway.set_batch(batch_ids[0], status="failed", errors=errors, request_counts={})
 
-    monkeypatch.setattr(run_module, "submit_part", submit_part)
+    submissions.after = fail_the_first
     store, prompts = Store(), [str(number) for number in range(5)]
     end = run(output, prompts, store=store, max_row_attempts=1)
     assert end.state == "success", end.error
