@@ -24,7 +24,7 @@ This page lists each provider's own word for a batch's status, the gateway's tra
 there is no outcome, the batch is still running and a wait continues. At the end, it lists the gateway's own errors.
 
 The column *Recorded* names the versions of the gateway whose recorded answers show a row: {COLUMNS}. The tests replay these answers. The
-other rows rest on what the providers publish. What is said of version 2 was read in the source of {READ}, and nothing of it is recorded.
+other rows rest on what the providers publish. The facts about version 2 come from the source of {READ}. Nothing about it is recorded.
 
 *Trust* names the counts of `request_counts` that mean what they say. The others are absent, not yet counted, or count something
 else. For Gemini, an absent count is 0. *Results* names the fields that lead to rows.
@@ -32,8 +32,8 @@ else. For Gemini, an absent count is 0. *Results* names the fields that lead to 
 ERRORS = """
 ## The gateway's own errors
 
-One error has different HTTP statuses in different versions of the gateway, and some versions use other words for it. This package reads the words of
-every version, because an answer does not tell the version. Any other error is judged by its status alone.
+One error has different HTTP statuses in different versions of the gateway, and some versions use other words for it. This package recognizes the words of
+every version, because an answer does not name the version. It judges any other error by its status alone.
 
 """
 FIELDS_HEAD = """

@@ -1,6 +1,6 @@
 """The gateway's words for an error, in every version of it, and what they mean: one table.
 
-An answer does not tell the gateway's version, so the words of every version are always accepted. The tests compare the table with recorded
+An answer does not name the gateway's version, so the words of every version are always accepted. The tests compare the table with recorded
 answers of 1.4.19 and 1.5.16; the column of version 2 was read in the gateway's source.
 """
 

@@ -1,6 +1,6 @@
 """Which versions of the gateway this package knows, how it knows them, and the fields that only some of them have.
 
-An answer does not tell the gateway's version, so the package accepts the answers of every version. The doctor asks for the version.
+An answer does not name the gateway's version, so the package accepts the answers of every version. The doctor asks for the version.
 Which errors each version reports, and what they mean, is in :mod:`airflow_bifrost.gateway.faults`.
 """
 
@@ -18,7 +18,7 @@ ALL = (V1_4, V1_5, V2)
 
 # The tests replay what these gateways answered.
 RECORDED = {V1_4: "1.4.19", V1_5: "1.5.16"}
-# What later gateways answer was read in the source of this one. Nothing of it is recorded.
+# The facts about later gateways come from the source of this one. Nothing about them is recorded.
 READ = "2.2.6"
 
 

@@ -65,7 +65,7 @@ PROVIDER = Provider(
     prompts={None: PromptForm(messages, CONTENT)},
     schema=None,  # each model has its own way to ask
     needs_model=True,
-    # Gateway 1.4.19, recorded: `modelId` is `<provider>/<model>`, with a provider that governance draws from the key's provider configs. 1.5.16,
+    # Gateway 1.4.19, recorded: `modelId` is `<provider>/<model>`, with a provider that governance picks from the key's provider configs. 1.5.16,
     # recorded, passes the model on as given. That AWS refuses such a model is an inference.
     refused_create=(
         "If AWS does not know the model: gateways before 1.5 prefix it (`bedrock/<model>`) if the connection's virtual key has provider configs."

@@ -31,7 +31,11 @@ def raise_if_stopped(
         ]
         unsent = sum(part.rows for part in state.unsent)
         what = [f"cancelled: {_names(cancelled)}"] if cancelled else []
-        what += [f"not cancelled, so it may keep running and be billed: {_names(uncancelled)}"] if uncancelled else []
+        what += (
+            [f"could not be cancelled, and may keep running and be billed: {_names(uncancelled)}"]
+            if uncancelled
+            else []
+        )
         what += [f"not sent: {unsent:,} rows"] if unsent else []
         which = "run_timeout" if state.run_deadline <= state.round_started_at + state.policy.timeout else "timeout"
         raise AirflowSensorTimeout(

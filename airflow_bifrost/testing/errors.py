@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from airflow_bifrost.testing.versions import V1_4, V1_5, V2, Version
 
-FOR_A_KEY = ("batch_create", "file_upload")  # calls for which the gateway draws one of its keys
+FOR_A_KEY = ("batch_create", "file_upload")  # calls for which the gateway picks one of its keys
 
 
 @dataclass

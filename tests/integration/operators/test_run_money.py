@@ -195,7 +195,7 @@ def test_what_cannot_be_cancelled_at_the_deadline_is_named_and_left_to_the_next_
     running = gateway.batches[1]["id"]
     end = run(output, ["a", "b", "c"], store=overdue, try_number=2, timeout=0)
     assert isinstance(end.error, AirflowSensorTimeout), end.error
-    assert f"not cancelled, so it may keep running and be billed: {running}" in str(end.error)
+    assert f"could not be cancelled, and may keep running and be billed: {running}" in str(end.error)
     assert "(cancelled" not in str(end.error)
     assert outcomes(output) == ["succeeded", "succeeded", "cancelled"]
     assert "was cancelled" not in Path(output).read_text()
