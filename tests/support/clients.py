@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import socketserver
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 import httpx
 
@@ -20,6 +22,8 @@ from airflow_bifrost.gateway.retry import NO_RETRY, RetryPolicy
 TOKEN = "sk-bf-unit-test-token"
 
 Handler = Callable[[httpx.Request], httpx.Response]
+
+IDEMPOTENCY = "x-bf-eh-idempotency-key"
 
 
 class Listed(list[Any]):
@@ -213,3 +217,52 @@ def http_answer(body: Any, status: str = "200 OK", headers: str = "") -> bytes:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n{headers}Connection: close\r\n\r\n"
     return head.encode() + content
+
+
+class Gateway:
+    """Answers with ``answers`` in turn, the last one for ever; keeps the requests."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(given, Exception):
+            raise given
+        if isinstance(given, httpx.Response):
+            return httpx.Response(given.status_code, headers=given.headers, content=given.content)
+        return answer(given)
+
+    @property
+    def last(self) -> httpx.Request:
+        return self.requests[-1]
+
+
+def query(request: httpx.Request) -> dict[str, list[str]]:
+    return parse_qs(request.url.query.decode())
+
+
+def page(*ids: str, cursor: str | None = None, name: str = "next_cursor", **fields: Any) -> dict[str, Any]:
+    listing = {"object": "list", "data": [{"id": i, "status": "completed"} for i in ids], "extra_fields": {}, **fields}
+    return listing | ({"has_more": True, name: cursor} if cursor else {})
+
+
+# The calls that change nothing, or nothing twice: name, arguments, method, path, answer
+READING = [
+    ("get_batch", ("batch_1",), "GET", "/openai/v1/batches/batch_1", BATCH),
+    ("cancel_batch", ("batch_1",), "POST", "/openai/v1/batches/batch_1/cancel", BATCH),
+    ("get_raw", ("batch_1",), "GET", "/openai/v1/batches/batch_1", BATCH),
+    ("list_page", (), "GET", "/openai/v1/batches", page("a")),
+    ("list_raw", (), "GET", "/openai/v1/batches", page("a")),
+    ("list_batches", (), "GET", "/openai/v1/batches", page("a")),
+    ("batch_results", ("batch_1",), "GET", "/v1/batches/batch_1/results", {"batch_id": "batch_1", "results": []}),
+    ("list_files", (), "GET", "/openai/v1/files", page("f")),
+    ("list_files_page", (), "GET", "/openai/v1/files", page("f")),
+    ("get_file", ("file-1",), "GET", "/openai/v1/files/file-1", FILE),
+    ("delete_file", ("file-1",), "DELETE", "/openai/v1/files/file-1", {"id": "file-1", "deleted": True}),
+    ("download", ("file-1",), "GET", "/openai/v1/files/file-1/content", "text"),
+    ("download_file", ("file-1", io.BytesIO()), "GET", "/openai/v1/files/file-1/content", "text"),
+    ("results", ("batch_1",), "GET", "/v1/batches/batch_1/results", {"batch_id": "batch_1", "results": []}),
+]
