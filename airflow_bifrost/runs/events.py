@@ -34,7 +34,7 @@ class QueueFull:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """A part must not change any more: a create call may have been made for it, or it cannot be split."""
+    """A part must not change anymore: a create call may have been made for it, or it cannot be split."""
 
     number: int
 

@@ -148,7 +148,7 @@ class RunLines:
 
     @contextmanager
     def _rebuilt(self, run_input: RunInput) -> Iterator[RequestFiles | None]:
-        """The input, written again from the task's rows; None if they do not make the same request lines any more."""
+        """The input, written again from the task's rows; None if they do not make the same request lines anymore."""
         if self.rebuild is None:
             yield None
             return

@@ -63,7 +63,7 @@ class Progress:
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether nothing will change anymore."""
         return self.phase in TERMINAL
 
 

@@ -78,7 +78,7 @@ class PageIndex:
                 self._put(batch_id, page)
 
     def remove(self, batch_id: str) -> None:
-        """No trigger waits for a batch any more."""
+        """No trigger waits for a batch anymore."""
         self._take_away(batch_id)
         del self._place[batch_id]
         self._created.pop(batch_id, None)
