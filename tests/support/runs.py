@@ -20,6 +20,14 @@ FULL = ProviderAnswer(
     body={"error": {"message": "Enqueued token limit reached for echo-1.", "code": "token_limit_exceeded"}},
 )
 
+# Ends an attempt that waits.
+UNREADABLE = {
+    "status": 400,
+    "method": "GET",
+    "path_contains": "/v1/batches/",
+    "times": None,
+}
+
 
 def run(
     output: str,
@@ -76,3 +84,28 @@ class Submissions:
             return submission
 
         return submit_part
+
+
+def attempt(make: Callable[[int], BatchRunOperator], store: Store, *, try_number: int = 1, max_tries: int = 0) -> End:
+    """One attempt of a task whose DAG file is read again after each deferral.
+
+    :param make: makes the task, of the number of deferrals so far.
+    """
+    made: list[BatchRunOperator] = []
+
+    def make_task() -> BatchRunOperator:
+        made.append(make(len(made)))
+        return made[-1]
+
+    ti = FakeTI(task_id="run", try_number=try_number, max_tries=max_tries)
+    return run_to_its_end(make_task, ti=ti, store=store)
+
+
+def task(output: str, rows: Any, **arguments: Any) -> BatchRunOperator:
+    return BatchRunOperator(
+        task_id="run", output_path=output, rows=rows, **{"model": "echo-1", "poll_interval": 0.05} | arguments
+    )
+
+
+def sizes(gateway: LocalGateway) -> list[int]:
+    return [batch["rows"] for batch in gateway.batches]
