@@ -102,9 +102,8 @@ def attempt(make: Callable[[int], BatchRunOperator], store: Store, *, try_number
 
 
 def task(output: str, rows: Any, **arguments: Any) -> BatchRunOperator:
-    return BatchRunOperator(
-        task_id="run", output_path=output, rows=rows, **{"model": "echo-1", "poll_interval": 0.05} | arguments
-    )
+    given: dict[str, Any] = {"model": "echo-1", "poll_interval": 0.05, **arguments}
+    return BatchRunOperator(task_id="run", output_path=output, rows=rows, **given)
 
 
 def sizes(gateway: LocalGateway) -> list[int]:
