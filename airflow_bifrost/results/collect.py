@@ -188,6 +188,7 @@ class _Reading:
                 source,
                 replace(promise, is_all=False) if partly_counted else promise,
                 self.rows,
+                self.doubt,
                 is_last_source=source is sources[-1],
                 allow=self.allow if self.policy.allow_incomplete else None,
             )
@@ -207,6 +208,13 @@ class _Reading:
             raise error
         self.allow(error.problem)
 
+    def doubt(self, problem: str) -> None:
+        self.complete = False
+        log.warning(
+            "%s Each reading was the same, so the others are written as missing. A clear of the task reads again.",
+            problem,
+        )
+
     def allow(self, problem: str) -> None:
         self.complete = False
         log.warning("%s %s", problem, ALLOWED)
@@ -218,12 +226,14 @@ class _Check:
 
     :param rows: the rows of the batch, with what the earlier sources returned for them.
     :param is_last_attempt: whether this is the last time that the source is read.
+    :param doubt: accepts results of which each reading had the same, although the counts do not say whether these are all.
     :param allow: accepts incomplete results; None: they are not allowed.
     """
 
     source: Source
     promise: Promise
     rows: RowsOfBatch
+    doubt: Callable[[str], None]
     is_last_source: bool = False
     is_last_attempt: bool = False
     allow: Callable[[str], None] | None = None
@@ -236,10 +246,13 @@ class _Check:
         possible_problem = None
         if left is not None and self.is_last_source:
             possible_problem = self.promise.possible_problem(taken, left)
-        if problem is None and (possible_problem is None or self.is_last_attempt):
+        if problem is None and possible_problem is None:
             return
         name = self.source.name
         what = f"{name[0].upper()}{name[1:]} is incomplete or cannot be read: {problem or possible_problem}"
+        if self.is_last_attempt and problem is None:
+            self.doubt(what)
+            return
         if self.is_last_attempt and self.allow is not None:
             self.allow(what)
             return

@@ -230,7 +230,7 @@ class ResultsWriter:
                         reasons.add(custom_id, error.code, error.message)
                 yield row
 
-        _write_lines(lines() if sources is None else map(_with_source, lines(), sources), file)
+        _write_lines(lines() if sources is None else _with_sources(lines(), iter(sources)), file)
         kept = len(self._spool)
         outcomes = Counter(missing=missing)
         for flags, number in written.items():
@@ -248,8 +248,11 @@ class ResultsWriter:
         )
 
 
-def _with_source(row: bytes, source: bytes) -> bytes:
-    return b'%b,"source":%b}' % (row[:-1], source)
+def _with_sources(rows: Iterable[bytes], sources: Iterator[bytes]) -> Iterator[bytes]:
+    for row in rows:
+        source = next(sources, None)
+        assert source is not None, "a row without a source would be dropped"
+        yield b'%b,"source":%b}' % (row[:-1], source)
 
 
 def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:

@@ -224,7 +224,7 @@ class RunDriver(RunWorkspace):
         plan = plan_resend(state, survey, now)
         if plan.why_not:
             log.warning(
-                "Of %d rows that are worth sending again (transient error, expired, or missing): %s",
+                "Of %d rows that are worth sending again (transient error or expired): %s",
                 survey.retryable,
                 plan.why_not,
             )

@@ -34,6 +34,7 @@ from airflow_bifrost.submission.output_schema import without_values
 from airflow_bifrost.worker.download import manifest, report
 
 NOT_SENT = "not_sent"  # error code of a row that the run did not send
+UNKNOWN = "unknown"  # likewise, of a row that a batch of unknown origin may hold
 
 log = logging.getLogger("airflow.task")
 
@@ -99,7 +100,13 @@ class RunResults:
             if part.batch_id is not None and part.confirmed:
                 continue
             message = "The row was not sent, because the run was stopped or its deadline had passed."
-            self._absent(state, part, RowOutcome.CANCELLED, RowError(NOT_SENT, message))
+            if part.batch_id is not None:
+                message = (
+                    f"The run was stopped before batch {part.batch_id} ended, which may hold this row and would then be billed. Clear the task"
+                    " to compare it."
+                )
+            code = NOT_SENT if part.batch_id is None else UNKNOWN
+            self._absent(state, part, RowOutcome.CANCELLED, RowError(code, message))
 
     def survey(self, state: RunState) -> Survey:
         """A summary of the results, from which :func:`~airflow_bifrost.runs.resend.plan_resend` decides which rows to send again."""

@@ -165,6 +165,8 @@ class Ledger:
             log.warning(
                 "An earlier attempt may have submitted another input. If it did, that batch is billed: %s", step.reason
             )
+        if isinstance(step, Tentative):
+            log.warning("Batch %s may be an earlier attempt's, for another input. If so, it is billed.", step.batch_id)
         if isinstance(step, Create):
             return self._records.put(digest, replace(record, state="refused", quiet_at=None))
         return self._records.get(digest) or record

@@ -150,6 +150,13 @@ def test_counts_of_fewer_rows_than_the_batch_has_prove_nothing(clock: Clock) -> 
     assert read(script, clock, rows=2) == ["a", "b"]
 
 
+def test_results_of_which_the_counts_do_not_say_whether_they_are_all_are_not_complete(clock: Clock) -> None:
+    script = Script([counted(1)], {"out": [line("a")]})
+    found = collect(script, "b1", "openai", CustomIds(), rows=2, policy=clock.policy())  # type: ignore[arg-type]
+    assert not found.complete
+    assert script.opened == ["out"] * 4
+
+
 # The error file
 
 
