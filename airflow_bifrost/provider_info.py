@@ -20,7 +20,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long one request may take. Default: 60. The gateway itself waits 30 s for the provider, per key.",
+        "description": "How long one request may take. Default: 60. The gateway waits for the provider 30 s (1.4) or 300 s (since 1.5), per key.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "connect_timeout": {

@@ -16,7 +16,7 @@ from airflow_bifrost.gateway.retry import DEFAULT_RETRY_BUDGET
 
 DEFAULT_PROVIDER = "openai"  # the gateway's own default
 DEFAULT_PATH_PREFIX = "/openai"
-DEFAULT_TIMEOUT = 60.0  # seconds; the gateway waits 30 s for a provider, for each key
+DEFAULT_TIMEOUT = 60.0  # seconds; for a provider, the gateway waits 30 s (1.4) or 300 s (1.5) for each key
 DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
 DEFAULT_MAX_CONNECTIONS = 16
 DEFAULT_MAX_IN_FLIGHT = 8

@@ -70,8 +70,7 @@ def _what_is_wrong(client: GatewayClient, answers: Sequence[RawResponse], error:
     if isinstance(error, BifrostAuthError):
         return f"{_REFUSED[what_is_refused(error, answers[-1])].format(config.provider)} {error}"
     if isinstance(error, BifrostProtocolError | BifrostRequestError) or error.status_code == 404:
-        in_the_gateways_own_words = isinstance(error, BifrostRequestError) and error.status_code >= 500
-        if not in_the_gateways_own_words and not _is_bifrost(client):
+        if error.fault is None and not _is_bifrost(client):
             return f"Not a Bifrost gateway: {config.base_url} answers, but not as a gateway does. {error}"
         if isinstance(error, BifrostProtocolError):
             return f"Wrong path_prefix: there is a gateway, but no batch API below {config.path_prefix!r}. {error}"

@@ -38,7 +38,7 @@ class Fault:
     :param status: answer with this HTTP status.
     :param body: what to answer (text, bytes or JSON); None: the gateway's own error body for ``status``.
     :param content_type: of the answer.
-    :param retry_after: value of a Retry-After header; the gateway sends none, a proxy in front of it may.
+    :param retry_after: value of a Retry-After header; gateways up to 1.5 send none, a proxy in front of them may.
     :param delay: seconds before the answer. Alone, the call takes effect at once and only its answer is late.
     :param drop: close the connection without an answer.
     :param garbage: answer with bytes that are not JSON, whatever the content type says.

@@ -105,10 +105,11 @@ def gateway_of() -> Iterator[Callable[[str], LocalGateway]]:
         yield start
 
 
-ALL = [("1.5", name) for name in providers.ALL]
+EACH = [(version, name) for version in ("1.4", "1.5", "2") for name in providers.ALL]
 
 
-@pytest.mark.parametrize(("version", "provider"), [("1.4", "bedrock"), *ALL, ("2", "gemini"), ("2", "vertex")])
+# Without Vertex on 1.4, which has no batches there; see below
+@pytest.mark.parametrize(("version", "provider"), [each for each in EACH if each != ("1.4", "vertex")])
 def test_it_sees_a_batch_through_its_life_if_it_may_spend(contract_test, gateway_of, version, provider):
     gateway = gateway_of(version)
     gateway.add_batch(provider, status="ended" if provider == "anthropic" else "completed", rows=3)
@@ -118,7 +119,7 @@ def test_it_sees_a_batch_through_its_life_if_it_may_spend(contract_test, gateway
     assert sorted(batch["status"] for batch in gateway.batches)[-1] in ("completed", "ended")
     assert len(gateway.batches) == 3
     skipped = re.findall(r"^SKIPPED .*?: (.*)", output, re.MULTILINE)
-    assert all(re.search("cursor|a list needs a bucket", reason) for reason in skipped), skipped
+    assert all(re.search("cursor|a list needs a bucket|ended before", reason) for reason in skipped), skipped
 
 
 def test_an_invented_row_of_gemini_ends_in_a_sentence_that_says_where_the_rows_are(contract_test, gateway_of):

@@ -71,7 +71,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         f" model {model_of_environment(config.provider) or 'none'}"
     )
     reporter.flush()
-    hurried = replace(config, connect_timeout=5, timeout=35)  # the gateway waits 30 s for a provider
+    hurried = replace(config, connect_timeout=5, timeout=35)  # gateway 1.4 waits 30 s for a provider
     try:
         with GatewayClient(hurried, retry=NO_RETRY) as client:
             client.list_page(limit=1)

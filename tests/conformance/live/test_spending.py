@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_bifrost import providers
+from airflow_bifrost.exceptions import BifrostRequestError
 from airflow_bifrost.gateway.models import Batch
 from airflow_bifrost.results.parse import is_placeholder, result_row
 from airflow_bifrost.submission.ledger.files import wait_until_ready
@@ -138,7 +139,13 @@ def test_a_batch_is_submitted_found_again_and_cancelled(live: Live, say: Callabl
     assert live.client.get_batch(made.id).id == made.id
     listed = {batch.id for batch in live.client.list_page(limit=20).data}
     assert {made.id, made.id.removeprefix("batches-")} & listed  # Gemini lists another spelling
-    cancelled = live.client.cancel_batch(made.id)
+    try:
+        cancelled = live.client.cancel_batch(made.id)
+    except BifrostRequestError:
+        batch = live.client.get_batch(made.id)
+        if providers.get(live.provider).outcome(batch.status, batch.request_counts) is None:
+            raise
+        pytest.skip(f"{made.id} ended before it could be cancelled")
     assert cancelled.id == made.id
     assert cancelled.status in ("cancelling", "cancelled", "canceling", "canceled")
 

@@ -11,6 +11,7 @@ import pytest
 from support.web_server import WebServer
 
 from airflow_bifrost.testing import Fault, LocalGateway, VirtualKey
+from airflow_bifrost.testing.versions import VERSIONS
 
 TOKEN = "sk-bf-0123456789abcdef"
 
@@ -126,13 +127,16 @@ def test_an_unusable_provider_is_reported_in_the_doctors_words(
     assert message.startswith(f"Provider not usable: {provider!r}. {what} ")
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_proxy_that_hides_the_gateways_health_does_not_make_it_no_gateway(
-    hook: Any, gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch
+    hook: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    gateway.inject(Fault(status=404, path_contains="/health"))
-    assert hook.test_connection()[0] is True
-    connect(monkeypatch, gateway.connection_json(token=TOKEN, provider="nosuch"))
-    assert hook.test_connection()[1].startswith("Provider not usable: ")
+    with LocalGateway(version=version) as gateway:
+        gateway.inject(Fault(status=404, path_contains="/health", times=None))
+        connect(monkeypatch, gateway.connection_json(token=TOKEN))
+        assert hook.test_connection()[0] is True
+        connect(monkeypatch, gateway.connection_json(token=TOKEN, provider="nosuch"))
+        assert hook.test_connection()[1].startswith("Provider not usable: ")
 
 
 def test_a_key_of_the_gateway_that_its_provider_refuses_is_no_fault_of_the_token(
