@@ -52,6 +52,9 @@ RUNNING = {"status": "in_progress", "request_counts": {"total": 10, "completed":
 FAILED = {"status": "failed", "request_counts": {"total": 0, "completed": 0, "failed": 0}}
 PARTIAL = {"status": "completed", "request_counts": {"total": 10, "completed": 7, "failed": 3}}
 
+# Gateway 2, to a key that the batch does not belong to
+OTHER_KEY = {"type": "access_blocked", "error": {"message": "batch not found"}, "extra_fields": {}}
+
 SITUATIONS = {
     "terminal at the first poll": Situation(DONE, outcome="succeeded"),
     "becomes terminal": Situation(RUNNING, DONE, outcome="succeeded"),
@@ -135,6 +138,16 @@ SITUATIONS = {
         kind="AirflowSkipException",
     ),
     "a token that is refused once": Situation(RUNNING, DONE, (Fault(status=401, times=1),), outcome="succeeded"),
+    "another virtual key's batch": Situation(
+        RUNNING,
+        faults=(Fault(status=404, body=OTHER_KEY, times=None),),
+        state="failed",
+        kind="BifrostAuthError",
+        says="belongs to the same virtual key",
+    ),
+    "another virtual key's batch, until the connection is looked up again": Situation(
+        RUNNING, DONE, (Fault(status=404, body=OTHER_KEY, times=1),), outcome="succeeded"
+    ),
     "not found for a while": Situation(RUNNING, DONE, (Fault(status=404, times=3),), outcome="succeeded"),
     "not found for longer than the grace": Situation(
         RUNNING,
