@@ -11,11 +11,12 @@ from typing import Any
 from airflow_bifrost._compat import AirflowSkipException, conf
 from airflow_bifrost.results.storage import fingerprint, is_local, locate_file
 from airflow_bifrost.runs.begin import Beginning, beginning, covered, new_run, uncovered
+from airflow_bifrost.runs.decision import next_step
 from airflow_bifrost.runs.driver import RunDriver
 from airflow_bifrost.runs.events import RequestChanged
 from airflow_bifrost.runs.folder import described
 from airflow_bifrost.runs.request import RunInput, RunRequest, run_digest
-from airflow_bifrost.runs.state import RunState, next_step
+from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.runs.steps import Wait
 from airflow_bifrost.runs.verdict import raise_if_stopped
 from airflow_bifrost.runs.workspace import run_part

@@ -18,6 +18,7 @@ from airflow_bifrost.exceptions import (
 )
 from airflow_bifrost.results import collect
 from airflow_bifrost.runs.cleanup import delete_inputs, delete_outputs
+from airflow_bifrost.runs.decision import next_step
 from airflow_bifrost.runs.events import (
     BatchLost,
     CancelRequested,
@@ -36,7 +37,6 @@ from airflow_bifrost.runs.events import (
 from airflow_bifrost.runs.output import unless_allowed
 from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.resend import plan_resend
-from airflow_bifrost.runs.state import next_step
 from airflow_bifrost.runs.steps import Blocked, Cancel, Clean, Collect, Done, Split, Step, Submit, Wait, Write
 from airflow_bifrost.runs.workspace import RunWorkspace
 from airflow_bifrost.submission.full_queue import failed_as_full, refused_as_full

@@ -1,4 +1,4 @@
-"""What the driver of a run does next: the answers of :func:`airflow_bifrost.runs.state.next_step`."""
+"""What the driver of a run does next: the answers of :func:`airflow_bifrost.runs.decision.next_step`."""
 
 from __future__ import annotations
 

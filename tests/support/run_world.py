@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_bifrost.runs.begin import beginning, covered, new_run, uncovered
+from airflow_bifrost.runs.decision import next_step
 from airflow_bifrost.runs.events import (
     CancelRequested,
     Cleaned,
@@ -27,7 +28,7 @@ from airflow_bifrost.runs.events import (
 from airflow_bifrost.runs.part import RunPart
 from airflow_bifrost.runs.request import RunInput
 from airflow_bifrost.runs.resend import PROBE_ROWS, Survey, plan_resend
-from airflow_bifrost.runs.state import RunState, next_step
+from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.runs.steps import Blocked, Cancel, Clean, Collect, Done, Split, Step, Submit, Wait, Write
 from support.run_states import HOUR, POLICY, REQUEST
 from support.walks import World, event

@@ -15,7 +15,7 @@ from support.runs import UNREADABLE, attempt, outcomes, run, sizes, task
 from airflow_bifrost._compat import AirflowFailException, AirflowSensorTimeout
 from airflow_bifrost.exceptions import BatchFailed, BifrostProtocolError
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.runs import state as state_module
+from airflow_bifrost.runs import decision
 from airflow_bifrost.runs.record import CANCEL_KEY
 from airflow_bifrost.testing import Fault, LocalGateway
 
@@ -134,7 +134,7 @@ def test_at_the_deadline_the_results_so_far_are_written_and_the_rest_is_cancelle
 def test_what_cannot_be_cancelled_at_the_deadline_is_named_and_left_to_the_next_attempt(
     gateway: LocalGateway, output: str, overdue: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state_module, "CANCEL_GRACE", 0.0)
+    monkeypatch.setattr(decision, "CANCEL_GRACE", 0.0)
     gateway.inject(Fault(call="batch_cancel", status=401, times=None))
     running = gateway.batches[1]["id"]
     end = run(output, ["a", "b", "c"], store=overdue, try_number=2, timeout=0)

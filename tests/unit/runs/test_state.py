@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.run_states import HOUR, POLICY, a_part, a_run
 
+from airflow_bifrost.runs.decision import CANCEL_GRACE, next_step
 from airflow_bifrost.runs.events import (
     CancelRequested,
     Collected,
@@ -21,7 +22,7 @@ from airflow_bifrost.runs.events import (
     WasSplit,
     Written,
 )
-from airflow_bifrost.runs.state import CANCEL_GRACE, RunState, next_step
+from airflow_bifrost.runs.state import RunState
 from airflow_bifrost.runs.steps import Blocked, Cancel, Collect, Split, Step, Submit, Wait, Write
 
 
