@@ -43,8 +43,9 @@ from airflow_bifrost.submission.full_queue import failed_as_full, refused_as_ful
 from airflow_bifrost.submission.ledger import Submission
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.kill import TaskStopped, cancel_batches, cancel_if_a_user_ended_it
+from airflow_bifrost.worker.part_file import LinesGone
 from airflow_bifrost.worker.scratch import scratch_folder
-from airflow_bifrost.worker.submit import LinesGone, submit_part
+from airflow_bifrost.worker.submit import submit_part
 
 CANCEL_WITHIN = 60.0  # seconds, at the run's deadline
 

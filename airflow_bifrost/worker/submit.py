@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.config import DEFAULT_SETTLE_TIME, GatewayConfig
-from airflow_bifrost.gateway.models import Batch, File
 from airflow_bifrost.results.stored import results_folder
-from airflow_bifrost.submission.ids import custom_id_of
 from airflow_bifrost.submission.ledger import (
     BatchInput,
     Ledger,
@@ -25,14 +22,13 @@ from airflow_bifrost.submission.ledger import (
     TaskStateStore,
     Whole,
     batches_to_stop,
-    delete_lost_uploads,
-    explaining_too_many_files,
     note_stop,
 )
 from airflow_bifrost.submission.parts import Part
 from airflow_bifrost.worker.batch_spec import BatchSpec, RecoveryPolicy
 from airflow_bifrost.worker.deployment import this_deployment
 from airflow_bifrost.worker.kill import CANCEL_WITHIN, StopSignal, cancel_if_a_user_ended_it
+from airflow_bifrost.worker.part_file import PartFile, create_of_file
 from airflow_bifrost.worker.result_ids import result_ids
 from airflow_bifrost.worker.state_store import is_remembering, open_state_store
 
@@ -42,10 +38,6 @@ CLOCK_SKEW = 300.0  # seconds by which Airflow's clock and the provider's may di
 
 def _never() -> None:
     """The default of ``check_stop``: nothing stops the task."""
-
-
-class LinesGone(Exception):
-    """The request lines of a part are lost. Raised by ``fetch``."""
 
 
 def origin_of(context: Mapping[str, Any], part: int) -> Origin:
@@ -76,7 +68,7 @@ def submit_part(
     :param whole: what the part is a part of; None: it is the whole input.
     :param store: where the submission is recorded; None: the task's own store.
     :param keep_cancelled: if the input had a batch before that was cancelled for another input, continue with that batch.
-    :param fetch: copies the part's file to the local disk when it is needed, or raises :class:`LinesGone`; None: it is already there.
+    :param fetch: copies the part's file to the local disk when it is needed, or raises :class:`~airflow_bifrost.worker.part_file.LinesGone`; None: it is already there.
     :param check_stop: raises if Airflow has ended the task.
     :param known_ids: IDs of the batches of the other parts.
     :param cleanup: ``"never"``: delete no file at the provider, not even the upload of a refused create.
@@ -85,7 +77,7 @@ def submit_part(
     :raises SubmissionInDoubt: it cannot be determined whether a batch exists.
     """
     spec.check(provider)
-    file = _PartFile(client, provider, spec, part, fetch, check_stop, cleanup)
+    file = PartFile(client, provider, spec, part, fetch, check_stop, cleanup)
     source = BatchInput(
         file.create,
         None if providers.get(provider).limits.inline else file.upload,
@@ -124,7 +116,7 @@ def submit_file(
 ) -> Submission:
     """Submit a file that is already at the provider, unless an earlier attempt did. It belongs to the user, so it is never deleted."""
     spec.check(provider)
-    source = BatchInput(partial(_create_of_file, client, provider, spec), file_id=input_file_id)
+    source = BatchInput(partial(create_of_file, client, provider, spec), file_id=input_file_id)
     ledger = _ledger(context, client, provider, recovery, 1, store, check_stop=check_stop)
     return ledger.submit(spec.digest(provider, f"file {input_file_id}"), source)
 
@@ -184,90 +176,6 @@ def supersede_others(
     """
     for number, digest in wanted.items():
         _ledger(context, client, provider, recovery, number, store, whole=whole).supersede_others(digest)
-
-
-@dataclass(slots=True)
-class _PartFile:
-    """The file of a part, fetched when it is first needed. It is uploaded, or sent within the create call."""
-
-    client: GatewayClient
-    provider: str
-    spec: BatchSpec
-    part: Part
-    fetch: Callable[[], None] | None
-    check_stop: Callable[[], None]
-    cleanup: str
-
-    def path(self) -> Path:
-        if self.fetch is not None:
-            self.fetch()
-            self.fetch = None
-        return self.part.path
-
-    def custom_ids(self) -> Iterator[str] | None:
-        """The custom IDs of the part's lines; None: the lines are lost."""
-        try:
-            path = self.path()
-        except LinesGone:
-            return None
-        return _custom_ids(path)
-
-    def upload(self, filename: str) -> File:
-        repeated = False
-
-        def on_repeat() -> None:
-            nonlocal repeated
-            self.check_stop()
-            repeated = True
-
-        with self.path().open("rb") as file, explaining_too_many_files(self.provider):
-            uploaded = self.client.upload_file(
-                file,
-                filename=filename,
-                provider=self.provider,
-                purpose="batch",
-                idempotency_key=f"{self.part.sha256}-{filename[:64]}",
-                extra_form=self.spec.extra_form,
-                on_repeat=on_repeat,
-            )
-        if repeated and self.cleanup != "never":
-            delete_lost_uploads(self.client, self.provider, uploaded, filename)
-        return uploaded
-
-    def create(self, file_id: str | None, metadata: dict[str, str], idempotency_key: str) -> Batch:
-        with self.path().open("rb") if file_id is None else nullcontext() as rows:
-            return _create(
-                self.client, self.provider, self.spec, metadata, idempotency_key, input_file_id=file_id, rows=rows
-            )
-
-
-def _custom_ids(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        yield from (custom_id_of(line) for line in file)
-
-
-def _create_of_file(
-    client: GatewayClient,
-    provider: str,
-    spec: BatchSpec,
-    file_id: str | None,
-    metadata: dict[str, str],
-    idempotency_key: str,
-) -> Batch:
-    return _create(client, provider, spec, metadata, idempotency_key, input_file_id=file_id)
-
-
-def _create(
-    client: GatewayClient,
-    provider: str,
-    spec: BatchSpec,
-    metadata: dict[str, str],
-    idempotency_key: str,
-    **source: Any,
-) -> Batch:
-    members = spec.members()
-    members["metadata"] |= metadata
-    return client.create_batch(provider=provider, idempotency_key=idempotency_key, **members, **source)
 
 
 def _ledger(
