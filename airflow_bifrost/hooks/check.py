@@ -21,7 +21,7 @@ from airflow_bifrost.hooks.connection_errors import naming_the_connection
 
 # The gateway's words for refusals by its own governance.
 _NOT_ALLOWED = frozenset({"provider_blocked", "model_blocked"})
-_GOVERNANCE = ("virtual_key_", "access_")
+_GOVERNANCE = ("virtual_key_", "access_blocked")
 
 
 class Refusal(Enum):

@@ -104,17 +104,15 @@ class Calls:
             return Gone(str(error))
 
     def cancel(self, batch_id: str, provider: str) -> None:
-        """Cancel a batch unless it has ended.
+        """Cancel a batch unless it has ended or is gone.
 
-        :raises BifrostGatewayError: a transient error, so the batch may still be running.
+        :raises BifrostGatewayError: the batch may still be running.
         """
         try:
             batch = self.client.get_batch(batch_id, provider=provider)
             if ListedBatch.of(batch, provider).outcome is None:
                 batch = self.client.cancel_batch(batch_id, provider=provider)
-        except BifrostGatewayError as error:
-            if error.transient:
-                raise
+        except BatchNotFound as error:
             log.warning("%s", error)
         else:
             log.info("Batch %s is %s", batch_id, batch.status)

@@ -159,7 +159,7 @@ def evidence_of(situation: Situation, read: ListRead) -> Evidence:
     if isinstance(evidence, Absent) and record is not None and record.key not in (None, read.key):
         return Unknown(
             "the list was read with another key than the batch was created with, and the gateway may hide the batches of other keys."
-            " Set the connection's password to the former key, and clear this task"
+            " Set the connection's password to the former key, and clear this task. If the new key sees the same batches, use on_unknown"
         )
     return evidence
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from airflow_bifrost import providers
@@ -150,10 +151,11 @@ class Ledger:
                 continue
             settled = self._settled(other, record) if record.state == "intent" else record
             if settled.state == "submitted" and settled.batch_id is not None:
-                self._supersede(settled.batch_id, settled.provider, stopped=settled.stopped)
-                for batch_id in settled.duplicates:
-                    self._calls.cancel(batch_id, settled.provider)
-                self._records.put(other, replace(settled, superseded=True, uncancelled=[]))
+                with self._unless_refused(settled.batch_id):
+                    self._supersede(settled.batch_id, settled.provider, stopped=settled.stopped)
+                    for batch_id in settled.duplicates:
+                        self._calls.cancel(batch_id, settled.provider)
+                    self._records.put(other, replace(settled, superseded=True, uncancelled=[]))
         if self._may_be_lost and providers.get(self._provider).metadata:
             self._supersede_unrecorded(wanted)
 
@@ -180,7 +182,21 @@ class Ledger:
             if self._whole is not None and batch.tag.whole == self._whole.key:  # the same rows
                 continue
             if batch.outcome is None and is_own(batch, self._deployment, None):
-                self._supersede(batch.id, self._provider)
+                with self._unless_refused(batch.id):
+                    self._supersede(batch.id, self._provider)
+
+    @contextmanager
+    def _unless_refused(self, batch_id: str) -> Iterator[None]:
+        """A refusal, for example because the batch belongs to another virtual key, does not keep the task from its new input. The record
+        stays, so that the next attempt tries again."""
+        try:
+            yield
+        except BifrostGatewayError as error:
+            if error.transient:
+                raise
+            log.warning(
+                "%s Batch %s, which another input has submitted, may keep running and be billed.", error, batch_id
+            )
 
     def _supersede(self, batch_id: str, provider: str, *, stopped: bool = False) -> None:
         """:param stopped: a user ended the task, so the batch is cancelled in any case."""

@@ -46,12 +46,10 @@ def use_key(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, key: str) ->
     monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", gateway.connection_json(token=key))
 
 
-def submit(store: Store, provider: str, *, try_number: int = 1) -> End:
+def submit(store: Store, provider: str, *, try_number: int = 1, **options: Any) -> End:
     def make() -> BatchSubmitOperator:
-        params = {"max_tokens": 5}
-        return BatchSubmitOperator(
-            task_id="submit", rows=["a", "b"], model="echo-1", provider=provider, request_params=params
-        )
+        arguments = {"rows": ["a", "b"], "request_params": {"max_tokens": 5}} | options
+        return BatchSubmitOperator(task_id="submit", model="echo-1", provider=provider, **arguments)
 
     return run_to_its_end(make, ti=FakeTI(task_id="submit", try_number=try_number), store=store)
 
@@ -82,3 +80,19 @@ def test_the_record_tells_keys_apart_and_does_not_contain_them(
         assert key not in str(stores[-1])
     keys = [record["key"] for store in stores for record in store.get(RECORD).values()]
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_batch_that_another_key_may_not_cancel_is_cancelled_when_the_key_is_back(
+    gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store()
+    old = submit(store, "openai").value
+    use_key(gateway, monkeypatch, "sk-bf-new")
+    changed = {"rows": ["c"], "on_changed_input": "cancel"}
+    assert submit(store, "openai", try_number=2, **changed).state == "success"
+    assert f"Batch {old}, which another input has submitted, may keep running and be billed" in caplog.text
+    use_key(gateway, monkeypatch, "sk-bf-good")
+    submit(store, "openai", try_number=3, **changed)
+    statuses = {batch["id"]: batch["status"] for batch in gateway.batches}
+    assert statuses.pop(old) in ("cancelling", "cancelled")
+    assert len(statuses) == 1
