@@ -22,14 +22,13 @@ from airflow_bifrost.submission.ledger.evidence import (
     Candidate,
     Evidence,
     Found,
-    ListedBatch,
-    ListRead,
     Unknown,
     best_of,
     by_tag,
     by_time,
     oldest_first,
 )
+from airflow_bifrost.submission.ledger.listed import ListedBatch, ListRead
 from airflow_bifrost.submission.ledger.record import SETTLE, Deployment, SubmissionRecord, Whole
 from airflow_bifrost.submission.ledger.steps import (
     Adopt,

@@ -8,82 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Self
 
-from airflow_bifrost import providers
-from airflow_bifrost.gateway.models import Batch
-from airflow_bifrost.providers.statuses import BatchStatus, Outcome
-from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Tag, Whole
+from airflow_bifrost.providers.statuses import Outcome
+from airflow_bifrost.submission.ledger.listed import ListedBatch, ListRead
+from airflow_bifrost.submission.ledger.record import Deployment, SubmissionRecord, Whole
 
 CLOCK_SKEW = 300.0  # seconds by which this worker's clock and the provider's may differ
 # Default custom IDs are the same in every run, and row numbers are the same in every table.
 COMMON_ID = re.compile(r"row-[0-9]+|[0-9]{1,9}")
 DEAD = 3  # rank of a batch that has no results and will never have any
 SAME_MOMENT = 60.0  # seconds by which the order of a list and its timestamps may disagree
-
-
-@dataclass(frozen=True, slots=True)
-class ListedBatch:
-    """What a decision needs to know about a batch. ``rows`` and ``created_at`` are None if the provider does not say."""
-
-    id: str
-    status: BatchStatus
-    outcome: Outcome | None
-    created_at: float | None = None
-    rows: int | None = None
-    tag: Tag | None = None
-    input_file_id: str | None = None
-
-    @classmethod
-    def of(cls, batch: Batch, provider: str) -> Self:
-        facts = providers.get(provider)
-        counts = batch.request_counts
-        return cls(
-            batch.id,
-            BatchStatus.of(batch.status),
-            facts.outcome(batch.status, counts),
-            batch.created_at.timestamp() if batch.created_at is not None else None,
-            counts.total,
-            Tag.of(batch.metadata),
-            batch.input_file_id,
-        )
-
-    @property
-    def cancelled(self) -> bool:
-        return self.status in (BatchStatus.CANCELLING, BatchStatus.CANCELLED)
-
-    def __str__(self) -> str:
-        when = (
-            "at an unknown time"
-            if self.created_at is None
-            else f"at {datetime.fromtimestamp(self.created_at, UTC):%H:%M:%S} UTC"
-        )
-        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
-        return f"{self.id} ({self.status}, created {when}, {rows})"
-
-
-@dataclass(frozen=True, slots=True)
-class ListRead:
-    """A list of batches as it was read, newest first.
-
-    :param complete: the list was read to its end.
-    :param problem: why it was not, or why it could not be read at all.
-    :param at: unix seconds at which the reading began.
-    :param key: fingerprint of the token that it was read with.
-    """
-
-    batches: tuple[ListedBatch, ...]
-    complete: bool
-    at: float
-    problem: str = ""
-    key: str = ""
-
-    def reaches(self, moment: float) -> bool:
-        """Whether the list shows every batch that was created since ``moment``."""
-        return self.complete or any(
-            batch.created_at is not None and batch.created_at < moment for batch in self.batches
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from airflow_bifrost import providers
-from airflow_bifrost.exceptions import (
-    BifrostGatewayError,
-)
+from airflow_bifrost.exceptions import BifrostGatewayError
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import Attempts
 from airflow_bifrost.submission.full_queue import refused_as_full
 from airflow_bifrost.submission.ledger.calls import Calls, LedgerTiming
 from airflow_bifrost.submission.ledger.creating import BatchInput, CreateFailed, Creator
 from airflow_bifrost.submission.ledger.decision import Policy, Situation, next_step
-from airflow_bifrost.submission.ledger.evidence import (
-    ListedBatch,
-    ListRead,
-    is_own,
-    oldest_first,
-)
+from airflow_bifrost.submission.ledger.evidence import is_own, oldest_first
+from airflow_bifrost.submission.ledger.listed import ListedBatch, ListRead
 from airflow_bifrost.submission.ledger.record import (
     DIGEST_LENGTH,
     Deployment,

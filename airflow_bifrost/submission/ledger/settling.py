@@ -11,7 +11,8 @@ from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError, ResultsUnavailable, SubmissionInDoubt
 from airflow_bifrost.submission.ledger.calls import Calls
 from airflow_bifrost.submission.ledger.creating import BatchInput
-from airflow_bifrost.submission.ledger.evidence import ListedBatch, has_the_rows, ids_prove, possible_batches
+from airflow_bifrost.submission.ledger.evidence import has_the_rows, ids_prove, possible_batches
+from airflow_bifrost.submission.ledger.listed import ListedBatch
 from airflow_bifrost.submission.ledger.record import Origin, Records, SubmissionRecord, Whole
 from airflow_bifrost.submission.ledger.steps import Adopt, Compare, Keep, Undetermined
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_bifrost.submission.ledger.evidence import ListedBatch
+from airflow_bifrost.submission.ledger.listed import ListedBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,6 @@ from airflow_bifrost.submission.ledger.decision import Gone, Policy, Situation, 
 from airflow_bifrost.submission.ledger.evidence import (
     Absent,
     Candidate,
-    ListedBatch,
-    ListRead,
     Unknown,
     baseline,
     best_of,
@@ -24,6 +22,7 @@ from airflow_bifrost.submission.ledger.evidence import (
     ids_prove,
     oldest_first,
 )
+from airflow_bifrost.submission.ledger.listed import ListedBatch, ListRead
 from airflow_bifrost.submission.ledger.record import (
     SETTLE,
     TAG_KEY,
