@@ -6,8 +6,11 @@ if the provider stores no metadata, for time, row count and custom IDs. If the l
 
 ============ ==============================================================================================
 record       what is remembered, and the tag
+listed       a provider's list, as far as it matters here
 evidence     what a list proves
-decision     what an earlier create did, and what to do next. These three are pure
+situation    what is known of one input of one part
+decision     what an earlier create did, and what to do next
+steps        the answers of ``decision``. All modules up to here are pure
 creating     uploads, records the intent, calls, and records the result
 settling     records which batch is the task's
 calls        requests that cost nothing, and pauses
@@ -18,7 +21,6 @@ files        input files at the provider: waiting until they are ready, and dele
 
 from airflow_bifrost.submission.ledger.calls import LedgerTiming
 from airflow_bifrost.submission.ledger.creating import BatchInput
-from airflow_bifrost.submission.ledger.decision import Policy
 from airflow_bifrost.submission.ledger.files import delete_input, delete_lost_uploads, explaining_too_many_files, is_own
 from airflow_bifrost.submission.ledger.ledger import Ledger
 from airflow_bifrost.submission.ledger.record import (
@@ -37,6 +39,7 @@ from airflow_bifrost.submission.ledger.record import (
     read_records,
     write_records,
 )
+from airflow_bifrost.submission.ledger.situation import Policy
 
 __all__ = [
     "TAG_KEY",

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from airflow_bifrost.exceptions import BatchNotFound, BifrostGatewayError
 from airflow_bifrost.gateway.client import GatewayClient
 from airflow_bifrost.gateway.retry import RetryPolicy
-from airflow_bifrost.submission.ledger.decision import Gone
 from airflow_bifrost.submission.ledger.files import READY_WITHIN
 from airflow_bifrost.submission.ledger.listed import ListedBatch, ListRead
 from airflow_bifrost.submission.ledger.record import LATE, SETTLE
+from airflow_bifrost.submission.ledger.situation import Gone
 
 MAX_LISTED = 20_000  # batches; a longer list is not read to its end
 NEWEST = 100  # batches of a first page

@@ -14,7 +14,7 @@ from airflow_bifrost.gateway.retry import Attempts
 from airflow_bifrost.submission.full_queue import refused_as_full
 from airflow_bifrost.submission.ledger.calls import Calls, LedgerTiming
 from airflow_bifrost.submission.ledger.creating import BatchInput, CreateFailed, Creator
-from airflow_bifrost.submission.ledger.decision import Policy, Situation, next_step
+from airflow_bifrost.submission.ledger.decision import next_step
 from airflow_bifrost.submission.ledger.evidence import is_own, oldest_first
 from airflow_bifrost.submission.ledger.listed import ListedBatch, ListRead
 from airflow_bifrost.submission.ledger.record import (
@@ -28,6 +28,7 @@ from airflow_bifrost.submission.ledger.record import (
     Whole,
 )
 from airflow_bifrost.submission.ledger.settling import Settler
+from airflow_bifrost.submission.ledger.situation import Policy, Situation
 from airflow_bifrost.submission.ledger.steps import (
     Adopt,
     Compare,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_bifrost.providers.statuses import BatchStatus, Outcome
-from airflow_bifrost.submission.ledger.decision import Gone, Policy, Situation, next_step
+from airflow_bifrost.submission.ledger.decision import next_step
 from airflow_bifrost.submission.ledger.evidence import (
     Absent,
     Candidate,
@@ -32,6 +32,7 @@ from airflow_bifrost.submission.ledger.record import (
     Tag,
     check_metadata,
 )
+from airflow_bifrost.submission.ledger.situation import Gone, Policy, Situation
 from airflow_bifrost.submission.ledger.steps import (
     Adopt,
     Compare,
