@@ -32,7 +32,7 @@ from airflow_bifrost.testing.provider_answers import (
 from airflow_bifrost.testing.recorder import RecordedRequest, Recorder
 from airflow_bifrost.testing.store import File
 from airflow_bifrost.testing.typical import typical_error
-from airflow_bifrost.testing.versions import V1_5, Version
+from airflow_bifrost.testing.versions import V1_5, V2, Version
 
 _CHUNK = 1 << 18  # bytes of a download that are read at once
 _WEB_PAGE = "<!doctype html><html><head><title>Bifrost</title></head><body><div id='root'></div></body></html>"
@@ -185,7 +185,7 @@ class App:
         arguments.check_provider(call.provider, request_type, self.version)
         model = call.body.get("model")
         try:
-            self.governance.check(call.headers, call.provider)
+            self.governance.check(call.headers, call.provider, request_type)
             arguments.check(call, self.keys, self.version)
             body = await self._outcome(call)
         except GatewayError as error:
@@ -197,6 +197,8 @@ class App:
         about: JsonObject = {"request_type": request_type, "provider": call.provider}
         if self.version >= V1_5:
             about |= {"routing_info": routing(call.provider, request_type, model), **models(model, self.version)}
+        if self.version >= V2:
+            about |= {"upstream_latency": 0, "provider_response_headers": {"content-type": "application/json"}}
         about |= {"latency": 0, "chunk_index": 0}
         unreadable = body.pop("parse_errors", None)
         return _json({**body, "extra_fields": about if unreadable is None else {**about, "parse_errors": unreadable}})

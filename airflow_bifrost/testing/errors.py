@@ -47,6 +47,8 @@ class GatewayError(Exception):
             body["status_code"] = self.status
         body["error"] = {**self.detail, "message": self.message}
         context = ({} if version < V1_5 else {"routing_info": {}}) if self.context is None else self.context
+        if version >= V2:
+            context = {**context, "latency": 0, "key_statuses": []}
         body["extra_fields"] = context if self.raw is None else {**context, "raw_response": self.raw}
         return body
 

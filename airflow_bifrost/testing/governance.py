@@ -17,6 +17,7 @@ _REFUSALS: dict[str, tuple[int, str]] = {
     "virtual_key_blocked": (403, "Virtual key is inactive"),
     "access_blocked": (403, "Virtual key is inactive"),
     "provider_blocked": (403, "Provider '{}' is not allowed for this virtual key"),
+    "model_blocked": (403, "This virtual key must allow all models of '{}' to upload a file"),
     "request_limited": (
         429,
         "Rate limit check failed: rate limit violated for {}: {}request limit exceeded (9/3, resets every 1h){}",
@@ -54,12 +55,15 @@ class VirtualKey:
     """A token that the gateway knows.
 
     :param providers: those that it may use; None: all of them.
+    :param models: the models that it may use; None: all of them. Since version 2, a key that may not use all cannot upload a file to
+        OpenAI or Azure. Nothing else in the local gateway compares models.
     :param exhausted: what it has used up: ``budget``, ``requests`` or ``tokens``.
     :param exhausted_at: the provider to which the limit applies; None: it applies to the whole key.
     """
 
     token: str
     providers: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
     active: bool = True
     exhausted: str | None = None
     exhausted_at: str | None = None
@@ -85,7 +89,7 @@ class Governance:
         known = None if keys is None else [VirtualKey(key) if isinstance(key, str) else key for key in keys]
         self._keys = None if known is None else {key.token: key for key in known}
 
-    def check(self, headers: Mapping[str, str], provider: str) -> None:
+    def check(self, headers: Mapping[str, str], provider: str, request_type: str = "") -> None:
         """Raise the gateway's refusal, if it refuses."""
         token = presented_key(headers)
         key = self._find(token) if token else None
@@ -96,6 +100,9 @@ class Governance:
             raise refusal("virtual_key_blocked", version=self._version)
         if key.providers is not None and provider not in key.providers:
             raise refusal("provider_blocked", provider, self._version)
+        narrow = key.models is not None and self._version >= V2
+        if narrow and request_type == "file_upload" and provider in ("openai", "azure"):
+            raise refusal("model_blocked", provider, self._version)
         if key.exhausted is not None and key.exhausted_at in (None, provider):
             raise refusal(_EXHAUSTED[key.exhausted], key.exhausted_at or "VK", self._version)
 

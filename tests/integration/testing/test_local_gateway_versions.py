@@ -103,6 +103,29 @@ def test_every_answer_says_where_the_call_went_since_1_5(at: At) -> None:
     assert extra["1.5"]["routing_info"] == extra["2"]["routing_info"] == {"provider": "openai"}
 
 
+def test_the_known_members_of_2_are_in_its_answers_and_errors(at: At) -> None:
+    _, client = at("2")
+    assert {"upstream_latency", "provider_response_headers"} <= client.get("/openai/v1/batches").json()[
+        "extra_fields"
+    ].keys()
+    error = client.get("/openai/v1/batches", headers={"authorization": "Bearer sk-bf-nobody"}).json()
+    assert {"latency", "key_statuses"} <= error["extra_fields"].keys()
+
+
+@pytest.mark.parametrize(("provider", "status"), [("openai", 403), ("azure", 403), ("gemini", 200)])
+def test_a_key_of_some_models_cannot_upload_to_openai_or_azure_since_2(provider: str, status: int) -> None:
+    keys = [VirtualKey("sk-bf-narrow", models=("gpt-4o-mini",))]
+    for version, expected in {"1.5": 200, "2": status}.items():
+        with LocalGateway(0, version=version, virtual_keys=keys) as gateway:
+            answer = httpx.post(
+                f"{gateway.url}/openai/v1/files",
+                headers={"authorization": "Bearer sk-bf-narrow"},
+                data={"purpose": "batch", "provider": provider},
+                files={"file": ("in.jsonl", b"{}")},
+            )
+        assert answer.status_code == expected, (version, answer.text)
+
+
 def test_a_batch_of_another_virtual_key_does_not_exist_on_2(at: At) -> None:
     other = {"authorization": "Bearer sk-bf-other"}
     for version, status in {"1.5": 200, "2": 404}.items():
