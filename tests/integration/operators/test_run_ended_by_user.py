@@ -46,6 +46,17 @@ class Killed(Store):
             task.on_kill()
 
 
+class KilledDuringCreate(Killed):
+    """Airflow ends the task when the last create has made its batch, and the run does not know the batch yet."""
+
+    def set(self, key: str, value: Any) -> None:
+        Store.set(self, key, value)
+        created = [batch["id"] for batch in self.gateway.batches]
+        if self.task is not None and len(created) == self.after and key != STATE_KEY and created[-1] in self[key]:
+            task, self.task = self.task, None
+            task.on_kill()
+
+
 def killed(gateway: LocalGateway, store: Killed, output: str, rows: list[str], **arguments: Any) -> Any:
     ti = FakeTI(task_id="run")
     ti.get_task_states = lambda **_: {"run": {"run": store.state}}  # type: ignore[attr-defined]
@@ -73,6 +84,14 @@ def test_no_batch_is_created_after_a_user_ends_the_task_and_running_batches_are_
     end = run(output, twelve, store=Store(store), try_number=2)  # a clear
     assert end.state == "success", end.error
     assert [row["text"] for row in read_rows(output)] == [f"echo: {row}" for row in twelve]
+
+
+def test_a_batch_whose_create_was_in_progress_when_a_user_ended_the_task_is_cancelled(
+    gateway: LocalGateway, output: str, twelve: list[str]
+) -> None:
+    killed(gateway, KilledDuringCreate(gateway, 3, "failed"), output, twelve)
+    asked = [request.path for request in gateway.requests if request.path.endswith("/cancel")]
+    assert [sum(batch["id"] in path for path in asked) for batch in gateway.batches] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("state", ["running", "up_for_retry", "skipped"])
