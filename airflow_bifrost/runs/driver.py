@@ -258,9 +258,10 @@ class RunDriver(RunWorkspace):
         state = self.current
         self.cancel_what_is_left()
         deleted = [] if self.cleanup == "never" else delete_inputs(self.client, state)
+        if state.written is not None:
+            self.record.leave_receipt(state)  # also if the run is not finished: a clear must know its batches
         if not state.finished:  # clearing the task continues with the folder, and reads the results again
             return deleted
-        self.record.leave_receipt(state)
         self.lines.folder.remove()
         if self.cleanup == "all":
             delete_outputs(self.client, state)

@@ -97,6 +97,21 @@ def test_a_clear_reads_the_results_of_a_batch_that_can_be_found_again(gateway: L
     assert len(gateway.batches) == 2
 
 
+@pytest.mark.parametrize("provider", ["anthropic", "gemini"])
+def test_a_clear_after_an_incomplete_success_needs_no_list_of_batches_if_the_state_is_lost(
+    gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    small_batches(monkeypatch, provider, rows=1)
+    given = {"provider": provider, "cleanup": "never", "request_params": {"max_tokens": 9}}
+    first = incomplete(output, Submits(gateway, forget), **given)
+    assert (first.state, first.value["rows"]["missing"]) == ("success", 1)
+    gateway.clear_faults()
+    end = incomplete(output, Store(), try_number=2, **given)  # clear_on_success has deleted the state
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == ["echo: a", "echo: b"]
+    assert len(gateway.batches) == 2
+
+
 def test_a_clear_never_replaces_an_output_by_one_with_fewer_answers(gateway: LocalGateway, output: str) -> None:
     store = Submits(gateway, forget)
     first = incomplete(output, store)
