@@ -59,6 +59,8 @@ class BatchRun(RunDriver):
             request = self.request(provider)
             known = described(files)
             how = self._beginning(before, request, known)
+            if before is not None and how != "new":
+                _warn_if_other_sources(before.input, known)
             if how == "new" or before is None:
                 self._begin(before, request, known, files)
             elif how == "as_written":
@@ -231,6 +233,16 @@ class BatchRun(RunDriver):
     def _changed(self) -> list[str]:
         """Names of the arguments that differ between the DAG file and the run."""
         return self.current.request.differences(self.request(self.client.config.provider_for(self.provider)))
+
+
+def _warn_if_other_sources(of_run: RunInput, known: RunInput) -> None:
+    """Warn if the same request lines come with other columns for the results."""
+    if of_run.digest == known.digest and of_run.sources != known.sources:
+        log.warning(
+            "The columns that keep names, or their values, differ from those of the earlier attempt, and the requests are the same. The"
+            " task continues with the batches of that attempt, so nothing is paid for twice, and its results carry the earlier columns in"
+            " `source`. To get other columns, start another DAG run."
+        )
 
 
 def _warn_if_local(uri: str) -> None:

@@ -128,9 +128,12 @@ class RunLines:
                 self.folder.keep(part.path, file_name(part))
 
     def keep_sources(self, run_input: RunInput, files: RequestFiles) -> None:
-        """Put the file of the columns that the results carry into the folder, unless it is there or there is none."""
-        if run_input.sources is not None and files.sources is not None and not self.folder.has(run_input.sources):
-            self.folder.keep(files.sources, run_input.sources)
+        """Put the file of the columns that the results carry into the folder, unless it is there, or ``files`` has other columns."""
+        name = run_input.sources
+        if name is None or files.sources is None or self.folder.has(name):
+            return
+        if sources_name(files.sources) == name:
+            self.folder.keep(files.sources, name)
 
     def sources(self, run_input: RunInput) -> Iterator[bytes] | None:
         """The columns that the result of each row carries, as JSON, in the order of the input; None if they are lost."""
@@ -190,6 +193,12 @@ def file_name(part: Part) -> str:
     return f"{part.sha256[:32]}.jsonl"
 
 
+def sources_name(file: Path) -> str:
+    """The name, in the folder, of the file of the columns that the results carry. Other columns or values give another name."""
+    with file.open("rb") as source:
+        return f"{hashlib.file_digest(source, 'sha256').hexdigest()[:32]}-sources.jsonl"
+
+
 def described(files: RequestFiles) -> RunInput:
     """The description of an input that the run's state keeps."""
     lines = chain.from_iterable(_local_lines(part.path) for part in files.parts)
@@ -199,7 +208,7 @@ def described(files: RequestFiles) -> RunInput:
         files=[file_name(part) for part in files.parts],
         file_rows=[part.rows for part in files.parts],
         automatic_ids=all(custom_id_of(line) == automatic_id(position) for position, line in enumerate(lines, start=1)),
-        sources=f"{files.digest[:32]}-sources.jsonl" if files.sources is not None else None,
+        sources=sources_name(files.sources) if files.sources is not None else None,
     )
 
 

@@ -13,13 +13,13 @@ import pandas
 import pytest
 from airflow.sdk import DAG, XComArg, task, task_group
 from airflow.sdk.definitions.param import DagParam
-from support.airflow import run_to_its_end
-from support.runs import run
+from support.airflow import Store, run_to_its_end
+from support.runs import UNREADABLE, run
 
 from airflow_bifrost import BatchRunOperator, BatchSubmitOperator
 from airflow_bifrost.exceptions import BatchInputError
 from airflow_bifrost.results import read_rows
-from airflow_bifrost.testing import LocalGateway
+from airflow_bifrost.testing import Fault, LocalGateway
 from airflow_bifrost.worker.rows import resolved
 
 REVIEWS = [{"id": 1, "review": "fine"}, {"id": 2, "review": "poor"}]
@@ -61,6 +61,35 @@ def test_a_row_without_a_result_carries_its_columns_too(gateway: LocalGateway, o
         ("failed", "!fail 400"),
         ("succeeded", "fine"),
     ]
+
+
+ONE, OTHER = [{"a": "x", "b": "y"}], [{"a": "z", "b": "y"}]
+
+
+def test_a_retry_with_another_keep_continues_with_the_earlier_columns_and_warns(
+    gateway: LocalGateway, output: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store()
+    gateway.inject(Fault(**UNREADABLE))
+    assert run(output, ONE, store=store, prompt="{a}", keep=["a"], deferrable=False).state == "failed"
+    gateway.clear_faults()
+    end = run(output, ONE, store=store, try_number=2, prompt="{a}", keep=["b"])
+    assert end.state == "success", end.error
+    assert [row["source"] for row in read_rows(output)] == [{"a": "x"}]
+    assert "The columns that keep names, or their values, differ" in caplog.text
+    assert len(gateway.batches) == 1
+
+
+def test_rows_that_come_back_with_another_keep_carry_the_new_columns(gateway: LocalGateway, output: str) -> None:
+    store = Store()
+    gateway.inject(Fault(**UNREADABLE))
+    for try_number, rows in enumerate((ONE, OTHER), start=1):
+        end = run(output, rows, store=store, try_number=try_number, prompt="{a}", keep=["a"], deferrable=False)
+        assert end.state == "failed"
+    gateway.clear_faults()
+    end = run(output, ONE, store=store, try_number=3, prompt="{a}", keep=["b"])
+    assert end.state == "success", end.error
+    assert [row["source"] for row in read_rows(output)] == [{"b": "y"}]
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "gemini"])
