@@ -153,7 +153,7 @@ class BatchSubmitOperator(RowsOperator):
                 else:
                     part = self._only_part(self._write_parts(context, provider, folder).parts, provider)
                     if part is None:
-                        supersede_others(context, client, provider, recovery, {1: None}, store)
+                        supersede_others(context, client, provider, recovery, {1: None}, store, cleanup=self.cleanup)
                         raise AirflowSkipException("There are no rows, so nothing was submitted.")
                     submission = submit_part(*arguments, part, store=store, check_stop=stop.check, cleanup=self.cleanup)
             check_twins(submission)

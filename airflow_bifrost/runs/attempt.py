@@ -228,7 +228,16 @@ class BatchRun(RunDriver):
         numbers = {1, *(part.number for part in before.parts)} if before is not None else {1}
         digests: dict[int, str | None] = {**dict.fromkeys(numbers), **wanted}
         whole = self.whole(1) if wanted else None
-        supersede_others(self.context, self.client, provider, self.recovery, digests, self.record.store, whole=whole)
+        supersede_others(
+            self.context,
+            self.client,
+            provider,
+            self.recovery,
+            digests,
+            self.record.store,
+            whole=whole,
+            cleanup=self.cleanup,
+        )
 
     def _changed(self) -> list[str]:
         """Names of the arguments that differ between the DAG file and the run."""

@@ -117,7 +117,8 @@ def submit_file(
     """Submit a file that is already at the provider, unless an earlier attempt did. It belongs to the user, so it is never deleted."""
     spec.check(provider)
     source = BatchInput(partial(create_of_file, client, provider, spec), file_id=input_file_id)
-    ledger = _ledger(context, client, provider, recovery, 1, store, check_stop=check_stop)
+    # The user may have named a file that an earlier attempt uploaded.
+    ledger = _ledger(context, client, provider, recovery, 1, store, check_stop=check_stop, deletes_orphans=False)
     return ledger.submit(spec.digest(provider, f"file {input_file_id}"), source)
 
 
@@ -168,14 +169,17 @@ def supersede_others(
     store: TaskStateStore,
     *,
     whole: Whole | None = None,
+    cleanup: str = "input",
 ) -> None:
-    """Leave or cancel the batches that earlier attempts submitted for other inputs.
+    """Leave or cancel the batches that earlier attempts submitted for other inputs. Delete their uploaded files if no batch uses them.
 
     :param wanted: the digest of each part's current input, by part number; None: an earlier input had this part, the current one has not.
     :param whole: what the parts are parts of; None: there are no rows.
     """
+    deletes = cleanup != "never"
     for number, digest in wanted.items():
-        _ledger(context, client, provider, recovery, number, store, whole=whole).supersede_others(digest)
+        ledger = _ledger(context, client, provider, recovery, number, store, whole=whole, deletes_orphans=deletes)
+        ledger.supersede_others(digest)
 
 
 def _ledger(

@@ -151,10 +151,11 @@ class Creator:
             self.records.put(digest, replace(intent, quiet_at=now))
 
     def drop_orphan(self, digest: str) -> None:
-        """Delete the file of a create that was refused."""
+        """Delete the uploaded file of an input for which no batch exists."""
         record = self.records.get(digest)
-        if self.deletes_orphans and record is not None and record.state == "refused" and record.input_file_id:
-            delete_input(self.calls.client, record.provider, record.input_file_id, "its batch was refused")
+        no_batch = record is not None and record.state in ("uploaded", "refused")
+        if self.deletes_orphans and record is not None and no_batch and record.input_file_id:
+            delete_input(self.calls.client, record.provider, record.input_file_id, "no batch uses it")
             self.records.put(digest, replace(record, input_file_id=None))
 
     def _baseline(self) -> tuple[float | None, list[str]]:

@@ -151,6 +151,8 @@ class Ledger:
                     for batch_id in settled.duplicates:
                         self._calls.cancel(batch_id, settled.provider)
                     self._records.put(other, replace(settled, superseded=True, uncancelled=[]))
+            else:
+                self._creator.drop_orphan(other)
         if self._may_be_lost and providers.get(self._provider).metadata:
             self._supersede_unrecorded(wanted)
 

@@ -410,6 +410,23 @@ def test_the_file_of_a_refused_create_is_deleted_at_once(gateway: LocalGateway, 
     assert len(deletes(gateway)) == number
 
 
+@pytest.mark.parametrize("rows", [["other"], []], ids=["other rows", "no rows"])
+@pytest.mark.parametrize(
+    "failing", [CREATE, {"method": "GET", "path_contains": "/files/"}], ids=["refused", "uploaded"]
+)
+@pytest.mark.parametrize(("cleanup", "number"), [("input", 1), ("never", 0)])
+def test_the_file_of_another_input_that_made_no_batch_is_deleted(
+    gateway: LocalGateway, cleanup: str, number: int, failing: dict[str, Any], rows: list[str]
+) -> None:
+    store = Store()
+    gateway.behave("azure", ProviderBehavior(file_pending=1))
+    gateway.inject(Fault(status=400, body={"error": {"message": "refused"}}, **failing))
+    assert submit(store, provider="azure", cleanup="never").state == "failed"
+    end = submit(store, try_number=2, provider="azure", cleanup=cleanup, rows=rows)
+    assert end.state == ("success" if rows else "skipped"), end.error
+    assert len(deletes(gateway)) == number
+
+
 # An attempt survives what costs nothing to repeat
 
 
