@@ -88,8 +88,9 @@ def differences(provider: dict[str, Any]) -> str:
     rows = provider.get("differences", ())
     if not rows:
         return ""
-    head = cells("Differs by version", *RECORDED) + "|---" * (1 + len(RECORDED)) + "|\n"
-    return f"\n{head}" + "".join(cells(row["what"], *(row[version] for version in RECORDED)) for row in rows)
+    names = (*RECORDED, *(f"{version} (read, not recorded)" for version in ALL if version not in RECORDED))
+    head = cells("Differs by version", *names) + "|---" * (1 + len(ALL)) + "|\n"
+    return f"\n{head}" + "".join(cells(row["what"], *(row[version] for version in ALL)) for row in rows)
 
 
 def errors() -> str:
