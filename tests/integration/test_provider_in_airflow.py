@@ -26,6 +26,7 @@ CONTRACT = (
     "coalesce",
     "transport",
     "retry_budget",
+    "settle_time",
 )
 
 
