@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
+from airflow.sdk.io import attach
+from airflow.sdk.io.store import _STORE_CACHE
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 from fsspec.registry import _registry  # type: ignore[import-untyped]
 
@@ -35,8 +37,10 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]
 def bucket_in_memory() -> Iterator[Bucket]:
     """``gs://`` and ``s3://`` for the time of a test."""
     before = {scheme: _registry.pop(scheme, None) for scheme in Bucket.protocol}
+    attached = {scheme: _STORE_CACHE.pop(scheme, None) for scheme in Bucket.protocol}
     for scheme in before:
         fsspec.register_implementation(scheme, Bucket, clobber=True)
+        attach(protocol=scheme, fs=Bucket())  # also where an Airflow provider package knows the scheme
     Bucket.store.clear()
     Bucket.refuses = None
     try:
@@ -44,6 +48,10 @@ def bucket_in_memory() -> Iterator[Bucket]:
     finally:
         Bucket.store.clear()
         Bucket.refuses = None
+        for scheme, store in attached.items():
+            del _STORE_CACHE[scheme]
+            if store is not None:
+                _STORE_CACHE[scheme] = store
         for scheme, implementation in before.items():
             del _registry[scheme]
             if implementation is not None:
