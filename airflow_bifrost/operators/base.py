@@ -86,7 +86,6 @@ class RowsOperator(BaseOperator):
         "provider",
         "model",
         "system_prompt",
-        "prompt",
         "id_column",
         "request_params",
         "metadata",
@@ -193,9 +192,11 @@ class RowsOperator(BaseOperator):
         from airflow_bifrost.submission.parts import SOURCES, write_parts
         from airflow_bifrost.worker.rows import requests_of, resolved, rows_of
 
+        # Not in `template_fields`: Airflow would call a function there with arguments of its own.
+        prompt = self.render_template(self.prompt, context) if isinstance(self.prompt, str) else self.prompt
         with (
             rows_of(resolved(self.rows, self, context), self.input_path, self.input_format) as given,
-            requests_of(given, folder, prompt=self.prompt, id_column=self.id_column, keep=self.keep) as requests,
+            requests_of(given, folder, prompt=prompt, id_column=self.id_column, keep=self.keep) as requests,
         ):
             files = write_parts(
                 requests,

@@ -185,7 +185,7 @@ def requests_of(
             columns = ", ".join(map(shown, (given.columns or ())[:COLUMNS_SHOWN]))
             raise input_error(
                 f"The rows are {given.table} with the columns {columns}, and the task has no `prompt` that makes a request of a row.",
-                'Set `prompt`, with names of columns in braces: prompt="Classify: {review}".',
+                f'Set `prompt`, with names of columns in braces: prompt="Classify: {{{(given.columns or ("text",))[-1]}}}".',
             )
         yield given.rows
         return

@@ -89,15 +89,17 @@ def run_to_its_end(
     remembering: bool = True,
     resume_from: Callable[[Any], tuple[str, dict[str, Any]]] | None = None,
     before_trigger: Callable[[], None] = lambda: None,
+    context: dict[str, Any] | None = None,
 ) -> End:
     """Run one attempt of a task, through deferrals and reschedules, to its end.
 
     :param resume_from: the method, and its arguments, with which Airflow resumes the task after a trigger's deferral; None: the trigger fires.
+    :param context: additional members of the task's context.
     :param before_trigger: called before a trigger runs.
     """
     ti = ti or FakeTI()
     store = Store() if store is None else store
-    context: dict[str, Any] = {"ti": ti}
+    context = {**(context or {}), "ti": ti}
     if remembering:
         context["task_state_store"] = store
     end = End("running", xcoms=ti.xcoms)

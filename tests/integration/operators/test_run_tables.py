@@ -278,6 +278,26 @@ def test_a_wrong_max_failed_rows_is_an_error_when_the_dag_is_parsed(wrong: Any) 
         BatchRunOperator(task_id="run", rows=[], output_path="o", max_failed_rows=wrong)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text"), [(lambda row: f"Is {row['a']} good?", "Is x good?"), ("{a} on {{ ds }}", "x on 2026-01-02")]
+)
+def test_a_prompt_is_a_template_or_a_function_after_airflow_has_rendered_the_task(
+    gateway: LocalGateway, output: str, prompt: Any, text: str
+) -> None:
+    context: dict[str, Any] = {"ds": "2026-01-02"}
+
+    def make_task() -> BatchRunOperator:
+        task = BatchRunOperator(
+            task_id="run", output_path=output, rows=[{"a": "x"}], prompt=prompt, model="echo-1", poll_interval=0.05
+        )
+        task.render_template_fields(context)  # type: ignore[arg-type]
+        return task
+
+    end = run_to_its_end(make_task, context=context)
+    assert end.state == "success", end.error
+    assert [row["text"] for row in read_rows(output)] == [f"echo: {text}"]
+
+
 def resolved_rows(rows: Any, **context: Any) -> list[Any]:
     return list(resolved(rows, BatchSubmitOperator(task_id="submit", rows=rows), context))  # type: ignore[arg-type]
 
