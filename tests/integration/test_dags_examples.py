@@ -105,7 +105,7 @@ def test_every_provider_gives_the_same_outcome_in_its_own_words(
     assert xcom(run, "outcomes") == dict.fromkeys(providers, "succeeded")
 
 
-@pytest.mark.bifrost_gateway(batch_seconds=20)
+@pytest.mark.bifrost_gateway(batch_seconds=90)
 def test_cancel_when_late_cancels_after_the_timeout_and_keeps_what_was_done(
     bifrost_gateway: LocalGateway, run_example: RunExample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
