@@ -24,7 +24,8 @@ from airflow_bifrost.testing.scan import Scan
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     seq INTEGER PRIMARY KEY, provider TEXT NOT NULL, id TEXT NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL,
-    bytes INTEGER NOT NULL, created_at REAL NOT NULL, blob TEXT, batch INTEGER, kind TEXT, UNIQUE (provider, id));
+    bytes INTEGER NOT NULL, created_at REAL NOT NULL, blob TEXT, batch INTEGER, kind TEXT,
+    deleted INTEGER NOT NULL DEFAULT 0, UNIQUE (provider, id));
 CREATE TABLE IF NOT EXISTS batches (
     seq INTEGER PRIMARY KEY, provider TEXT NOT NULL, id TEXT NOT NULL, created_at REAL NOT NULL, seconds REAL NOT NULL,
     rows INTEGER NOT NULL, input_file INTEGER, input_file_id TEXT, endpoint TEXT NOT NULL,
@@ -58,6 +59,7 @@ class File:
     blob: str | None
     batch: int | None
     kind: str | None
+    deleted: bool  # clients see it no more, but a batch still reads its rows from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Store:
 
     def file(self, provider: str, file_id: str) -> File | None:
         """A file by its provider's id."""
-        found = self._all("SELECT * FROM files WHERE provider = ? AND id = ?", provider, file_id)
+        found = self._all("SELECT * FROM files WHERE provider = ? AND id = ? AND NOT deleted", provider, file_id)
         return File(**dict(found[0])) if found else None
 
     def _required_file(self, provider: str, file_id: str) -> File:
@@ -168,7 +170,7 @@ class Store:
     def files(self, provider: str, before: int | None, limit: int) -> list[File]:
         """Up to ``limit`` files, newest first, older than the file with seq ``before``."""
         found = self._all(
-            "SELECT * FROM files WHERE provider = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            "SELECT * FROM files WHERE provider = ? AND seq < ? AND NOT deleted ORDER BY seq DESC LIMIT ?",
             provider,
             _NEWEST if before is None else before,
             limit,
@@ -176,10 +178,14 @@ class Store:
         return [File(**dict(row)) for row in found]
 
     def delete_file(self, file: File) -> None:
-        """Forget a file."""
+        """Forget a file. Its content stays if a batch was made from it: the results are written from it when they are first read."""
+        in_use = bool(self._all("SELECT 1 FROM batches WHERE input_file = ?", file.seq))
         with self._transaction() as db:
-            db.execute("DELETE FROM files WHERE seq = ?", (file.seq,))
-        if file.blob is not None:
+            if in_use:
+                db.execute("UPDATE files SET deleted = 1 WHERE seq = ?", (file.seq,))
+            else:
+                db.execute("DELETE FROM files WHERE seq = ?", (file.seq,))
+        if file.blob is not None and not in_use:
             (self._blobs / file.blob).unlink(missing_ok=True)
 
     # batches

@@ -122,9 +122,9 @@ def rows_of_files(input_path: str, input_format: str | None = None) -> GivenRows
             f"The files at {input_path} have several formats: {kinds}.",
             "Name files of one format, e.g. with a pattern.",
         )
-    if len(names) == 1:
-        return _rows_of_file(fs, names[0], forms[names[0]])
     first = _rows_of_file(fs, names[0], forms[names[0]])
+    if len(names) == 1:
+        return first
     others = (_rows_of_file(fs, name, forms[name]) for name in names[1:])
 
     def rows() -> Iterator[tuple[RowNumber, Any]]:

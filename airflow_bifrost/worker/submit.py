@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 from airflow_bifrost import providers
 from airflow_bifrost.exceptions import BifrostUnavailable
 from airflow_bifrost.gateway.client import GatewayClient
-from airflow_bifrost.gateway.config import DEFAULT_SETTLE_TIME, GatewayConfig
+from airflow_bifrost.gateway.config import GatewayConfig
 from airflow_bifrost.results.stored import results_folder
 from airflow_bifrost.submission.ledger import (
     BatchInput,
@@ -32,7 +33,7 @@ from airflow_bifrost.worker.part_file import PartFile, create_of_file
 from airflow_bifrost.worker.result_ids import result_ids
 from airflow_bifrost.worker.state_store import is_remembering, open_state_store
 
-TIMING = LedgerTiming()  # a seam for tests
+TIMING = LedgerTiming(settle=math.inf)  # a seam for tests; the connection's settle_time applies if it is shorter
 CLOCK_SKEW = 300.0  # seconds by which Airflow's clock and the provider's may differ
 
 
@@ -216,9 +217,8 @@ def _ledger(
 
 
 def _timing_for(config: GatewayConfig) -> LedgerTiming:
-    """The timing that the connection asks for. A test's own ``settle`` wins."""
-    settle = config.settle_time if TIMING.settle == DEFAULT_SETTLE_TIME else TIMING.settle
-    return replace(TIMING, settle=settle, retry=replace(TIMING.retry, budget=config.retry_budget))
+    retry = replace(TIMING.retry, budget=config.retry_budget)
+    return replace(TIMING, settle=min(TIMING.settle, config.settle_time), retry=retry)
 
 
 def _earliest(context: Mapping[str, Any]) -> float | None:

@@ -39,12 +39,11 @@ def format_of(name: str, input_format: str | None = None) -> FileFormat:
 
     :raises ValueError: ``input_format`` is unknown.
     """
-    words = (input_format or name.rpartition("/")[2]).lower().split(".")
-    compression = COMPRESSED.get(words[-1], "")
-    content = words[-2] if compression and len(words) > 1 else words[-1]
     if input_format is None:
+        content, compression, _ = _suffixes(name.rpartition("/")[2])
         return FileFormat(SUFFIXES.get(content, "jsonl"), compression)
-    if content not in SUFFIXES or len(words) > 1 + bool(compression):
+    content, compression, rest = _suffixes(input_format)
+    if content not in SUFFIXES or rest:
         raise ValueError(
             f"input_format must be one of {', '.join(FORMATS)}, or one of them with .gz or .zst, not {input_format!r}"
         )
@@ -53,10 +52,18 @@ def format_of(name: str, input_format: str | None = None) -> FileFormat:
 
 def is_data_file(name: str) -> bool:
     """Whether a file in a folder holds rows: it has a known extension, and is neither hidden nor a marker such as ``_SUCCESS``."""
-    name = name.rpartition("/")[2].lower()
-    words = name.split(".")
-    content = words[-2] if words[-1] in COMPRESSED and len(words) > 1 else words[-1]
-    return name[:1] not in (".", "_") and len(words) > 1 and content in SUFFIXES
+    name = name.rpartition("/")[2]
+    content, _, rest = _suffixes(name)
+    return name[:1] not in (".", "_") and bool(rest) and content in SUFFIXES
+
+
+def _suffixes(name: str) -> tuple[str, str, list[str]]:
+    """What the end of a name says of the content and of the compression, and the parts of the name before these."""
+    *rest, last = name.lower().split(".")
+    compression = COMPRESSED.get(last, "")
+    if compression and rest:
+        *rest, last = rest
+    return last, compression, rest
 
 
 def opened(file: IO[bytes], form: FileFormat, name: str) -> IO[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from string import Formatter
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from airflow_bifrost.submission.bad_rows import BadRow, input_error, shown
 from airflow_bifrost.submission.json_values import InexactError, JsonObject, encode, plain
@@ -23,7 +24,7 @@ Keep = Callable[[bytes], object]  # takes the carried columns of one row, as JSO
 class TablePrompt:
     """Makes request rows from the rows of a table.
 
-    :param prompt: text with the names of columns in braces (``"Classify: {review}"``; ``{{`` and ``}}`` stand for braces), or a function
+    :param prompt: text with the names of columns in braces (``"Classify: {review}"``), or a function
         that takes a row as a dict and returns a prompt, a request body or a batch line.
     :param id_column: the column whose value identifies a row; None: the row's place does.
     :param keep: the columns that the results carry.
@@ -62,7 +63,8 @@ class TablePrompt:
                 continue
             try:
                 named = _named(row)
-                request, kept = self._request(named, number), self._kept(named)
+                request = self._request(named, number)
+                kept = self._kept(named) if self._keep else b""
             except BadRow as bad:
                 yield number, Unreadable(str(bad))
                 continue
@@ -176,11 +178,11 @@ def _named(row: Any) -> TableRow:
 def _id(value: Any, column: str) -> str:
     if isinstance(value, str) and value:
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int | UUID) and not isinstance(value, bool):
         return str(value)
     problem = "no value" if value == "" or _is_null(value) else f"a {type(value).__name__}"
     raise BadRow(
-        f"has {problem} in the column {shown(column)}, which `id_column` names: an ID is text or a whole number"
+        f"has {problem} in the column {shown(column)}, which `id_column` names: an ID is text, a whole number or a UUID"
     )
 
 
@@ -188,7 +190,7 @@ def _is_null(value: Any) -> bool:
     """Whether a value stands for no value: None, NaN, or pandas' NaT and NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, float) and math.isnan(value)
+    return isinstance(value, float | Decimal) and math.isnan(value)
 
 
 def _written(value: Any) -> str:

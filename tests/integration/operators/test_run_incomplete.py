@@ -102,7 +102,7 @@ def test_a_clear_after_an_incomplete_success_needs_no_list_of_batches_if_the_sta
     gateway: LocalGateway, output: str, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
     small_batches(monkeypatch, provider, rows=1)
-    given = {"provider": provider, "cleanup": "never", "request_params": {"max_tokens": 9}}
+    given = {"provider": provider, "request_params": {"max_tokens": 9}}
     first = incomplete(output, Submits(gateway, forget), **given)
     assert (first.state, first.value["rows"]["missing"]) == ("success", 1)
     gateway.clear_faults()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -546,7 +547,7 @@ def test_a_create_without_a_usable_answer_says_that_nothing_was_submitted_if_tha
 def test_the_connection_says_how_long_the_gateway_may_repeat_a_create(
     gateway: LocalGateway, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TIMING", LedgerTiming(sleep=slept.append, late=0.0))
+    monkeypatch.setattr(module, "TIMING", LedgerTiming(sleep=slept.append, settle=math.inf, late=0.0))
     connection = json.loads(gateway.connection_json())
     connection["extra"] = {**connection.get("extra", {}), "settle_time": 1800}
     monkeypatch.setenv("AIRFLOW_CONN_BIFROST_DEFAULT", json.dumps(connection))

@@ -44,6 +44,14 @@ def test_a_deleted_file_is_gone(client: Client) -> None:
     assert missing.json()["error"]["message"] == f"No such File object: {file_id}"
 
 
+def test_the_results_of_a_batch_do_not_depend_on_its_input_file(client: Client) -> None:
+    batch = client.wait(client.create(["one", "two"]))
+    assert client.delete(f"/openai/v1/files/{batch['input_file_id']}").json()["deleted"] is True
+    assert client.get(f"/openai/v1/files/{batch['input_file_id']}").status_code == 404
+    assert batch["input_file_id"] not in client.get("/openai/v1/files").text
+    assert [row["custom_id"] for row in client.rows(batch["output_file_id"])] == ["r0", "r1"]
+
+
 def test_every_row_is_answered_in_order(client: Client) -> None:
     batch = client.wait(client.create(["one", "two", "three"]))
     rows = client.rows(batch["output_file_id"])

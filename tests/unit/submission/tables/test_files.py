@@ -30,18 +30,7 @@ def parquet(columns: dict[str, Any], **options: Any) -> bytes:
 
 
 def zstandard(content: bytes) -> bytes:
-    file = io.BytesIO()
-    with pyarrow.CompressedOutputStream(file, "zstd") as compressed:
-        compressed.write(content)
-        compressed.flush()
-        return file.getvalue() if compressed.closed else _closed(compressed, file)
-
-
-def _closed(compressed: Any, file: io.BytesIO) -> bytes:
-    keep = file.getvalue
-    file.close = lambda: None  # type: ignore[method-assign]
-    compressed.close()
-    return keep()
+    return pyarrow.Codec("zstd").compress(content, asbytes=True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 from collections import namedtuple
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pandas
 import pytest
@@ -70,7 +71,7 @@ def test_a_value_is_never_read_as_a_template(row: dict[str, str]) -> None:
         assert "is empty in" in made.reason
 
 
-@pytest.mark.parametrize("null", [None, float("nan"), pandas.NA, pandas.NaT])
+@pytest.mark.parametrize("null", [None, float("nan"), Decimal("NaN"), pandas.NA, pandas.NaT])
 def test_a_row_without_a_value_is_an_error_and_not_a_prompt_about_none(null: Any) -> None:
     assert reason({"review": null}, "Classify: {review}") == "has no value in the column 'review'"
 
@@ -136,14 +137,14 @@ def test_with_a_prompt_a_row_without_columns_is_an_error(row: Any) -> None:
     assert f"is {type(row).__name__}: with `prompt`" in reason(row, "{a}")
 
 
-@pytest.mark.parametrize(("value", "custom_id"), [("a-1", "a-1"), (7, "7")])
+@pytest.mark.parametrize(("value", "custom_id"), [("a-1", "a-1"), (7, "7"), (UUID(int=7), str(UUID(int=7)))])
 def test_the_id_column_gives_the_row_its_id(value: Any, custom_id: str) -> None:
     assert request({"id": value, "a": "x"}, "{a}", id_column="id") == IdentifiedRow(custom_id, "x")
 
 
 @pytest.mark.parametrize("value", [None, "", 7.0, True, float("nan"), ["a"]])
 def test_an_id_that_is_neither_text_nor_a_whole_number_is_an_error(value: Any) -> None:
-    assert "which `id_column` names: an ID is text or a whole number" in reason(
+    assert "which `id_column` names: an ID is text, a whole number or a UUID" in reason(
         {"id": value, "a": "x"}, "{a}", id_column="id"
     )
 
