@@ -41,8 +41,8 @@ def params_for(output_type: type[BaseModel] | Any, *, provider: str, endpoint: s
     form = providers.get(provider).schema
     if form is None:
         raise ValueError(
-            f"How to ask {provider} for an output_type depends on the model, and is unknown here."
-            " Put the schema into request_params, under the name that the model gives it."
+            f"This package does not know how to ask {provider} for an output_type. Check the spelling of `provider`. If it is right, put the"
+            " schema into request_params, under the name that the model gives it."
         )
     schema = _schema_of(output_type)
     output = OutputSchema(name=_name_of(schema), schema=schema, strict=_strict(schema, form.dialect))
