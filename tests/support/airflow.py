@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow.sdk import XComArg
+
 from airflow_bifrost._compat import (
     AirflowException,
     AirflowRescheduleException,
@@ -35,6 +37,19 @@ class Store(dict[str, Any]):
     def set(self, key: str, value: Any) -> None:
         self[key] = json.dumps(value)
         assert json.loads(self[key]) == value  # Airflow accepts JSON types only: no tuples
+
+
+class TaskOutput(XComArg):
+    """The output of another task."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def iter_references(self) -> Any:
+        return iter(())
+
+    def resolve(self, context: Any) -> Any:
+        return self.value
 
 
 @dataclass

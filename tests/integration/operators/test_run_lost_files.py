@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import XComArg
-from support.airflow import FakeTI, Store, run_to_its_end
+from support.airflow import FakeTI, Store, TaskOutput, run_to_its_end
 from support.providers import small_batches
 from support.runs import UNREADABLE, attempt, outcomes, run, sizes, task
 
@@ -22,19 +21,6 @@ from airflow_bifrost.testing import Fault, LocalGateway
 @pytest.fixture
 def gateway(quick_gateway: LocalGateway) -> LocalGateway:
     return quick_gateway
-
-
-class FromXCom(XComArg):
-    """The output of another task."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def iter_references(self) -> Any:
-        return iter(())
-
-    def resolve(self, context: Any) -> Any:
-        return self.value
 
 
 @pytest.mark.usefixtures("deferring")
@@ -115,7 +101,7 @@ def test_an_input_that_has_vanished_does_not_keep_paid_results_from_being_writte
     def make(rows: list[str] | None, **arguments: Any) -> BatchRunOperator:
         if source == "file":
             return task(output, None, input_path=str(path), **arguments)
-        return task(output, FromXCom(rows), **arguments)
+        return task(output, TaskOutput(rows), **arguments)
 
     gateway.inject(Fault(**UNREADABLE))
     assert attempt(lambda _: make(["a", "b"], deferrable=False), store).state == "failed"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas
 import pytest
-from airflow.sdk import DAG, XComArg, task, task_group
+from airflow.sdk import DAG, task, task_group
 from airflow.sdk.definitions.param import DagParam
-from support.airflow import Store, run_to_its_end
+from support.airflow import Store, TaskOutput, run_to_its_end
 from support.runs import UNREADABLE, run
 
 from airflow_bifrost import BatchRunOperator, BatchSubmitOperator
@@ -302,21 +302,14 @@ def resolved_rows(rows: Any, **context: Any) -> list[Any]:
     return list(resolved(rows, BatchSubmitOperator(task_id="submit", rows=rows), context))  # type: ignore[arg-type]
 
 
-class Output(XComArg):
-    """The output of another task."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def iter_references(self) -> Any:
-        return iter(())
-
-    def resolve(self, context: Any) -> Any:
-        return self.value
-
-
 def test_an_item_of_a_list_that_another_task_returns_stands_for_its_rows() -> None:
-    assert resolved_rows(["a", Output("b"), Output(["c", "d"]), Output({"e": 1})]) == ["a", "b", "c", "d", {"e": 1}]
+    assert resolved_rows(["a", TaskOutput("b"), TaskOutput(["c", "d"]), TaskOutput({"e": 1})]) == [
+        "a",
+        "b",
+        "c",
+        "d",
+        {"e": 1},
+    ]
 
 
 def test_rows_given_as_a_template_are_rendered_and_text_is_an_error() -> None:
